@@ -1,0 +1,105 @@
+//! What is wrong with a configuration file: where, what, and the cure. Collected, never thrown, so that
+//! one `check` shows every mistake. Offending values are not repeated: one of them may be a secret.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// One finding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// The file.
+    pub file: PathBuf,
+    /// Line and column, both from 1, where the finding has a place in the text.
+    pub place: Option<(usize, usize)>,
+    /// Whether the configuration can be used all the same.
+    pub severity: Severity,
+    /// What is wrong: lower case, no full stop.
+    pub message: String,
+    /// What to do.
+    pub hint: String,
+}
+
+/// Whether a finding stops the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// The configuration is refused.
+    Error,
+    /// It works, but weaker than it could be.
+    Warning,
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if let Some((line, column)) = self.place {
+            write!(f, ":{line}:{column}")?;
+        }
+        let word = match self.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        write!(f, ": {word}: {}\n  hint: {}", self.message, self.hint)
+    }
+}
+
+/// Collects the findings of one file.
+pub struct Sink {
+    file: PathBuf,
+    text: String,
+    found: RefCell<Vec<Diagnostic>>,
+}
+
+impl Sink {
+    /// For the file at `file` with the content `text`.
+    #[must_use]
+    pub fn new(file: &Path, text: String) -> Self {
+        Self { file: file.to_owned(), text, found: RefCell::default() }
+    }
+
+    /// The content.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Notes an error at a place in the text.
+    pub fn error(&self, span: &Range<usize>, message: impl Into<String>, hint: impl Into<String>) {
+        self.push(Some(span), Severity::Error, message.into(), hint.into());
+    }
+
+    /// Notes a warning at a place in the text.
+    pub fn warning(&self, span: &Range<usize>, message: impl Into<String>, hint: impl Into<String>) {
+        self.push(Some(span), Severity::Warning, message.into(), hint.into());
+    }
+
+    /// Notes an error of the file as a whole.
+    pub fn file_error(&self, message: impl Into<String>, hint: impl Into<String>) {
+        self.push(None, Severity::Error, message.into(), hint.into());
+    }
+
+    /// What was found.
+    #[must_use]
+    pub fn into_found(self) -> Vec<Diagnostic> {
+        self.found.into_inner()
+    }
+
+    /// Whether an error was found so far.
+    #[must_use]
+    pub fn has_errors(&self) -> bool {
+        self.found.borrow().iter().any(|d| d.severity == Severity::Error)
+    }
+
+    fn push(&self, span: Option<&Range<usize>>, severity: Severity, message: String, hint: String) {
+        let place = span.map(|span| self.line_and_column(span.start));
+        self.found.borrow_mut().push(Diagnostic { file: self.file.clone(), place, severity, message, hint });
+    }
+
+    fn line_and_column(&self, offset: usize) -> (usize, usize) {
+        let before = self.text.get(..offset).unwrap_or(&self.text);
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        let column = before.get(line_start..).unwrap_or("").chars().count() + 1;
+        (before.matches('\n').count() + 1, column)
+    }
+}

@@ -1,0 +1,2 @@
+//! Three lines over the library, so that tests run the very same program.
+fn main() {}

@@ -1,0 +1,28 @@
+//! What goes over the socket between `mcp-run` and `mcp-broker`: names, messages, problems, paths.
+//! No I/O, no async, no clock: both programs and the tests read this crate to know the contract.
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod channel;
+pub mod launch;
+pub mod names;
+pub mod paths;
+pub mod problem;
+pub mod secret;
+pub mod session;
+pub mod template;
+
+pub use secret::Secret;
+
+/// Revision of the launch channel. A broker refuses a launcher of another revision with
+/// [`problem::ErrorCode::ProtocolVersion`]; golden files in `tests/` pin every message of a revision.
+pub const PROTOCOL: u32 = 1;
+
+/// The longest frame that either side of a launch channel accepts, in bytes, line feed included.
+pub const MAX_FRAME: usize = 1 << 20;
+
+/// How often each side of a launch channel sends a [beat](channel::ToBroker::Beat), in seconds.
+pub const BEAT_SECS: u64 = 5;
+
+/// After so many seconds without a frame the other side of a launch channel counts as gone.
+pub const SILENCE_SECS: u64 = 15;

@@ -1,0 +1,200 @@
+//! What a person and an admin see: session, launches, leases, servers. Only what was verified is claimed.
+
+use serde::{Deserialize, Serialize};
+
+use crate::channel::Containment;
+use crate::names::{Label, LaunchId, LeaseId, ServerName, SessionId};
+
+/// What revoking a credential does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Revocability {
+    /// It stops working when revoked.
+    Immediate,
+    /// It works until its expiry, at most so many seconds after issue.
+    Bounded {
+        /// Seconds.
+        seconds: u64,
+    },
+    /// It is a static value: it can be withheld, not revoked.
+    None,
+}
+
+/// Where a session stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionState {
+    /// Mints.
+    Active,
+    /// Mints nothing until it is unlocked.
+    Locked,
+    /// Over; its credentials are being settled.
+    Ended,
+}
+
+/// One session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionInfo {
+    /// Identifier.
+    pub id: SessionId,
+    /// State.
+    pub state: SessionState,
+    /// User id of the account.
+    pub uid: u32,
+    /// Name of the account.
+    pub user: String,
+    /// When it began (RFC 3339).
+    pub since: String,
+    /// When it ends at the latest (RFC 3339).
+    pub ends_at: String,
+}
+
+/// Where a lease stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LeaseState {
+    /// Asked for; the provider has not answered yet.
+    Minting,
+    /// Issued and alive.
+    Live,
+    /// Its end was asked for and is not verified yet: `expires_at` says until when it can live.
+    RevocationPending,
+}
+
+/// One lease. Settled leases are in the audit log only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseInfo {
+    /// Identifier.
+    pub id: LeaseId,
+    /// The launch it belongs to.
+    pub launch: LaunchId,
+    /// The session it belongs to.
+    pub session: SessionId,
+    /// The server it was minted for.
+    pub server: ServerName,
+    /// The scope's name.
+    pub scope: Label,
+    /// The credential's name in the scope.
+    pub credential: Label,
+    /// The provider's name.
+    pub provider: Label,
+    /// State.
+    pub state: LeaseState,
+    /// When it ends unless renewed (RFC 3339), where it ends at all.
+    pub expires_at: Option<String>,
+    /// What revoking it does.
+    pub revocability: Revocability,
+    /// Why the last try to revoke it failed, while that is pending.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub trouble: Option<String>,
+}
+
+/// One launch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaunchInfo {
+    /// Identifier.
+    pub id: LaunchId,
+    /// Its session.
+    pub session: SessionId,
+    /// Name of the account.
+    pub user: String,
+    /// The server.
+    pub server: ServerName,
+    /// When it began (RFC 3339).
+    pub since: String,
+    /// Process id of the launcher, for people.
+    pub launcher_pid: Option<u32>,
+    /// Process id of the instance as its launcher sees it, once it runs.
+    pub pid: Option<u32>,
+    /// What holds the instance's process tree, once it runs.
+    pub containment: Option<Containment>,
+}
+
+/// How a provider does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProviderInfo {
+    /// Name.
+    pub name: Label,
+    /// Kind.
+    pub kind: String,
+    /// Whether it answered just now.
+    pub ok: bool,
+    /// What it said, or why it did not.
+    pub detail: String,
+    /// What to do, where there is something to do.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub hint: Option<String>,
+}
+
+/// Answer to `GET /v1/health`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// Version of the broker.
+    pub version: String,
+    /// [`crate::PROTOCOL`] of the broker.
+    pub protocol: u32,
+    /// `user` or `system`.
+    pub mode: String,
+    /// Things that are weaker than they could be, and broken reloads: for people.
+    pub warnings: Vec<String>,
+    /// The providers; asked for with `?providers=true` only, as that asks each of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub providers: Vec<ProviderInfo>,
+}
+
+/// Answer to `GET /v1/session`, and of the routes that change it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The caller's session, where there is one.
+    pub session: Option<SessionInfo>,
+    /// Its launches.
+    pub launches: Vec<LaunchInfo>,
+    /// Its leases, and those of earlier sessions that are not settled yet.
+    pub leases: Vec<LeaseInfo>,
+}
+
+/// One server as a person sees it: answer to `GET /v1/servers` is a list of these.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerInfo {
+    /// Name.
+    pub name: ServerName,
+    /// The admin's words.
+    pub description: String,
+    /// Who answers for it.
+    pub owner: String,
+    /// How sensitive what it reaches is.
+    pub tier: String,
+    /// Whether this person may launch it now.
+    pub allowed: bool,
+    /// Each reason for the decision.
+    pub reasons: Vec<String>,
+}
+
+/// Body of `POST /v1/revoke` on the admin socket: exactly one of the keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum RevokeRequest {
+    /// One launch.
+    Launch(LaunchId),
+    /// One session with all its launches; it ends.
+    Session(SessionId),
+    /// Every session of an account.
+    User(String),
+    /// Every launch of a server.
+    Server(ServerName),
+    /// Everything.
+    All,
+}
+
+/// Answer to a revocation: what was verified, and what is still pending.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevokeReport {
+    /// Launches that were ended.
+    pub launches: usize,
+    /// Leases whose end was verified.
+    pub verified: usize,
+    /// Static values that were withheld and cannot be revoked.
+    pub not_revocable: usize,
+    /// Leases whose end is not verified yet.
+    pub pending: Vec<LeaseInfo>,
+}
