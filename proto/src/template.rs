@@ -76,6 +76,14 @@ impl Template {
         })
     }
 
+    /// The constant parts between the fields.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Text(text) => Some(text.as_str()),
+            Part::Field { .. } => None,
+        })
+    }
+
     /// Fills the template in. `credentials` maps a credential's name to its fields.
     ///
     /// # Errors
