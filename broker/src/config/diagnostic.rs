@@ -1,7 +1,8 @@
 //! What is wrong with a configuration file: where, what, and the cure. Collected, never thrown, so that
 //! one `check` shows every mistake. Offending values are not repeated: one of them may be a secret.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -49,13 +50,27 @@ pub struct Sink {
     file: PathBuf,
     text: String,
     found: RefCell<Vec<Diagnostic>>,
+    damaged: Cell<bool>,
+    /// Lines with a syntax error: what is found on them besides follows from it.
+    damaged_lines: RefCell<BTreeSet<usize>>,
+    /// Every key that a reader asked for, as (path of the table, key): the schema is held against it.
+    #[cfg(test)]
+    asked: RefCell<BTreeSet<(String, String)>>,
 }
 
 impl Sink {
     /// For the file at `file` with the content `text`.
     #[must_use]
     pub fn new(file: &Path, text: String) -> Self {
-        Self { file: file.to_owned(), text, found: RefCell::default() }
+        Self {
+            file: file.to_owned(),
+            text,
+            found: RefCell::default(),
+            damaged: Cell::default(),
+            damaged_lines: RefCell::default(),
+            #[cfg(test)]
+            asked: RefCell::default(),
+        }
     }
 
     /// The content.
@@ -79,6 +94,37 @@ impl Sink {
         self.push(None, Severity::Error, message.into(), hint.into());
     }
 
+    /// Notes a warning about the file as a whole.
+    pub fn file_warning(&self, message: impl Into<String>, hint: impl Into<String>) {
+        self.push(None, Severity::Warning, message.into(), hint.into());
+    }
+
+    /// Notes a syntax error; from now on nothing can be told from what is absent.
+    pub fn syntax_error(&self, span: Option<&Range<usize>>, message: &str) {
+        self.push(span, Severity::Error, format!("not TOML: {message}"), SYNTAX_HINT.to_owned());
+        self.damaged.set(true);
+        if let Some(span) = span {
+            let (line, _) = self.line_and_column(span.start);
+            self.damaged_lines.borrow_mut().insert(line);
+        }
+    }
+
+    /// Whether the syntax is broken.
+    #[must_use]
+    pub fn is_damaged(&self) -> bool {
+        self.damaged.get()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn record(&self, path: &str, key: &str) {
+        self.asked.borrow_mut().insert((path.to_owned(), key.to_owned()));
+    }
+
+    #[cfg(test)]
+    pub(crate) fn asked(&self) -> BTreeSet<(String, String)> {
+        self.asked.borrow().clone()
+    }
+
     /// What was found.
     #[must_use]
     pub fn into_found(self) -> Vec<Diagnostic> {
@@ -93,6 +139,9 @@ impl Sink {
 
     fn push(&self, span: Option<&Range<usize>>, severity: Severity, message: String, hint: String) {
         let place = span.map(|span| self.line_and_column(span.start));
+        if place.is_some_and(|(line, _)| self.damaged_lines.borrow().contains(&line)) {
+            return;
+        }
         self.found.borrow_mut().push(Diagnostic { file: self.file.clone(), place, severity, message, hint });
     }
 
@@ -103,3 +152,6 @@ impl Sink {
         (before.matches('\n').count() + 1, column)
     }
 }
+
+const SYNTAX_HINT: &str =
+    "see the TOML description at https://toml.io/en/v1.0.0; texts stand in double quotes";

@@ -1,14 +1,33 @@
-//! Configuration: `broker.toml` and `servers.d/*.toml`. Files become the types of [`model`] or are refused
-//! with every mistake named; nothing is half accepted.
+//! Configuration: `broker.toml` and `servers.d/*.toml`. Files become a [`Config`] or are refused with
+//! every mistake named; nothing is half accepted.
+#![forbid(unsafe_code)]
 
+mod broker_toml;
 pub mod diagnostic;
+mod files;
 mod kinds;
+mod load;
 mod model;
+mod nearest;
+mod places;
 mod reader;
+mod schema;
+mod scope;
+mod server;
+mod shapes;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot set up its files must fail")]
+pub(crate) mod testing;
+mod value;
+mod variables;
 
 pub use kinds::{CredentialKeys, KindReader, ProviderConfig};
+pub use load::load;
 pub use model::{
     Access, BrokerSection, Config, CredentialSpec, Mode, ProviderSection, Scope, ServerDefinition,
     SessionSection, Tier,
 };
+pub(crate) use nearest::nearest;
+pub use places::Places;
 pub use reader::Reader;
+pub use schema::schema;

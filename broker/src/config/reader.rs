@@ -2,7 +2,7 @@
 //! A key that nobody asked for is a mistake: `finish` reports it, with the nearest known key.
 
 use std::cell::RefCell;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -10,6 +10,8 @@ use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::Sink;
+use super::nearest::nearest;
+use super::value::{kind_of, to_json, words};
 
 /// A table of a configuration file, being read.
 pub struct Reader<'a> {
@@ -20,13 +22,15 @@ pub struct Reader<'a> {
     /// Dotted path of the table, for messages; empty at the top.
     path: String,
     asked: RefCell<Vec<String>>,
+    /// Keys of later parts: known, but never suggested.
+    refused: RefCell<Vec<String>>,
 }
 
 impl<'a> Reader<'a> {
     /// Reads `table`, which stands at `span` and is called `path` in messages.
     #[must_use]
     pub fn new(sink: &'a Sink, table: &'a DeTable<'a>, span: Range<usize>, path: String) -> Self {
-        Self { sink, table, span, path, asked: RefCell::default() }
+        Self { sink, table, span, path, asked: RefCell::default(), refused: RefCell::default() }
     }
 
     /// Dotted path of `key`, for messages.
@@ -35,16 +39,31 @@ impl<'a> Reader<'a> {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 
+    /// The dotted path of the table itself; empty at the top.
+    #[must_use]
+    pub fn path_of_table(&self) -> &str {
+        &self.path
+    }
+
     /// Whether the key is there; counts as asking for it.
     #[must_use]
     pub fn has(&self, key: &str) -> bool {
         self.value(key).is_some()
     }
 
-    /// The keys of the table, in file order of their names.
+    /// Whether the key is there, without asking for it.
+    #[must_use]
+    pub fn holds(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
+    /// The keys of the table and where each stands, in file order.
     #[must_use]
     pub fn keys(&self) -> Vec<(String, Range<usize>)> {
-        self.table.iter().map(|(key, _)| (key.get_ref().to_string(), key.span())).collect()
+        let mut keys: Vec<_> =
+            self.table.iter().map(|(key, _)| (key.get_ref().to_string(), key.span())).collect();
+        keys.sort_by_key(|(_, span)| span.start);
+        keys
     }
 
     /// A text.
@@ -99,6 +118,26 @@ impl<'a> Reader<'a> {
         parsed
     }
 
+    /// A length of time within `range`; `default` where the key is not there.
+    pub fn duration_within(
+        &self,
+        key: &str,
+        range: RangeInclusive<Duration>,
+        default: Duration,
+    ) -> Option<Duration> {
+        if !self.has(key) {
+            return Some(default);
+        }
+        let value = self.duration(key)?;
+        if range.contains(&value) {
+            return Some(value);
+        }
+        let message = format!("`{}` is out of range", self.name(key));
+        let (least, most) = (words(*range.start()), words(*range.end()));
+        self.error(key, message, format!("write a length of time between {least} and {most}"));
+        None
+    }
+
     /// A truth value.
     pub fn boolean(&self, key: &str) -> Option<bool> {
         let (value, span) = self.value(key)?;
@@ -121,6 +160,11 @@ impl<'a> Reader<'a> {
 
     /// A list of texts.
     pub fn texts(&self, key: &str) -> Option<Vec<String>> {
+        Some(self.spanned_texts(key)?.into_iter().map(|(text, _)| text).collect())
+    }
+
+    /// A list of texts, each with its place.
+    pub fn spanned_texts(&self, key: &str) -> Option<Vec<(String, Range<usize>)>> {
         let (value, span) = self.value(key)?;
         let Some(items) = value.as_array() else {
             self.wrong_type(key, &span, value, "a list of texts");
@@ -129,7 +173,7 @@ impl<'a> Reader<'a> {
         let mut texts = Vec::new();
         for item in items.iter() {
             match item.get_ref().as_str() {
-                Some(text) => texts.push(text.to_owned()),
+                Some(text) => texts.push((text.to_owned(), item.span())),
                 None => self.wrong_type(key, &item.span(), item.get_ref(), "a text in this list"),
             }
         }
@@ -195,34 +239,68 @@ impl<'a> Reader<'a> {
         self.sink.warning(&self.span_of(key), message, hint);
     }
 
-    /// Notes that `key` must be there.
+    /// Notes an error about the absence of something at `key`. Silent in a file whose syntax is broken.
+    pub fn error_unless_damaged(&self, key: &str, message: impl Into<String>, hint: impl Into<String>) {
+        if !self.sink.is_damaged() {
+            self.error(key, message, hint);
+        }
+    }
+
+    /// Notes a warning in the same way.
+    pub fn warning_unless_damaged(&self, key: &str, message: impl Into<String>, hint: impl Into<String>) {
+        if !self.sink.is_damaged() {
+            self.warning(key, message, hint);
+        }
+    }
+
+    /// Notes an error at `span`.
+    pub fn error_at(&self, span: &Range<usize>, message: impl Into<String>, hint: impl Into<String>) {
+        self.sink.error(span, message, hint);
+    }
+
+    /// Notes a warning at `span`.
+    pub fn warning_at(&self, span: &Range<usize>, message: impl Into<String>, hint: impl Into<String>) {
+        self.sink.warning(span, message, hint);
+    }
+
+    /// Notes that `key` must be there. Silent in a file whose syntax is broken: it may be there.
     pub fn missing(&self, key: &str) {
+        if self.sink.is_damaged() {
+            return;
+        }
         let message = format!("`{}` is missing", self.name(key));
         self.sink.error(&self.span, message, format!("add `{key} = …`; `mcp-broker schema` describes it"));
     }
 
     /// Refuses `key` where it is written, because what it asks for is not built yet.
     pub fn not_built(&self, key: &str, reason: &str) {
-        if self.has(key) {
-            let message = format!("`{}` is not supported yet: {reason}", self.name(key));
-            self.error(
-                key,
-                message,
-                "remove it; it is refused so that nothing is weaker than it was written",
-            );
+        self.refused.borrow_mut().push(key.to_owned());
+        if let Some((key, _)) = self.table.get_key_value(key) {
+            let message = format!("`{}` is not supported yet: {reason}", self.name(key.get_ref()));
+            self.sink.error(&key.span(), message, NOT_BUILT_HINT);
         }
+    }
+
+    /// Refuses the value `word` of `key` in the same way; says whether it did.
+    pub fn not_built_value(&self, key: &str, word: &str, reason: &str) -> bool {
+        let refused = self.value(key).is_some_and(|(value, _)| value.as_str() == Some(word));
+        if refused {
+            let message = format!("`{} = \"{word}\"` is not supported yet: {reason}", self.name(key));
+            self.error(key, message, NOT_BUILT_HINT);
+        }
+        refused
     }
 
     /// Reports the keys that nobody asked for.
     pub fn finish(self) {
         let asked = self.asked.borrow();
+        let refused = self.refused.borrow();
         for (key, _) in self.table.iter() {
             let name: &str = key.get_ref();
-            if asked.iter().any(|known| known == name) {
+            if asked.iter().chain(refused.iter()).any(|known| known == name) {
                 continue;
             }
-            let nearest = asked.iter().min_by_key(|known| distance(known, name));
-            let hint = match nearest.filter(|known| distance(known, name) <= 2) {
+            let hint = match nearest(name, asked.iter().map(String::as_str)) {
                 Some(known) => format!("did you mean `{known}`?"),
                 None => {
                     let mut known: Vec<_> = asked.iter().map(|key| format!("`{key}`")).collect();
@@ -248,6 +326,8 @@ impl<'a> Reader<'a> {
 
     fn value(&self, key: &str) -> Option<(&'a DeValue<'a>, Range<usize>)> {
         self.asked.borrow_mut().push(key.to_owned());
+        #[cfg(test)]
+        self.sink.record(&self.path, key);
         self.table.get(key).map(|value| (value.get_ref(), value.span()))
     }
 
@@ -257,60 +337,4 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn kind_of(value: &DeValue<'_>) -> &'static str {
-    match value {
-        DeValue::String(_) => "a text",
-        DeValue::Integer(_) | DeValue::Float(_) => "a number",
-        DeValue::Boolean(_) => "true or false",
-        DeValue::Datetime(_) => "a date",
-        DeValue::Array(_) => "a list",
-        DeValue::Table(_) => "a table",
-    }
-}
-
-fn to_json(value: &DeValue<'_>) -> serde_json::Value {
-    use serde_json::Value;
-    match value {
-        DeValue::String(text) => Value::from(text.as_ref()),
-        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
-            .map_or_else(|_too_large| Value::from(number.as_str()), Value::from),
-        DeValue::Float(number) => number.as_str().parse::<f64>().map_or(Value::Null, Value::from),
-        DeValue::Boolean(truth) => Value::from(*truth),
-        DeValue::Datetime(date) => Value::from(date.to_string()),
-        DeValue::Array(items) => items.iter().map(|item| to_json(item.get_ref())).collect(),
-        DeValue::Table(table) => {
-            table.iter().map(|(key, value)| (key.get_ref().to_string(), to_json(value.get_ref()))).collect()
-        }
-    }
-}
-
-/// Levenshtein distance, for suggestions.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut last = i;
-        let mut left = i + 1;
-        for (cell, y) in row.iter_mut().skip(1).zip(b.chars()) {
-            let here = (last + usize::from(x != y)).min(left + 1).min(*cell + 1);
-            last = *cell;
-            *cell = here;
-            left = here;
-        }
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
-        }
-    }
-    row.last().copied().unwrap_or(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn distances() {
-        for (a, b, want) in [("", "", 0), ("ttl", "tll", 1), ("env", "", 3), ("kitten", "sitting", 3)] {
-            assert_eq!(distance(a, b), want, "{a} {b}");
-        }
-    }
-}
+const NOT_BUILT_HINT: &str = "remove it; it is refused so that nothing is weaker than it was written";

@@ -1,0 +1,91 @@
+//! What the tests of this module share: a private directory, and a small provider kind of their own.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use super::{CredentialKeys, KindReader, Mode, Places, ProviderConfig, Reader};
+
+/// A directory of mode 0700 that is removed with the value.
+pub(crate) struct TempDir(PathBuf);
+
+impl TempDir {
+    pub(crate) fn new() -> Self {
+        use std::os::unix::fs::DirBuilderExt;
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("mcp-broker-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        std::fs::DirBuilder::new().mode(0o700).create(&path).unwrap();
+        Self(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Writes a file of mode 0600, its directories of mode 0700.
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        use std::io::Write;
+        use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+        let path = self.0.join(name);
+        std::fs::DirBuilder::new().mode(0o700).recursive(true).create(path.parent().unwrap()).unwrap();
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        options.open(path).unwrap().write_all(text.as_bytes()).unwrap();
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
+/// Places of the tests: own uid, everything else under `/nowhere`.
+pub(crate) fn places() -> Places {
+    let uid = rustix::process::geteuid().as_raw();
+    Places::new(uid, |name| (name == "HOME").then(|| "/nowhere".into()))
+}
+
+struct Fixed;
+
+impl ProviderConfig for Fixed {
+    fn as_any(&self) -> &(dyn std::any::Any + Send + Sync) {
+        self
+    }
+}
+
+/// A kind with one key of its own on each level; its credentials have the field `value`.
+pub(crate) static FIXED: KindReader = KindReader {
+    name: "fixed",
+    provider: read_provider,
+    credential: read_credential,
+    default_ttl: Duration::from_secs(900),
+    provider_schema: r#"{"greeting": {"type": "string"}}"#,
+    credential_schema: r#"{"number": {"type": "string"}}"#,
+};
+
+/// A kind that does not know its fields before it mints.
+pub(crate) static OPEN: KindReader = KindReader {
+    name: "open",
+    provider: |_, _| Some(Arc::new(Fixed)),
+    credential: |_| Some(CredentialKeys { settings: Arc::new(()), fields: None }),
+    default_ttl: Duration::from_secs(900),
+    provider_schema: "{}",
+    credential_schema: "{}",
+};
+
+pub(crate) const KINDS: &[&KindReader] = &[&FIXED, &OPEN];
+
+fn read_provider(reader: &Reader<'_>, _: Mode) -> Option<Arc<dyn ProviderConfig>> {
+    let given = reader.has("greeting");
+    let read = reader.text("greeting").is_some();
+    (read || !given).then_some(())?;
+    Some(Arc::new(Fixed))
+}
+
+fn read_credential(reader: &Reader<'_>) -> Option<CredentialKeys> {
+    let number = reader.required_text("number")?;
+    Some(CredentialKeys { settings: Arc::new(number), fields: Some(vec!["value".to_owned()]) })
+}
