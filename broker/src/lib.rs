@@ -4,6 +4,7 @@
 //! `cli` → `app` → `api` → `session` → `lease` → `provider` → `policy`, `audit` → `config`, `clock`.
 //! Nothing imports upwards; a test in `tests/` holds that.
 
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod policy;

@@ -1,0 +1,177 @@
+//! `mcp-broker explain`: the decision about one person and one server, and each reason, without minting
+//! anything or asking the running broker.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use mcp_broker_proto::names::ServerName;
+
+use super::check::config_dir;
+use super::output::{EXIT_OK, EXIT_REFUSED, EXIT_USAGE, Output};
+use crate::config::{KindReader, Mode, Places, load};
+use crate::policy::{Decision, Subject, decide};
+
+/// Arguments of the command.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Args {
+    /// Directory of broker.toml and servers.d
+    #[arg(long, value_name = "DIR")]
+    pub(crate) config: Option<PathBuf>,
+    /// Name of the account
+    #[arg(long, value_name = "U")]
+    pub(crate) user: String,
+    /// A group of the account, may be repeated; without one, the groups it has on this machine
+    #[arg(long = "group", value_name = "G")]
+    pub(crate) groups: Vec<String>,
+    /// Name of the server
+    #[arg(value_name = "SERVER")]
+    pub(crate) server: ServerName,
+    /// Name of a tool of it
+    #[arg(value_name = "TOOL")]
+    pub(crate) tool: Option<String>,
+    /// Extra arguments, as after `mcp-run SERVER --`
+    #[arg(last = true, value_name = "ARGS")]
+    pub(crate) args: Vec<String>,
+}
+
+/// Runs the command. `groups_of` looks up the groups of an account by its name; `None` where there is no
+/// such account.
+pub(crate) fn run(
+    args: &Args,
+    places: &Places,
+    kinds: &[&KindReader],
+    groups_of: impl Fn(&str) -> Option<Vec<String>>,
+) -> Output {
+    // Without `--config` it is the system's: in user mode there is but one person to decide about.
+    let dir = match config_dir(args.config.as_deref(), Mode::System, places) {
+        Ok(dir) => dir,
+        Err(output) => return output,
+    };
+    let config = match load(&dir, Mode::System, places, kinds) {
+        Ok(config) => config,
+        Err(found) => return Output::refused_configuration(&found),
+    };
+    let groups = if args.groups.is_empty() { groups_of(&args.user) } else { Some(args.groups.clone()) };
+    let Some(groups) = groups else {
+        let message = format!("there is no account `{}` on this machine", args.user);
+        return Output::failure(EXIT_USAGE, &message, "name its groups with `--group G`");
+    };
+    let subject = Subject { user: args.user.clone(), groups };
+    let decision = decide(&config.servers, &args.server, &subject, &args.args);
+    render(args, &subject, &decision)
+}
+
+fn render(args: &Args, subject: &Subject, decision: &Decision) -> Output {
+    let mut text = String::new();
+    let mut line = |line: &str| {
+        // Writing to a String cannot fail.
+        let _infallible: Result<(), std::fmt::Error> = writeln!(text, "{line}");
+    };
+    let granted = matches!(decision, Decision::Grant(_));
+    let word = if granted { "allowed" } else { "denied" };
+    line(&format!("{word}: `{}` and server `{}`", subject.user, args.server));
+    let groups = if subject.groups.is_empty() { "none".to_owned() } else { subject.groups.join(", ") };
+    line(&format!("  groups: {groups}"));
+    for reason in decision.reasons() {
+        let sign = if reason.denies().is_none() { "yes" } else { "no " };
+        line(&format!("  {sign} {reason}"));
+    }
+    if let Decision::Grant(grant) = decision {
+        let scope = grant.scope();
+        line(&format!("  scope `{}` answers {}", scope.name, tool_words(args.tool.as_deref())));
+        for credential in &scope.credentials {
+            let seconds = credential.ttl.as_secs();
+            line(&format!(
+                "  mints `{}` from provider `{}`, {seconds} s without renewal",
+                credential.name, credential.provider
+            ));
+        }
+    }
+    if let Decision::Denial(denial) = decision {
+        line(&format!("hint: {}", denial.to_problem().hint));
+    }
+    Output::data(text, if granted { EXIT_OK } else { EXIT_REFUSED })
+}
+
+fn tool_words(tool: Option<&str>) -> String {
+    match tool {
+        // Control characters of an argument are not passed on to the terminal.
+        Some(tool) => format!("every tool of the server, `{}` too if there is one", tool.escape_debug()),
+        None => "every tool of the server".to_owned(),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot set up its files must fail")]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::config::testing::{KINDS, TempDir, places};
+
+    #[derive(clap::Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    const SERVER: &str = "tier = \"development\"\ncommand = [\"/bin/sh\"]\nextra_args = [\"-a\"]\n\
+        access = { users = [\"alice\"], groups = [\"data\"] }\n[scope.all]\ntools = [\"*\"]\n\
+        credential.db = { provider = \"p\", number = \"1\" }\ninject = [{ env = \"E\", value = \"{db.value}\" }]\n";
+
+    /// Runs the command with `words` behind `--config DIR`; `bob` has the group `data` on this machine.
+    fn check(words: &[&str], code: u8, want: &str) {
+        let dir = TempDir::new();
+        dir.write("broker.toml", "[provider.p]\nkind = \"fixed\"\n");
+        dir.write("servers.d/orders-db.toml", SERVER);
+        let config = dir.path().display().to_string();
+        let words = [&["explain", "--config", config.as_str()], words].concat();
+        let args = Cli::try_parse_from(words).unwrap().args;
+        let output = run(&args, &places(), KINDS, |user| (user == "bob").then(|| vec!["data".to_owned()]));
+        assert_eq!((output.code, format!("{}{}", output.stdout, output.stderr).as_str()), (code, want));
+    }
+
+    #[test]
+    fn allowed() {
+        check(
+            &["--user", "bob", "orders-db", "query"],
+            0,
+            "allowed: `bob` and server `orders-db`\n  groups: data\n  yes the server is approved\n  \
+            yes tier `development` can be served\n  yes `access.groups` lists group `data`\n  \
+            yes no extra arguments were given\n  \
+            scope `all` answers every tool of the server, `query` too if there is one\n  \
+            mints `db` from provider `p`, 900 s without renewal\n",
+        );
+    }
+
+    #[test]
+    fn denied() {
+        check(
+            &["--user", "bob", "--group", "dev", "--group", "ops", "orders-db", "--", "-b"],
+            77,
+            "denied: `bob` and server `orders-db`\n  groups: dev, ops\n  yes the server is approved\n  \
+            yes tier `development` can be served\n  \
+            no  [access] lists neither the account nor a group of it\n  \
+            no  no pattern of `extra_args` matches extra argument 1\n\
+            hint: ask the admin to list you or a group of yours in [access] of the server\n",
+        );
+        check(
+            &["--user", "bob", "orders-bd"],
+            77,
+            "denied: `bob` and server `orders-bd`\n  groups: data\n  no  no server of that name is approved\n\
+            hint: did you mean `orders-db`? `mcp-run servers` lists yours\n",
+        );
+    }
+
+    #[test]
+    fn unknown_account() {
+        let want =
+            "mcp-broker: there is no account `eve` on this machine\nhint: name its groups with `--group G`\n";
+        check(&["--user", "eve", "orders-db"], 64, want);
+    }
+
+    #[test]
+    fn bad_server_name() {
+        assert!(Cli::try_parse_from(["explain", "--user", "u", "../x"]).is_err());
+    }
+}
