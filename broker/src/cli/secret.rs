@@ -1,0 +1,261 @@
+//! `mcp-broker secret set|list|remove`: the sealed provider's store. Values enter by standard input only,
+//! never by an argument, which every process of the machine could read; none is ever shown.
+
+use std::fmt::Write as _;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use self::value::ValueError;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::provider::sealed::{
+    Entries, KIND, SealedConfig, SecretName, Source, Store, Surroundings, missing,
+};
+use crate::provider::{Blame, ProviderError};
+
+mod value;
+
+/// The arguments after `secret`.
+#[derive(Debug, Args)]
+pub struct SecretArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: SecretAction,
+}
+
+/// What to do with the store.
+#[derive(Debug, Subcommand)]
+pub enum SecretAction {
+    /// Seal a value that is read from standard input; one line feed at its end is dropped
+    Set {
+        /// Name of the value, as `secret = "NAME"` in a server definition
+        name: SecretName,
+    },
+    /// Names and times, never values
+    List {
+        /// For programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove a value
+    Remove {
+        /// Name of the value
+        name: SecretName,
+    },
+}
+
+/// What the caller prints, and how it exits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// For standard output.
+    pub stdout: String,
+    /// For standard error.
+    pub stderr: String,
+    /// Exit code.
+    pub exit: u8,
+}
+
+/// The store that the configuration names: its state directory, and the keys of its `sealed` provider.
+///
+/// # Errors
+/// Where no provider is of that kind, or several are and differ.
+pub fn store_of(config: &Config) -> Result<Store, ProviderError> {
+    let settings = |section: &crate::config::ProviderSection| {
+        section.config.as_any().downcast_ref::<SealedConfig>().copied()
+    };
+    let mut sealed = config.providers.values().filter(|section| section.kind == KIND.reader.name);
+    let first = sealed.next().and_then(settings).ok_or_else(|| {
+        let hint = "add `[provider.local]` with `kind = \"sealed\"` to broker.toml";
+        ProviderError::new(Blame::Config, "no provider is of kind `sealed`", hint)
+    })?;
+    if sealed.any(|section| settings(section) != Some(first)) {
+        let what = "the providers of kind `sealed` share one store and want different keys for it";
+        return Err(ProviderError::new(Blame::Config, what, "give them the same `key`, or keep one of them"));
+    }
+    Ok(Store::new(&config.broker.state_dir, first, Surroundings::of_process(first.mode)))
+}
+
+/// Does it.
+pub async fn run(args: SecretArgs, store: &Store, clock: &dyn Clock) -> Outcome {
+    let done = match args.action {
+        SecretAction::Set { name } => match value::from_stdin(&name) {
+            Ok(value) => set(store, clock, name, value).await,
+            Err(error) => return refused(&error),
+        },
+        SecretAction::List { json } => list(store, json).await,
+        SecretAction::Remove { name } => remove(store, &name).await,
+    };
+    done.unwrap_or_else(|error| failed(&error))
+}
+
+/// The rendering of an error for the person, as every command of this program prints it.
+#[must_use]
+pub fn failed(error: &ProviderError) -> Outcome {
+    let exit = error.to_problem().code.exit_code();
+    Outcome { stdout: String::new(), stderr: format!("mcp-broker: {error}\nhint: {}\n", error.hint), exit }
+}
+
+fn refused(error: &ValueError) -> Outcome {
+    let stderr = format!("mcp-broker: {error}\nhint: {}\n", error.hint());
+    Outcome { stdout: String::new(), stderr, exit: error.exit_code() }
+}
+
+fn done(stdout: String) -> Outcome {
+    Outcome { stdout, stderr: String::new(), exit: 0 }
+}
+
+async fn set(
+    store: &Store,
+    clock: &dyn Clock,
+    name: SecretName,
+    value: mcp_broker_proto::Secret,
+) -> Result<Outcome, ProviderError> {
+    let now = clock.now();
+    let key = name.clone();
+    let put = move |entries: &mut Entries| {
+        entries.set(key, value, now).map_err(|_full| {
+            ProviderError::new(Blame::Config, "the sealed store is full", "remove values that nothing uses")
+        })
+    };
+    let (replaced, source) = store.change(put).await?;
+    let verb = if replaced { "replaced" } else { "sealed" };
+    let mut outcome = done(format!("{verb} {name}, key from {}\n", source.describe()));
+    outcome.stderr = warning(store, source);
+    Ok(outcome)
+}
+
+async fn list(store: &Store, json: bool) -> Result<Outcome, ProviderError> {
+    let opened = store.read().await?;
+    let entries = opened.map(|opened| opened.entries).unwrap_or_default();
+    if json {
+        let rows = entries.iter().map(|(name, entry)| {
+            json!({
+                "name": name.as_str(),
+                "created": entry.created.to_string(),
+                "changed": entry.changed.to_string(),
+            })
+        });
+        let rows: Vec<_> = rows.collect();
+        return Ok(done(format!("{}\n", serde_json::Value::from(rows))));
+    }
+    let width = entries.iter().map(|(name, _)| name.as_str().len()).max().unwrap_or(0).max("NAME".len());
+    let mut text = format!("{:width$}  {:20}  {:20}\n", "NAME", "CREATED", "CHANGED");
+    for (name, entry) in entries.iter() {
+        // Writing to a String cannot fail.
+        writeln!(text, "{:width$}  {:20}  {:20}", name.as_str(), entry.created, entry.changed).ok();
+    }
+    Ok(done(text))
+}
+
+async fn remove(store: &Store, name: &SecretName) -> Result<Outcome, ProviderError> {
+    let absent = || ProviderError { hint: "mcp-broker secret list".to_owned(), ..missing(name) };
+    // Without a store there is nothing to remove, and no reason to make one.
+    if store.read().await?.is_none() {
+        return Err(absent());
+    }
+    let take = |entries: &mut Entries| if entries.remove(name) { Ok(()) } else { Err(absent()) };
+    let ((), _) = store.change(take).await?;
+    Ok(done(format!("removed {name}; launches that have it keep it until they end\n")))
+}
+
+fn warning(store: &Store, source: Source) -> String {
+    store
+        .weakness(source)
+        .map_or_else(String::new, |(what, hint)| format!("mcp-broker: warning: {what}\nhint: {hint}\n"))
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
+mod tests {
+    use std::os::unix::fs::DirBuilderExt;
+    use std::path::PathBuf;
+
+    use clap::Parser;
+    use mcp_broker_proto::Secret;
+
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::config::Mode;
+
+    struct Dir(PathBuf);
+
+    impl Dir {
+        fn new() -> Self {
+            let path = std::env::temp_dir().join(format!("mcp-broker-secret-{}", uuid::Uuid::new_v4()));
+            std::fs::DirBuilder::new().mode(0o700).create(&path).unwrap();
+            Self(path)
+        }
+
+        fn store(&self) -> Store {
+            let config = SealedConfig { mode: Mode::User, key: Some(Source::File) };
+            Store::new(&self.0, config, Surroundings::default())
+        }
+    }
+
+    impl Drop for Dir {
+        fn drop(&mut self) {
+            std::fs::remove_dir_all(&self.0).ok();
+        }
+    }
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        secret: SecretArgs,
+    }
+
+    async fn check(store: &Store, line: &str) -> Outcome {
+        let line = Line::try_parse_from(["secret"].into_iter().chain(line.split(' '))).unwrap();
+        run(line.secret, store, &SystemClock).await
+    }
+
+    async fn seal(store: &Store, name: &str, value: &str) -> Outcome {
+        set(store, &SystemClock, name.parse().unwrap(), Secret::new(value.to_owned())).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_value_is_set_listed_and_removed_and_never_shown() {
+        let dir = Dir::new();
+        let store = dir.store();
+        let first = seal(&store, "A", "hunter2").await;
+        assert_eq!((first.exit, first.stdout.as_str()), (0, "sealed A, key from the key file\n"));
+        assert!(first.stderr.starts_with("mcp-broker: warning: whoever can read both"), "{}", first.stderr);
+        assert!(seal(&store, "A", "hunter3").await.stdout.starts_with("replaced A"));
+        seal(&store, "LONGER_NAME", "hunter4").await;
+
+        let shown = [check(&store, "list").await, check(&store, "list --json").await];
+        assert!(shown.iter().all(|outcome| outcome.exit == 0 && !format!("{outcome:?}").contains("hunter")));
+        let rows: serde_json::Value = serde_json::from_str(&shown.last().unwrap().stdout).unwrap();
+        assert_eq!(rows.pointer("/0/name"), Some(&json!("A")));
+        assert_eq!(rows.pointer("/1/name"), Some(&json!("LONGER_NAME")));
+
+        assert_eq!(check(&store, "remove A").await.exit, 0);
+        let again = check(&store, "remove A").await;
+        assert_eq!(again.exit, 78);
+        assert_eq!(
+            again.stderr,
+            "mcp-broker: the sealed store has no value `A`\nhint: mcp-broker secret list\n"
+        );
+    }
+
+    #[tokio::test]
+    async fn listing_and_removing_make_no_store() {
+        let dir = Dir::new();
+        let store = dir.store();
+        assert_eq!(check(&store, "list --json").await.stdout, "[]\n");
+        assert_eq!(check(&store, "remove A").await.exit, 78);
+        assert_eq!(std::fs::read_dir(&dir.0).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_value_cannot_be_an_argument() {
+        for line in [&["secret", "set", "A", "value"][..], &["secret", "set", "A", "--value=x"], &["secret"]]
+        {
+            assert!(Line::try_parse_from(line.iter().copied()).is_err(), "{line:?}");
+        }
+        for name in ["", "a/b", "-x"] {
+            assert!(Line::try_parse_from(["secret", "set", name]).is_err(), "{name}");
+        }
+    }
+}
