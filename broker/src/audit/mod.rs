@@ -1,0 +1,14 @@
+//! The audit log: one JSON object a line, each with the hash of the line before it, from a closed set of
+//! events. Cannot name a secret: no event holds one, and this module does not know the type.
+//! It blocks minting when it cannot be written, and never blocks an end.
+
+mod event;
+mod log;
+mod read;
+
+pub use event::{ByWhom, Event};
+pub use log::AuditLog;
+pub use read::{Line, Verdict, lines, verify};
+
+/// Name of the log in the state directory.
+pub const FILE_NAME: &str = "audit.jsonl";
