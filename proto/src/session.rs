@@ -70,6 +70,8 @@ pub struct LeaseInfo {
     pub launch: LaunchId,
     /// The session it belongs to.
     pub session: SessionId,
+    /// Name of the account.
+    pub user: String,
     /// The server it was minted for.
     pub server: ServerName,
     /// The scope's name.

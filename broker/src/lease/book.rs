@@ -1,0 +1,235 @@
+//! The book of everything that is not settled, and the journal behind it. A step is put in line for the disk
+//! under the same lock that changes the memory, so both tell one story; whoever must not go on before it is
+//! durable waits for the answer.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use mcp_broker_proto::channel::EndReason;
+use mcp_broker_proto::names::LeaseId;
+
+use super::journal::Found;
+use super::record::{Lines, Record, What};
+use super::state::{Ending, State};
+use crate::durable::{Durable, Pending};
+
+/// The journal is rewritten when it holds so many records, and most of them are settled.
+const COMPACT_AT: usize = 4096;
+
+/// The book.
+pub struct Book {
+    inner: Mutex<Inner>,
+    journal: Durable<Record>,
+}
+
+struct Inner {
+    entries: HashMap<LeaseId, Entry>,
+    /// Records in the journal's file.
+    written: usize,
+}
+
+/// One entry.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// What it is.
+    pub what: What,
+    /// Where it stands.
+    pub state: State,
+}
+
+impl Book {
+    /// Takes over a journal and what it tells of.
+    ///
+    /// # Errors
+    /// When the journal's thread cannot be started.
+    pub fn open(found: Found) -> io::Result<Self> {
+        let mut entries = HashMap::new();
+        let written = found.records.len();
+        for record in &found.records {
+            replay(&mut entries, record);
+        }
+        let journal = Durable::start(&found.path, found.file, found.length, Lines)?;
+        Ok(Self { inner: Mutex::new(Inner { entries, written }), journal })
+    }
+
+    /// Opens an entry.
+    pub fn intend(&self, id: LeaseId, what: What) -> Pending {
+        let mut inner = self.lock();
+        inner.entries.insert(id, Entry { what: what.clone(), state: State::Intended });
+        self.write(&mut inner, Record::Intent { id, what })
+    }
+
+    /// Takes a step of an entry. A step that cannot follow is a defect: it is logged and nothing changes.
+    pub fn step(&self, record: Record) -> Option<Pending> {
+        let mut inner = self.lock();
+        let id = record.id();
+        let entry = inner.entries.get_mut(&id)?;
+        match entry.state.clone().step(&record) {
+            Ok(State::Settled) => {
+                inner.entries.remove(&id);
+            }
+            Ok(state) => entry.state = state,
+            Err(error) => {
+                tracing::error!(lease = %id, %error, "a step was not taken");
+                return None;
+            }
+        }
+        Some(self.write(&mut inner, record))
+    }
+
+    /// Notes why a revocation failed; in memory only.
+    pub fn trouble(&self, id: LeaseId, trouble: String) -> Option<Ending> {
+        let mut inner = self.lock();
+        let State::Ending(ending) = &mut inner.entries.get_mut(&id)?.state else { return None };
+        ending.attempts += 1;
+        ending.trouble = Some(trouble);
+        Some(ending.clone())
+    }
+
+    /// Marks an entry to be ended. `false` when it is not there, or being ended already.
+    pub fn begin_end(&self, id: LeaseId, reason: EndReason) -> bool {
+        let mut inner = self.lock();
+        let Some(entry) = inner.entries.get_mut(&id) else { return false };
+        if matches!(entry.state, State::Ending(_)) {
+            return false;
+        }
+        let record = Record::Ending { id, reason };
+        let Ok(state) = entry.state.clone().step(&record) else { return false };
+        entry.state = state;
+        // Not waited for: an end goes on with the disk full.
+        drop(self.write(&mut inner, record));
+        true
+    }
+
+    /// One entry.
+    #[must_use]
+    pub fn get(&self, id: LeaseId) -> Option<Entry> {
+        self.lock().entries.get(&id).cloned()
+    }
+
+    /// Everything that is not settled.
+    #[must_use]
+    pub fn entries(&self) -> Vec<(LeaseId, Entry)> {
+        self.lock().entries.iter().map(|(id, entry)| (*id, entry.clone())).collect()
+    }
+
+    fn write(&self, inner: &mut Inner, record: Record) -> Pending {
+        let settled = matches!(record, Record::Settled { .. });
+        let pending = self.journal.append(record);
+        inner.written += 1;
+        if settled && inner.written >= COMPACT_AT && inner.written >= inner.entries.len() * 8 {
+            let records = snapshot(&inner.entries);
+            inner.written = records.len();
+            // In line behind the record above; if it fails, the long file is still right.
+            drop(self.journal.replace(records));
+        }
+        pending
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A panic elsewhere must not stop revocation.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes a record of an old journal. What cannot follow is ignored, except that it keeps its entry: an entry
+/// is only forgotten when it was settled.
+fn replay(entries: &mut HashMap<LeaseId, Entry>, record: &Record) {
+    if let Record::Intent { id, what } = record {
+        entries.insert(*id, Entry { what: what.clone(), state: State::Intended });
+        return;
+    }
+    if let Record::Prepared { provider, .. } | Record::Live { provider, .. } = record {
+        let orphan = || Entry { what: What::Orphan { provider: provider.clone() }, state: State::Intended };
+        entries.entry(record.id()).or_insert_with(orphan);
+    }
+    let Some(entry) = entries.get_mut(&record.id()) else { return };
+    match entry.state.clone().step(record) {
+        Ok(State::Settled) => {
+            entries.remove(&record.id());
+        }
+        Ok(state) => entry.state = state,
+        Err(error) => tracing::warn!(lease = %record.id(), %error, "the journal tells an odd story"),
+    }
+}
+
+/// The fewest records that tell of these entries.
+fn snapshot(entries: &HashMap<LeaseId, Entry>) -> Vec<Record> {
+    let mut records = Vec::new();
+    for (id, entry) in entries {
+        let id = *id;
+        let provider = entry.what.provider().clone();
+        records.push(Record::Intent { id, what: entry.what.clone() });
+        match &entry.state {
+            State::Intended | State::Settled => {}
+            State::Prepared(handle) => {
+                records.push(Record::Prepared { id, provider, handle: handle.clone() })
+            }
+            State::Live(alive) => records.push(Record::Live {
+                id,
+                provider,
+                handle: alive.handle.clone(),
+                expires_at: alive.expires_at,
+            }),
+            State::Ending(ending) => {
+                if let Some(handle) = &ending.handle {
+                    let (handle, expires_at) = (handle.clone(), ending.expires_at);
+                    // `Live` also where it was only prepared: the handle is what revocation needs.
+                    records.push(Record::Live { id, provider, handle, expires_at });
+                }
+                records.push(Record::Ending { id, reason: ending.reason });
+            }
+        }
+    }
+    records
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests may")]
+mod tests {
+    use super::*;
+    use crate::lease::journal;
+    use crate::provider::Handle;
+    use mcp_broker_proto::names::SessionId;
+
+    fn parent() -> What {
+        What::Parent { session: SessionId::fresh(), provider: "bao".parse().unwrap() }
+    }
+
+    #[tokio::test]
+    async fn compaction_keeps_what_is_open() {
+        let directory = std::env::temp_dir().join(format!("mcp-book-{}", std::process::id()));
+        drop(std::fs::remove_dir_all(&directory));
+        std::fs::create_dir_all(&directory).unwrap();
+        let book = Book::open(journal::open(&directory).unwrap()).unwrap();
+        let handle = Handle(serde_json::json!({"accessor": "a"}));
+        let open: Vec<LeaseId> = (0..3).map(|_| LeaseId::fresh()).collect();
+        for id in &open {
+            book.intend(*id, parent());
+            book.step(Record::Live {
+                id: *id,
+                provider: "bao".parse().unwrap(),
+                handle: handle.clone(),
+                expires_at: None,
+            });
+        }
+        book.step(Record::Ending { id: open[1], reason: EndReason::Locked });
+        let mut last = None;
+        for _ in 0..COMPACT_AT {
+            let id = LeaseId::fresh();
+            book.intend(id, parent());
+            last = book.step(Record::Settled { id });
+        }
+        last.unwrap().durable().await.unwrap();
+        let size = std::fs::metadata(directory.join(journal::FILE_NAME)).unwrap().len();
+        assert!(size < 600_000, "{size} bytes");
+        let again = Book::open(journal::open(&directory).unwrap()).unwrap();
+        let mut before = book.entries().into_iter().map(|(id, e)| (id, e.state)).collect::<Vec<_>>();
+        let mut after = again.entries().into_iter().map(|(id, e)| (id, e.state)).collect::<Vec<_>>();
+        before.sort_by_key(|(id, _)| *id);
+        after.sort_by_key(|(id, _)| *id);
+        assert_eq!(before, after);
+        assert_eq!(after.len(), 3);
+    }
+}

@@ -1,0 +1,287 @@
+//! Mints the credentials of a grant: intent and handle durable, then the credential. A mint runs in a task of
+//! its own, so that nobody who goes away can leave a request half done.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use mcp_broker_proto::Secret;
+use mcp_broker_proto::channel::EndReason;
+use mcp_broker_proto::names::{Label, LaunchId, LeaseId, SessionId};
+use mcp_broker_proto::problem::{ErrorCode, Problem};
+use mcp_broker_proto::session::Revocability;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use super::Leases;
+use super::record::{LeaseFacts, Record, What};
+use crate::audit::Event;
+use crate::durable::DurableError;
+use crate::policy::Grant;
+use crate::provider::{Issued, MINT_LIMIT, MintRequest, Prepared, Provider, ProviderError, REST};
+
+/// For whom a mint is.
+#[derive(Clone)]
+pub struct LaunchTag {
+    /// The launch.
+    pub launch: LaunchId,
+    /// Its session.
+    pub session: SessionId,
+    /// The account.
+    pub user: String,
+    /// What is left of the session.
+    pub horizon: Duration,
+    /// Falls when the launch must end: nothing is minted after it.
+    pub fence: CancellationToken,
+}
+
+/// A credential that was minted.
+pub struct Minted {
+    /// Its lease.
+    pub lease: LeaseId,
+    /// Its name in the scope.
+    pub name: Label,
+    /// The secret fields.
+    pub fields: BTreeMap<String, Secret>,
+    /// When it ends unless renewed, where it ends at all.
+    pub expires_at: Option<Timestamp>,
+    /// What revoking it does.
+    pub revocability: Revocability,
+}
+
+/// How long a mint in flight may take to settle once the fence fell.
+const SETTLE_LIMIT: Duration = Duration::from_secs(2);
+
+impl Leases {
+    /// Mints everything that the grant's scope needs, or nothing: what was minted beside a failure is ended.
+    ///
+    /// # Errors
+    /// The problem to tell the person.
+    pub async fn mint(self: &Arc<Self>, grant: &Grant, tag: &LaunchTag) -> Result<Vec<Minted>, Problem> {
+        let scope = grant.scope();
+        let mints: Vec<_> = scope
+            .credentials
+            .iter()
+            .map(|spec| MintRequest {
+                lease: LeaseId::fresh(),
+                launch: tag.launch,
+                session: tag.session,
+                user: tag.user.clone(),
+                server: grant.server().name.clone(),
+                scope: scope.name.clone(),
+                spec: spec.clone(),
+                horizon: tag.horizon,
+            })
+            .map(|request| {
+                let (leases, fence) = (Arc::clone(self), tag.fence.clone());
+                self.tasks.spawn(async move { leases.mint_one(request, fence).await })
+            })
+            .collect();
+        let mut minted = Vec::new();
+        let mut failure = None;
+        for mint in mints {
+            match mint.await {
+                Ok(Ok(one)) => minted.push(one),
+                Ok(Err(problem)) => failure = Some(problem),
+                Err(_panicked) => failure = Some(internal()),
+            }
+        }
+        match failure {
+            None => Ok(minted),
+            Some(problem) => {
+                self.end(minted.iter().map(|one| one.lease), EndReason::MintFailed);
+                Err(problem)
+            }
+        }
+    }
+
+    async fn mint_one(
+        self: Arc<Self>,
+        request: MintRequest,
+        fence: CancellationToken,
+    ) -> Result<Minted, Problem> {
+        let id = request.lease;
+        let result = self.walk(&request, &fence).await;
+        if let Err(failure) = &result {
+            self.audit.note(Event::CredentialFailed { lease: id, code: failure.problem.code });
+            tracing::info!(lease = %id, code = ?failure.problem.code, "a mint failed");
+            self.abandon(id, failure.rest);
+        }
+        result.map_err(|failure| failure.problem)
+    }
+
+    /// The steps of one mint, in the order that makes a crash at any point harmless.
+    async fn walk(
+        self: &Arc<Self>,
+        request: &MintRequest,
+        fence: &CancellationToken,
+    ) -> Result<Minted, Failure> {
+        let provider = self.provider(&request.spec.provider).ok_or_else(internal)?;
+        let revocability = provider.revocability(&request.spec);
+        let deadline = Instant::now() + MINT_LIMIT;
+
+        let audited = self.audit.put(intended(request));
+        let facts = facts(request, revocability);
+        // Not waited for: the handle below is what a restart needs, and it comes after this in the file.
+        drop(self.book.intend(request.lease, What::Lease(facts)));
+        let prepared = self.prepare(&provider, request, fence, deadline).await?;
+
+        let (id, handle) = (request.lease, prepared.handle.clone());
+        let noted = self.book.step(Record::Prepared { id, provider: request.spec.provider.clone(), handle });
+        let noted = noted.ok_or_else(internal)?;
+        let (noted, audited) = tokio::join!(noted.durable(), audited.durable());
+        noted.and(audited).map_err(|error| storage(&error))?;
+
+        let issued = self.issue(&provider, request, prepared, fence, deadline).await?;
+        self.keep(request, &issued);
+        if fence.is_cancelled() {
+            return Err(fenced().into());
+        }
+        Ok(Minted {
+            lease: id,
+            name: request.spec.name.clone(),
+            fields: issued.fields,
+            expires_at: issued.expires_at,
+            revocability,
+        })
+    }
+
+    async fn prepare(
+        self: &Arc<Self>,
+        provider: &Arc<dyn Provider>,
+        request: &MintRequest,
+        fence: &CancellationToken,
+        deadline: Instant,
+    ) -> Result<Prepared, Failure> {
+        let work = async {
+            let parent = self.parent(provider, request, fence).await?;
+            if fence.is_cancelled() {
+                return Err(fenced());
+            }
+            let parent = parent.as_ref().map(|held| &held.parent);
+            provider.prepare(request, parent).await.map_err(|error| error.to_problem())
+        };
+        match timeout_at(deadline, work).await {
+            Ok(Ok(prepared)) => Ok(prepared),
+            Ok(Err(problem)) => Err(problem.into()),
+            Err(_elapsed) => Err(too_slow(request).into()),
+        }
+    }
+
+    /// Waits for the credential; past the deadline, or 2 s after the fence fell, the connection is dropped
+    /// and the revocation waits for the backend to come to rest.
+    async fn issue(
+        &self,
+        provider: &Arc<dyn Provider>,
+        request: &MintRequest,
+        prepared: Prepared,
+        fence: &CancellationToken,
+        deadline: Instant,
+    ) -> Result<Issued, Failure> {
+        if fence.is_cancelled() {
+            return Err(fenced().into());
+        }
+        let give_up = async {
+            tokio::select! {
+                () = sleep_until(deadline) => too_slow(request),
+                () = async { fence.cancelled().await; sleep(SETTLE_LIMIT).await } => fenced(),
+            }
+        };
+        tokio::select! {
+            biased;
+            issued = provider.issue(request, prepared) => issued.map_err(|error| {
+                let rest = if error.is_passing() { REST } else { Duration::ZERO };
+                Failure { problem: error.to_problem(), rest }
+            }),
+            problem = give_up => Err(Failure { problem, rest: REST }),
+        }
+    }
+
+    fn keep(self: &Arc<Self>, request: &MintRequest, issued: &Issued) {
+        let (id, expires_at) = (request.lease, issued.expires_at);
+        let provider = request.spec.provider.clone();
+        let handle = issued.handle.clone();
+        // Not waited for: until it is on the disk, a restart revokes by the handle of `Prepared`.
+        drop(self.book.step(Record::Live { id, provider, handle, expires_at }));
+        let revocability = self.revocability_of(request);
+        let expires = expires_at.map(|at| at.to_string());
+        self.audit.note(Event::CredentialIssued { lease: id, expires_at: expires, revocability });
+        if let Some(expires_at) = expires_at {
+            self.keep_alive(request, expires_at, issued.renewable);
+        }
+    }
+
+    fn revocability_of(&self, request: &MintRequest) -> Revocability {
+        self.provider(&request.spec.provider)
+            .map_or(Revocability::None, |provider| provider.revocability(&request.spec))
+    }
+}
+
+/// A mint that failed, and how long the backend may need to come to rest before its handle is revoked.
+struct Failure {
+    problem: Problem,
+    rest: Duration,
+}
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        Self { problem, rest: Duration::ZERO }
+    }
+}
+
+impl From<ProviderError> for Failure {
+    fn from(error: ProviderError) -> Self {
+        error.to_problem().into()
+    }
+}
+
+fn facts(request: &MintRequest, revocability: Revocability) -> LeaseFacts {
+    LeaseFacts {
+        launch: request.launch,
+        session: request.session,
+        user: request.user.clone(),
+        server: request.server.clone(),
+        scope: request.scope.clone(),
+        credential: request.spec.name.clone(),
+        provider: request.spec.provider.clone(),
+        revocability,
+    }
+}
+
+fn intended(request: &MintRequest) -> Event {
+    Event::CredentialIntended {
+        lease: request.lease,
+        launch: request.launch,
+        session: request.session,
+        server: request.server.clone(),
+        scope: request.scope.clone(),
+        credential: request.spec.name.clone(),
+        provider: request.spec.provider.clone(),
+        ttl_seconds: request.spec.ttl.as_secs(),
+    }
+}
+
+fn internal() -> Problem {
+    Problem::new(ErrorCode::Internal, "the broker failed to mint", "read the broker's log, and report it")
+}
+
+pub(super) fn fenced() -> Problem {
+    let hint = "see `mcp-run status`, then start the server again";
+    Problem::new(ErrorCode::PeerGone, "the launch ended while its credential was being minted", hint)
+}
+
+fn too_slow(request: &MintRequest) -> Problem {
+    let title =
+        format!("provider `{}` did not answer within {} s", request.spec.provider, MINT_LIMIT.as_secs());
+    Problem::new(
+        ErrorCode::ProviderUnreachable,
+        title,
+        "run `mcp-run doctor`; try again when it is reachable",
+    )
+}
+
+pub(super) fn storage(error: &DurableError) -> Problem {
+    let hint = "free disk space or mend the disk; nothing is minted until the broker can write";
+    Problem::new(ErrorCode::StorageUnavailable, format!("{error}"), hint)
+}

@@ -1,0 +1,151 @@
+//! Records of the write-ahead journal, and their lines: `CRC32 JSON`. Ids and accessors only, never a secret.
+
+use jiff::Timestamp;
+use mcp_broker_proto::channel::EndReason;
+use mcp_broker_proto::names::{Label, LaunchId, LeaseId, ServerName, SessionId};
+use mcp_broker_proto::session::Revocability;
+use serde::{Deserialize, Serialize};
+
+use crate::durable::Encoder;
+use crate::provider::Handle;
+
+/// What an entry of the journal is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum What {
+    /// A credential of a launch.
+    Lease(LeaseFacts),
+    /// The parent of a session's credentials at one provider.
+    Parent {
+        /// The session.
+        session: SessionId,
+        /// The provider.
+        provider: Label,
+    },
+    /// The journal was damaged where it said what this is; it can still be revoked.
+    Orphan {
+        /// The provider.
+        provider: Label,
+    },
+}
+
+/// What is known of a credential before it is minted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseFacts {
+    /// The launch it is for.
+    pub launch: LaunchId,
+    /// The session it is under.
+    pub session: SessionId,
+    /// The account, so that people see what earlier sessions of theirs left.
+    pub user: String,
+    /// The server.
+    pub server: ServerName,
+    /// The scope.
+    pub scope: Label,
+    /// Its name in the scope.
+    pub credential: Label,
+    /// Who mints it.
+    pub provider: Label,
+    /// What revoking it will do.
+    pub revocability: Revocability,
+}
+
+impl What {
+    /// Who can end it.
+    #[must_use]
+    pub fn provider(&self) -> &Label {
+        match self {
+            Self::Lease(facts) => &facts.provider,
+            Self::Parent { provider, .. } | Self::Orphan { provider } => provider,
+        }
+    }
+}
+
+/// One step of an entry, as it stands in the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "step", rename_all = "snake_case")]
+pub enum Record {
+    /// It is going to be made.
+    Intent {
+        /// The entry.
+        id: LeaseId,
+        /// What it is.
+        what: What,
+    },
+    /// It can be revoked by this handle, and opens nothing yet. Durable before it is issued.
+    Prepared {
+        /// The entry.
+        id: LeaseId,
+        /// Who made it; said again, so that a damaged line before this one costs nothing.
+        provider: Label,
+        /// Names it to its provider.
+        handle: Handle,
+    },
+    /// It is alive; also written when its life was lengthened.
+    Live {
+        /// The entry.
+        id: LeaseId,
+        /// Who made it; said again, as above.
+        provider: Label,
+        /// Names it to its provider.
+        handle: Handle,
+        /// When it ends unless renewed, where it ends at all.
+        expires_at: Option<Timestamp>,
+    },
+    /// Its end was asked for.
+    Ending {
+        /// The entry.
+        id: LeaseId,
+        /// Why.
+        reason: EndReason,
+    },
+    /// Nothing is left to do.
+    Settled {
+        /// The entry.
+        id: LeaseId,
+    },
+}
+
+impl Record {
+    /// The entry.
+    #[must_use]
+    pub fn id(&self) -> LeaseId {
+        match self {
+            Self::Intent { id, .. }
+            | Self::Prepared { id, .. }
+            | Self::Live { id, .. }
+            | Self::Ending { id, .. }
+            | Self::Settled { id } => *id,
+        }
+    }
+}
+
+/// Writes records as lines.
+pub(super) struct Lines;
+
+impl Encoder for Lines {
+    type Record = Record;
+
+    fn encode(&mut self, record: &Record, out: &mut Vec<u8>) {
+        encode(record, out);
+    }
+}
+
+/// Appends one line.
+pub(super) fn encode(record: &Record, out: &mut Vec<u8>) {
+    // Serialising these types into memory cannot fail; an empty line would be reported as damage.
+    let json = serde_json::to_vec(record).unwrap_or_default();
+    out.extend_from_slice(format!("{:08x} ", crc32fast::hash(&json)).as_bytes());
+    out.extend_from_slice(&json);
+    out.push(b'\n');
+}
+
+/// Reads one line without its line feed; `None` when it is damaged.
+pub(super) fn decode(line: &[u8]) -> Option<Record> {
+    let (sum, json) = line.split_at_checked(9)?;
+    let sum = std::str::from_utf8(sum.strip_suffix(b" ")?).ok()?;
+    if u32::from_str_radix(sum, 16).ok()? != crc32fast::hash(json) {
+        return None;
+    }
+    serde_json::from_slice(json).ok()
+}

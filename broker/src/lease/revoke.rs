@@ -1,0 +1,165 @@
+//! Ends credentials: asks the provider until it can prove the end, and says the truth meanwhile. Never waits
+//! for the audit log or the journal.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mcp_broker_proto::channel::EndReason;
+use mcp_broker_proto::names::LeaseId;
+use tokio::sync::broadcast;
+use tokio::time::{sleep, timeout};
+
+use super::Leases;
+use super::book::Entry;
+use super::record::{Record, What};
+use super::renew::jittered;
+use super::state::{Ending, State};
+use crate::audit::Event;
+use crate::provider::{Blame, Proof, ProviderError, Revocation};
+
+/// What became of a credential that was to be ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Its end was verified.
+    Verified,
+    /// It is a static value, or lives until its expiry: it is no longer handed out.
+    NotRevocable,
+    /// It expired before its end could be verified.
+    Expired,
+}
+
+/// One try must be done in this time.
+const TRY_LIMIT: Duration = Duration::from_secs(15);
+
+/// The pause after the first failed try; it doubles up to `LONGEST_PAUSE`.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+
+/// The longest pause between two tries.
+const LONGEST_PAUSE: Duration = Duration::from_secs(20);
+
+/// An expiry counts so long after it passed, for clocks that differ.
+const EXPIRY_MARGIN: Duration = Duration::from_secs(60);
+
+impl Leases {
+    /// Begins to end these credentials, each on its own. Ids that are unknown or ending already are passed over.
+    pub fn end(self: &Arc<Self>, ids: impl IntoIterator<Item = LeaseId>, reason: EndReason) {
+        for id in ids {
+            if self.book.begin_end(id, reason) {
+                self.tasks.spawn(Arc::clone(self).settle(id, Duration::ZERO));
+            }
+        }
+    }
+
+    /// Ends a credential whose mint failed, `rest` after now. One that never got a handle is simply settled.
+    pub(super) fn abandon(self: &Arc<Self>, id: LeaseId, rest: Duration) {
+        if self.book.begin_end(id, EndReason::MintFailed) {
+            self.tasks.spawn(Arc::clone(self).settle(id, rest));
+        }
+    }
+
+    /// What becomes of credentials from now on.
+    #[must_use]
+    pub fn outcomes(&self) -> broadcast::Receiver<(LeaseId, Outcome)> {
+        self.outcomes.subscribe()
+    }
+
+    /// Tries until the end is verified or the expiry has passed.
+    pub(super) async fn settle(self: Arc<Self>, id: LeaseId, rest: Duration) {
+        sleep(rest).await;
+        loop {
+            let Some((entry, ending)) = self.ending(id) else { return };
+            let error = match self.try_once(&entry, &ending).await {
+                Ok(revocation) => return self.settled(id, &entry, revocation.as_ref()),
+                Err(error) => error,
+            };
+            tracing::warn!(lease = %id, %error, "a revocation failed and is tried again");
+            let Some(ending) = self.book.trouble(id, error.what.clone()) else { return };
+            if let Some(expired_at) = ending.expires_at.filter(|at| self.clock.now() > *at + EXPIRY_MARGIN) {
+                self.audit.note(Event::CredentialExpired { lease: id, expired_at: expired_at.to_string() });
+                return self.close(id, Outcome::Expired);
+            }
+            if ending.attempts == 1 {
+                let expires_at = ending.expires_at.map(|at| at.to_string());
+                self.audit.note(Event::RevocationPending { lease: id, expires_at, attempt: 1 });
+            }
+            sleep(pause(ending.attempts, &error)).await;
+        }
+    }
+
+    fn ending(&self, id: LeaseId) -> Option<(Entry, Ending)> {
+        let entry = self.book.get(id)?;
+        match entry.state.clone() {
+            State::Ending(ending) => Some((entry, ending)),
+            _ => None,
+        }
+    }
+
+    /// `None` when nothing was made that has a handle.
+    async fn try_once(&self, entry: &Entry, ending: &Ending) -> Result<Option<Revocation>, ProviderError> {
+        let Some(handle) = &ending.handle else { return Ok(None) };
+        let name = entry.what.provider();
+        let provider = self.provider(name).ok_or_else(|| {
+            let what = format!("provider `{name}` is no longer configured");
+            ProviderError::new(
+                Blame::Config,
+                what,
+                "put it back into broker.toml, so that this can be revoked",
+            )
+        })?;
+        match timeout(TRY_LIMIT, provider.revoke(handle)).await {
+            Ok(answer) => answer.map(Some),
+            Err(_elapsed) => Err(ProviderError::new(
+                Blame::Unreachable,
+                format!("provider `{name}` did not answer"),
+                "see whether it can be reached",
+            )),
+        }
+    }
+
+    fn settled(&self, lease: LeaseId, entry: &Entry, revocation: Option<&Revocation>) {
+        let (event, outcome) = match revocation {
+            // Never prepared: there is nothing to prove, and the audit log has the failure.
+            None => return self.close(lease, Outcome::Verified),
+            Some(Revocation::Revoked(proof)) => (revoked(lease, *proof, false), Outcome::Verified),
+            Some(Revocation::AlreadyGone(proof)) => (revoked(lease, *proof, true), Outcome::Verified),
+            Some(Revocation::ExpiresAt(at)) => {
+                let lives_until = at.map(|at| at.to_string());
+                (Event::CredentialWithheld { lease, lives_until }, Outcome::NotRevocable)
+            }
+        };
+        tracing::debug!(%lease, what = kind(&entry.what), ?outcome, "settled");
+        self.audit.note(event);
+        self.close(lease, outcome);
+    }
+
+    fn close(&self, id: LeaseId, outcome: Outcome) {
+        drop(self.book.step(Record::Settled { id }));
+        // Nobody may be listening.
+        drop(self.outcomes.send((id, outcome)));
+    }
+}
+
+fn revoked(lease: LeaseId, proof: Proof, was_gone: bool) -> Event {
+    let proof = match proof {
+        Proof::LeaseAndToken => "lease_and_token",
+        Proof::Token => "token",
+        Proof::Object => "object",
+    };
+    Event::CredentialRevoked { lease, proof, was_gone }
+}
+
+fn kind(what: &What) -> &'static str {
+    match what {
+        What::Lease(_) => "lease",
+        What::Parent { .. } => "parent",
+        What::Orphan { .. } => "orphan",
+    }
+}
+
+fn pause(attempts: u32, error: &ProviderError) -> Duration {
+    if let Blame::Busy(Some(asked)) = error.blame {
+        return asked.min(LONGEST_PAUSE);
+    }
+    let doubled = FIRST_PAUSE.saturating_mul(1 << attempts.saturating_sub(1).min(8));
+    jittered(doubled.min(LONGEST_PAUSE))
+}

@@ -1,0 +1,310 @@
+//! The promises of this module against a scripted provider that knows the truth: which credentials are alive.
+//! A double, because a real backend cannot be told to answer at the worst moment; the real ones are in `tests/`.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use mcp_broker_proto::Secret;
+use mcp_broker_proto::channel::EndReason;
+use mcp_broker_proto::names::{LaunchId, ServerName, SessionId};
+use mcp_broker_proto::problem::ErrorCode;
+use mcp_broker_proto::session::Revocability;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::{Book, LaunchTag, Leases, Lost, Providers, journal};
+use crate::audit::AuditLog;
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Access, CredentialSpec, Scope, ServerDefinition, Tier};
+use crate::policy::{Decision, Grant, Subject, decide};
+use crate::provider::{
+    Blame, Handle, Healthy, Issued, MintRequest, Parent, Prepared, Proof, Provider, ProviderError, Renewed,
+    Revocation, SessionTag,
+};
+
+/// The truth, and how the backend misbehaves.
+#[derive(Default)]
+struct Scripted {
+    alive: Mutex<HashSet<u64>>,
+    next: AtomicU64,
+    /// Microseconds that each call may take at most; the time is drawn anew for each.
+    delay: u64,
+    /// So many revocations fail before one succeeds.
+    failing_revocations: AtomicUsize,
+    /// `issue` creates the credential and then says that it failed.
+    lies: bool,
+    /// Life of a credential; renewals give no more after the first.
+    life: Option<Duration>,
+    parents: AtomicUsize,
+}
+
+impl Scripted {
+    async fn take_time(&self) {
+        if self.delay > 0 {
+            let drawn = self.next.fetch_add(7919, Ordering::Relaxed).wrapping_mul(2_654_435_761) % self.delay;
+            tokio::time::sleep(Duration::from_micros(drawn)).await;
+        }
+    }
+
+    fn alive(&self) -> usize {
+        self.alive.lock().unwrap().len()
+    }
+
+    fn id(handle: &Handle) -> u64 {
+        handle.0["id"].as_u64().unwrap()
+    }
+}
+
+#[async_trait]
+impl Provider for Scripted {
+    fn revocability(&self, _: &CredentialSpec) -> Revocability {
+        Revocability::Immediate
+    }
+
+    async fn prepare(&self, _: &MintRequest, parent: Option<&Parent>) -> Result<Prepared, ProviderError> {
+        assert!(parent.is_some(), "the parent comes first");
+        self.take_time().await;
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        Ok(Prepared { handle: Handle(serde_json::json!({"id": id})), opener: None })
+    }
+
+    async fn issue(&self, _: &MintRequest, prepared: Prepared) -> Result<Issued, ProviderError> {
+        self.take_time().await;
+        self.alive.lock().unwrap().insert(Self::id(&prepared.handle));
+        self.take_time().await;
+        if self.lies {
+            return Err(ProviderError::new(Blame::Unreachable, "the answer was lost", "none"));
+        }
+        let fields = BTreeMap::from([("value".to_owned(), Secret::new("s".to_owned()))]);
+        let expires_at = self.life.map(|life| SystemClock.now() + life);
+        Ok(Issued { handle: prepared.handle, fields, expires_at, renewable: true })
+    }
+
+    async fn revoke(&self, handle: &Handle) -> Result<Revocation, ProviderError> {
+        self.take_time().await;
+        let failing = &self.failing_revocations;
+        if failing.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok() {
+            return Err(ProviderError::new(Blame::Unreachable, "the backend is down", "none"));
+        }
+        let was_there = self.alive.lock().unwrap().remove(&Self::id(handle));
+        Ok(if was_there {
+            Revocation::Revoked(Proof::Object)
+        } else {
+            Revocation::AlreadyGone(Proof::Object)
+        })
+    }
+
+    async fn renew(&self, _: &Handle, _: Duration) -> Result<Renewed, ProviderError> {
+        let expires_at = SystemClock.now() + self.life.unwrap_or_default();
+        Ok(Renewed { expires_at, renewable: false })
+    }
+
+    async fn open_session(&self, _: &SessionTag) -> Result<Option<Parent>, ProviderError> {
+        self.take_time().await;
+        self.parents.fetch_add(1, Ordering::Relaxed);
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        self.alive.lock().unwrap().insert(id);
+        let handle = Handle(serde_json::json!({"id": id}));
+        Ok(Some(Parent { handle, token: Secret::new("t".to_owned()), period: Duration::from_secs(60) }))
+    }
+
+    async fn health(&self) -> Result<Healthy, ProviderError> {
+        Ok(Healthy { detail: String::new(), warning: None })
+    }
+}
+
+struct World {
+    leases: Arc<Leases>,
+    truth: Arc<Scripted>,
+    lost: mpsc::UnboundedReceiver<Lost>,
+    directory: PathBuf,
+}
+
+fn world(name: &str, truth: Scripted) -> World {
+    let directory = std::env::temp_dir().join(format!("mcp-leases-{}-{name}", std::process::id()));
+    drop(std::fs::remove_dir_all(&directory));
+    std::fs::create_dir_all(&directory).unwrap();
+    reopen(directory, Arc::new(truth))
+}
+
+fn reopen(directory: PathBuf, truth: Arc<Scripted>) -> World {
+    let (audit, _) = AuditLog::open(&directory, Arc::new(SystemClock)).unwrap();
+    let book = Book::open(journal::open(&directory).unwrap()).unwrap();
+    let provider: Arc<dyn Provider> = Arc::<Scripted>::clone(&truth);
+    let providers = Providers::from([("bao".parse().unwrap(), provider)]);
+    let (sender, lost) = mpsc::unbounded_channel();
+    let leases = Leases::new(book, audit, Arc::new(SystemClock), providers, sender);
+    World { leases, truth, lost, directory }
+}
+
+fn grant(credentials: usize) -> Grant {
+    let spec = |index: usize| CredentialSpec {
+        name: format!("c{index}").parse().unwrap(),
+        provider: "bao".parse().unwrap(),
+        ttl: Duration::from_secs(60),
+        settings: Arc::new(()),
+    };
+    let name: ServerName = "orders".parse().unwrap();
+    let definition = ServerDefinition {
+        name: name.clone(),
+        description: String::new(),
+        owner: String::new(),
+        tier: Tier::Development,
+        command: vec!["/bin/true".to_owned()],
+        extra_args: Vec::new(),
+        env: BTreeMap::new(),
+        cwd: "/".to_owned(),
+        access: Access { users: vec!["alice".to_owned()], groups: Vec::new() },
+        scope: Scope {
+            name: "all".parse().unwrap(),
+            credentials: (0..credentials).map(spec).collect(),
+            inject: Vec::new(),
+        },
+    };
+    let subject = Subject { user: "alice".to_owned(), groups: Vec::new() };
+    match decide(&BTreeMap::from([(name.clone(), Arc::new(definition))]), &name, &subject, &[]) {
+        Decision::Grant(grant) => grant,
+        Decision::Denial(_) => panic!("denied"),
+    }
+}
+
+fn tag(session: SessionId, fence: &CancellationToken) -> LaunchTag {
+    LaunchTag {
+        launch: LaunchId::fresh(),
+        session,
+        user: "alice".to_owned(),
+        horizon: Duration::from_secs(3600),
+        fence: fence.clone(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mint_and_end() {
+    let world = world("end", Scripted::default());
+    let session = SessionId::fresh();
+    let minted = world.leases.mint(&grant(3), &tag(session, &CancellationToken::new())).await.unwrap();
+    assert_eq!((minted.len(), world.truth.alive(), world.leases.infos().len()), (3, 4, 3));
+    // One parent for the whole session.
+    world.leases.mint(&grant(1), &tag(session, &CancellationToken::new())).await.unwrap();
+    assert_eq!(world.truth.parents.load(Ordering::Relaxed), 1);
+    world.leases.end(world.leases.infos().iter().map(|lease| lease.id), EndReason::Revoked);
+    world.leases.end_parents(session, EndReason::Revoked).await;
+    assert_eq!(world.leases.drain(Duration::from_secs(20)).await, 0);
+    assert_eq!(world.truth.alive(), 0);
+}
+
+/// A lock may fall at any moment of a mint (T32 in small): nothing is delivered after it, nothing stays alive.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fence_at_any_moment_leaves_nothing() {
+    let world = world("fence", Scripted { delay: 3000, ..Scripted::default() });
+    let mut runs = Vec::new();
+    for run in 0..400_u64 {
+        let leases = Arc::clone(&world.leases);
+        runs.push(tokio::spawn(async move {
+            let (session, fence) = (SessionId::fresh(), CancellationToken::new());
+            let falls = fence.clone();
+            let fall = tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_micros(run * 41 % 16_000)).await;
+                falls.cancel();
+            });
+            match leases.mint(&grant(2), &tag(session, &fence)).await {
+                Ok(minted) => {
+                    fall.await.unwrap();
+                    leases.end(minted.iter().map(|one| one.lease), EndReason::Locked);
+                }
+                Err(problem) => assert_eq!(problem.code, ErrorCode::PeerGone),
+            }
+            leases.end_parents(session, EndReason::Locked).await;
+        }));
+    }
+    for run in runs {
+        run.await.unwrap();
+    }
+    assert_eq!(world.leases.drain(Duration::from_secs(30)).await, 0);
+    assert_eq!(world.truth.alive(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_answer_is_revoked_all_the_same() {
+    let world = world("lies", Scripted { lies: true, ..Scripted::default() });
+    let session = SessionId::fresh();
+    let problem = world.leases.mint(&grant(1), &tag(session, &CancellationToken::new())).await.err().unwrap();
+    assert_eq!(problem.code, ErrorCode::ProviderUnreachable);
+    world.leases.end_parents(session, EndReason::LoggedOut).await;
+    assert_eq!(world.leases.drain(Duration::from_secs(20)).await, 0);
+    assert_eq!(world.truth.alive(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_that_fails_is_pending_until_it_is_proved() {
+    let world = world("pending", Scripted { failing_revocations: 2.into(), ..Scripted::default() });
+    let minted = world.leases.mint(&grant(1), &tag(SessionId::fresh(), &CancellationToken::new())).await;
+    let id = minted.unwrap()[0].lease;
+    let mut outcomes = world.leases.outcomes();
+    world.leases.end([id], EndReason::Revoked);
+    let pending = loop {
+        let info = world.leases.infos().into_iter().find(|lease| lease.id == id).unwrap();
+        if info.trouble.is_some() {
+            break info;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert_eq!(pending.trouble.as_deref(), Some("the backend is down"));
+    assert_eq!(outcomes.recv().await.unwrap(), (id, super::Outcome::Verified));
+    assert!(world.leases.infos().is_empty());
+}
+
+/// What a `kill -9` leaves: the journal of one broker, taken over by the next.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_start_ends_what_was_left() {
+    let first = world("recover", Scripted::default());
+    let tag = tag(SessionId::fresh(), &CancellationToken::new());
+    first.leases.mint(&grant(2), &tag).await.unwrap();
+    assert_eq!(first.truth.alive(), 3);
+    // `Live` is not waited for when minting; a later record that is durable shows that it is on the disk.
+    first.leases.audit.record(crate::audit::Event::BrokerStopped { pending: 0 }).await.unwrap();
+    let second = reopen(first.directory.clone(), Arc::clone(&first.truth));
+    let left = second.leases.recover();
+    assert_eq!((left.leases, left.parents), (2, 1));
+    assert_eq!(second.leases.drain(Duration::from_secs(20)).await, 0);
+    assert_eq!(second.truth.alive(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credential_that_cannot_be_renewed_further_is_announced() {
+    let life = Some(Duration::from_secs(3));
+    let mut world = world("lost", Scripted { life, ..Scripted::default() });
+    let tag = tag(SessionId::fresh(), &CancellationToken::new());
+    world.leases.mint(&grant(1), &tag).await.unwrap();
+    assert_eq!(world.lost.recv().await, Some(Lost::Credential(tag.launch)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_minted_when_the_disk_is_full() {
+    let world = world("full", Scripted::default());
+    let full = world.directory.join("full");
+    std::fs::create_dir_all(&full).unwrap();
+    std::os::unix::fs::symlink("/dev/full", full.join("x")).unwrap();
+    let file = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let found = journal::Found {
+        path: full.join("journal"),
+        file,
+        length: 0,
+        records: Vec::new(),
+        damage: journal::Damage::None,
+    };
+    let (audit, _) = AuditLog::open(&world.directory, Arc::new(SystemClock)).unwrap();
+    let provider: Arc<dyn Provider> = Arc::<Scripted>::clone(&world.truth);
+    let providers = Providers::from([("bao".parse().unwrap(), provider)]);
+    let (sender, _lost) = mpsc::unbounded_channel();
+    let leases = Leases::new(Book::open(found).unwrap(), audit, Arc::new(SystemClock), providers, sender);
+    let problem =
+        leases.mint(&grant(1), &tag(SessionId::fresh(), &CancellationToken::new())).await.err().unwrap();
+    assert_eq!(problem.code, ErrorCode::StorageUnavailable);
+    assert_eq!(leases.drain(Duration::from_secs(20)).await, 0);
+    assert_eq!(world.truth.alive(), 0);
+}
