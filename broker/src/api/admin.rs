@@ -1,0 +1,40 @@
+//! The admin socket's routes: what is alive, and the kill switch.
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::{Extension, Json};
+use mcp_broker_proto::session::{LaunchInfo, LeaseInfo, RevokeReport, RevokeRequest, SessionInfo};
+
+use super::Api;
+use super::answer::{Refusal, bad_request};
+use super::peer::Peer;
+use crate::session::Target;
+
+pub(super) async fn sessions(State(api): State<Api>) -> Json<Vec<SessionInfo>> {
+    Json(api.sessions.sessions())
+}
+
+pub(super) async fn launches(State(api): State<Api>) -> Json<Vec<LaunchInfo>> {
+    Json(api.sessions.launches())
+}
+
+pub(super) async fn leases(State(api): State<Api>) -> Json<Vec<LeaseInfo>> {
+    Json(api.leases.infos())
+}
+
+pub(super) async fn revoke(
+    State(api): State<Api>,
+    Extension(peer): Extension<Peer>,
+    body: Bytes,
+) -> Result<Json<RevokeReport>, Refusal> {
+    let request = serde_json::from_slice(&body);
+    let request = request.map_err(|_malformed| bad_request("the revocation cannot be understood"))?;
+    let target = match request {
+        RevokeRequest::Launch(id) => Target::Launch(id),
+        RevokeRequest::Session(id) => Target::Session(id),
+        RevokeRequest::User(user) => Target::User(user),
+        RevokeRequest::Server(server) => Target::Server(server),
+        RevokeRequest::All => Target::All,
+    };
+    Ok(Json(api.sessions.revoke(&target, peer.by()).await))
+}

@@ -1,0 +1,17 @@
+//! The broker's sockets: who may connect, which routes there are. A handler parses, calls the floor below
+//! and maps the answer; decisions are not made here.
+
+mod admin;
+mod answer;
+mod health;
+mod launch;
+mod listener;
+mod peer;
+mod routes;
+mod serve;
+mod servers;
+mod session;
+
+pub use listener::{ListenError, Listeners};
+pub use routes::{Api, admin as admin_routes, person as person_routes};
+pub use serve::{Door, serve};
