@@ -1,11 +1,25 @@
 //! `mcp-broker`: authenticates a person's login session and mints short-lived credentials for the MCP
 //! servers that an admin approved. Modules in reading order, from the top floor down.
 //!
-//! `cli` → `app` → `api` → `session` → `lease` → `provider` → `policy`, `audit` → `config`, `clock`.
+//! `cli` → `app` → `api` → `session` → `lease` → `provider` → `policy`, `audit` → `config`, `durable`, `clock`.
 //! Nothing imports upwards; a test in `tests/` holds that.
 
-pub mod cli;
+pub mod api;
+pub mod app;
+pub mod audit;
+mod cli;
 pub mod clock;
 pub mod config;
+pub mod durable;
+pub mod harden;
+mod inherit;
+pub mod lease;
 pub mod policy;
 pub mod provider;
+pub mod session;
+mod wipe;
+
+pub use cli::main;
+
+#[global_allocator]
+static ALLOCATOR: wipe::Wiping = wipe::Wiping;

@@ -4,52 +4,28 @@
 use std::fmt::Write;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::output::{EXIT_CONFIG, EXIT_OK, Output, counted};
+use super::report::{EXIT_OK, Report, counted};
 use crate::config::{Config, KindReader, Mode, Places, load};
 
-/// Arguments of the commands that read the configuration.
-#[derive(Debug, Clone, clap::Args)]
-pub(crate) struct Args {
-    /// Directory of broker.toml and servers.d
-    #[arg(long, value_name = "DIR")]
-    pub(crate) config: Option<PathBuf>,
-    /// Check as the broker of one person, not of the machine
-    #[arg(long)]
-    pub(crate) user: bool,
-}
-
-/// Runs the command.
-pub(crate) fn run(args: &Args, places: &Places, kinds: &[&KindReader]) -> Output {
-    let mode = if args.user { Mode::User } else { Mode::System };
-    let dir = match config_dir(args.config.as_deref(), mode, places) {
-        Ok(dir) => dir,
-        Err(output) => return output,
-    };
-    match load(&dir, mode, places, kinds) {
-        Ok(config) => accepted(&config, &dir, places),
-        Err(found) => Output::refused_configuration(&found),
+/// Runs the command on the configuration directory `dir`.
+pub(super) fn run(dir: &Path, mode: Mode, places: &Places, kinds: &[&KindReader]) -> Report {
+    match load(dir, mode, places, kinds) {
+        Ok(config) => accepted(&config, dir, places),
+        Err(found) => Report::refused_configuration(&found),
     }
 }
 
-/// The directory that was named, or the mode's own.
-pub(super) fn config_dir(given: Option<&Path>, mode: Mode, places: &Places) -> Result<PathBuf, Output> {
-    given.map(Path::to_owned).or_else(|| places.config_dir(mode)).ok_or_else(|| {
-        let message = "there is no place for the configuration: neither HOME nor XDG_CONFIG_HOME is set";
-        Output::failure(EXIT_CONFIG, message, "name it with `--config DIR`")
-    })
-}
-
-fn accepted(config: &Config, dir: &Path, places: &Places) -> Output {
+fn accepted(config: &Config, dir: &Path, places: &Places) -> Report {
     let mut warnings = config.warnings.clone();
     warnings.extend(state_dir_warning(&config.broker.state_dir, places.uid));
     for (name, server) in &config.servers {
         let program = server.command.first().map(Path::new);
         warnings.extend(program.and_then(|path| program_warning(name.as_str(), path)));
     }
-    let stderr: String = warnings.iter().map(|warning| format!("{warning}\n")).collect();
-    Output { stdout: summary(config, dir, warnings.len()), stderr, code: EXIT_OK }
+    let err: String = warnings.iter().map(|warning| format!("{warning}\n")).collect();
+    Report { out: summary(config, dir, warnings.len()), err, code: EXIT_OK }
 }
 
 fn summary(config: &Config, dir: &Path, warnings: usize) -> String {
@@ -125,11 +101,10 @@ mod tests {
     use super::*;
     use crate::config::testing::{KINDS, TempDir, places};
 
-    fn check(dir: &TempDir) -> Output {
-        let args = Args { config: Some(dir.path().to_owned()), user: false };
-        let output = run(&args, &places(), KINDS);
+    fn check(dir: &TempDir) -> Report {
+        let output = run(dir.path(), Mode::System, &places(), KINDS);
         let shorten = |text: &str| text.replace(&dir.path().display().to_string(), "DIR");
-        Output { stdout: shorten(&output.stdout), stderr: shorten(&output.stderr), code: output.code }
+        Report { out: shorten(&output.out), err: shorten(&output.err), code: output.code }
     }
 
     fn broker_file(dir: &TempDir) -> String {
@@ -146,7 +121,7 @@ mod tests {
         let want = "configuration DIR is good (system mode): 1 server, 1 provider, 0 warnings\n  \
             socket    /run/mcp-broker/broker.sock\n  state     DIR/state\n  \
             provider  p (fixed)\n  server    a (development, 0 credentials)\n";
-        assert_eq!(check(&dir), Output { stdout: want.to_owned(), stderr: String::new(), code: 0 });
+        assert_eq!(check(&dir), Report { out: want.to_owned(), err: String::new(), code: 0 });
     }
 
     #[test]
@@ -161,7 +136,7 @@ mod tests {
         dir.write("state/f", "");
         std::fs::set_permissions(dir.path().join("state"), std::fs::Permissions::from_mode(0o750)).unwrap();
         let output = check(&dir);
-        let lines: Vec<_> = output.stderr.lines().filter(|line| !line.starts_with("  hint: ")).collect();
+        let lines: Vec<_> = output.err.lines().filter(|line| !line.starts_with("  hint: ")).collect();
         assert_eq!(
             (output.code, lines.as_slice()),
             (
@@ -174,7 +149,7 @@ mod tests {
                 ][..]
             )
         );
-        assert!(output.stdout.contains("3 servers, 1 provider, 4 warnings"), "{}", output.stdout);
+        assert!(output.out.contains("3 servers, 1 provider, 4 warnings"), "{}", output.out);
     }
 
     #[test]
@@ -187,13 +162,6 @@ mod tests {
             DIR/servers.d/notes: warning: not read: its name does not end in .toml\n  \
             hint: name it NAME.toml, or move it elsewhere\n\
             mcp-broker: the configuration is refused: 1 error, 1 warning\n";
-        assert_eq!(check(&dir), Output { stdout: String::new(), stderr: want.to_owned(), code: 78 });
-    }
-
-    #[test]
-    fn no_place() {
-        let places = Places { config_home: None, ..places() };
-        let output = run(&Args { config: None, user: true }, &places, KINDS);
-        assert_eq!((output.code, output.stdout.as_str()), (78, ""));
+        assert_eq!(check(&dir), Report { out: String::new(), err: want.to_owned(), code: 78 });
     }
 }

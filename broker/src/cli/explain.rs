@@ -2,21 +2,17 @@
 //! anything or asking the running broker.
 
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::Path;
 
 use mcp_broker_proto::names::ServerName;
 
-use super::check::config_dir;
-use super::output::{EXIT_OK, EXIT_REFUSED, EXIT_USAGE, Output};
+use super::report::{EXIT_OK, EXIT_REFUSED, EXIT_USAGE, Report};
 use crate::config::{KindReader, Mode, Places, load};
 use crate::policy::{Decision, Subject, decide};
 
 /// Arguments of the command.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
-    /// Directory of broker.toml and servers.d
-    #[arg(long, value_name = "DIR")]
-    pub(crate) config: Option<PathBuf>,
     /// Name of the account
     #[arg(long, value_name = "U")]
     pub(crate) user: String,
@@ -37,31 +33,28 @@ pub(crate) struct Args {
 /// Runs the command. `groups_of` looks up the groups of an account by its name; `None` where there is no
 /// such account.
 pub(crate) fn run(
+    dir: &Path,
+    mode: Mode,
     args: &Args,
     places: &Places,
     kinds: &[&KindReader],
     groups_of: impl Fn(&str) -> Option<Vec<String>>,
-) -> Output {
-    // Without `--config` it is the system's: in user mode there is but one person to decide about.
-    let dir = match config_dir(args.config.as_deref(), Mode::System, places) {
-        Ok(dir) => dir,
-        Err(output) => return output,
-    };
-    let config = match load(&dir, Mode::System, places, kinds) {
+) -> Report {
+    let config = match load(dir, mode, places, kinds) {
         Ok(config) => config,
-        Err(found) => return Output::refused_configuration(&found),
+        Err(found) => return Report::refused_configuration(&found),
     };
     let groups = if args.groups.is_empty() { groups_of(&args.user) } else { Some(args.groups.clone()) };
     let Some(groups) = groups else {
         let message = format!("there is no account `{}` on this machine", args.user);
-        return Output::failure(EXIT_USAGE, &message, "name its groups with `--group G`");
+        return Report::failure(EXIT_USAGE, &message, "name its groups with `--group G`");
     };
     let subject = Subject { user: args.user.clone(), groups };
     let decision = decide(&config.servers, &args.server, &subject, &args.args);
     render(args, &subject, &decision)
 }
 
-fn render(args: &Args, subject: &Subject, decision: &Decision) -> Output {
+fn render(args: &Args, subject: &Subject, decision: &Decision) -> Report {
     let mut text = String::new();
     let mut line = |line: &str| {
         // Writing to a String cannot fail.
@@ -90,7 +83,7 @@ fn render(args: &Args, subject: &Subject, decision: &Decision) -> Output {
     if let Decision::Denial(denial) = decision {
         line(&format!("hint: {}", denial.to_problem().hint));
     }
-    Output::data(text, if granted { EXIT_OK } else { EXIT_REFUSED })
+    Report::data(text, if granted { EXIT_OK } else { EXIT_REFUSED })
 }
 
 fn tool_words(tool: Option<&str>) -> String {
@@ -124,11 +117,12 @@ mod tests {
         let dir = TempDir::new();
         dir.write("broker.toml", "[provider.p]\nkind = \"fixed\"\n");
         dir.write("servers.d/orders-db.toml", SERVER);
-        let config = dir.path().display().to_string();
-        let words = [&["explain", "--config", config.as_str()], words].concat();
+        let words = [&["explain"], words].concat();
         let args = Cli::try_parse_from(words).unwrap().args;
-        let output = run(&args, &places(), KINDS, |user| (user == "bob").then(|| vec!["data".to_owned()]));
-        assert_eq!((output.code, format!("{}{}", output.stdout, output.stderr).as_str()), (code, want));
+        let output = run(dir.path(), Mode::System, &args, &places(), KINDS, |user| {
+            (user == "bob").then(|| vec!["data".to_owned()])
+        });
+        assert_eq!((output.code, format!("{}{}", output.out, output.err).as_str()), (code, want));
     }
 
     #[test]

@@ -1,15 +1,11 @@
 //! `mcp-broker schema`: the JSON Schema of the configuration, for editors and people.
 
-use super::output::{EXIT_OK, Output};
+use super::report::{EXIT_OK, Report};
 use crate::config::{KindReader, schema};
 
-/// The command has no arguments.
-#[derive(Debug, Clone, clap::Args)]
-pub(crate) struct Args {}
-
 /// Runs the command.
-pub(crate) fn run(Args {}: &Args, kinds: &[&KindReader]) -> Output {
-    Output::data(format!("{:#}\n", schema(kinds)), EXIT_OK)
+pub(crate) fn run(kinds: &[&KindReader]) -> Report {
+    Report::data(format!("{:#}\n", schema(kinds)), EXIT_OK)
 }
 
 #[cfg(test)]
@@ -19,10 +15,10 @@ mod tests {
 
     #[test]
     fn names_every_kind() {
-        let output = run(&Args {}, KINDS);
+        let output = run(KINDS);
         for kind in KINDS {
-            assert!(output.stdout.contains(&format!("\"const\": \"{}\"", kind.name)), "{}", kind.name);
+            assert!(output.out.contains(&format!("\"const\": \"{}\"", kind.name)), "{}", kind.name);
         }
-        assert!(output.stdout.ends_with("}\n"));
+        assert!(output.out.ends_with("}\n"));
     }
 }

@@ -7,7 +7,8 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use self::value::ValueError;
-use crate::clock::Clock;
+use super::{Common, Report};
+use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::provider::sealed::{
     Entries, KIND, SealedConfig, SecretName, Source, Store, Surroundings, missing,
@@ -18,15 +19,15 @@ mod value;
 
 /// The arguments after `secret`.
 #[derive(Debug, Args)]
-pub struct SecretArgs {
+pub(super) struct SecretArgs {
     /// What to do.
     #[command(subcommand)]
-    pub action: SecretAction,
+    action: SecretAction,
 }
 
 /// What to do with the store.
 #[derive(Debug, Subcommand)]
-pub enum SecretAction {
+pub(super) enum SecretAction {
     /// Seal a value that is read from standard input; one line feed at its end is dropped
     Set {
         /// Name of the value, as `secret = "NAME"` in a server definition
@@ -45,22 +46,27 @@ pub enum SecretAction {
     },
 }
 
-/// What the caller prints, and how it exits.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
-    /// For standard output.
-    pub stdout: String,
-    /// For standard error.
-    pub stderr: String,
-    /// Exit code.
-    pub exit: u8,
+/// `secret`.
+pub(super) fn command(common: Common, args: SecretArgs) -> Report {
+    let config = match common.load() {
+        Ok(config) => config,
+        Err(report) => return report,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let Ok(runtime) = runtime else {
+        return Report::failure(69, "cannot start", "see the limits of this account");
+    };
+    match store_of(&config) {
+        Ok(store) => runtime.block_on(run(args, &store, &SystemClock)),
+        Err(error) => failed(&error),
+    }
 }
 
 /// The store that the configuration names: its state directory, and the keys of its `sealed` provider.
 ///
 /// # Errors
 /// Where no provider is of that kind, or several are and differ.
-pub fn store_of(config: &Config) -> Result<Store, ProviderError> {
+fn store_of(config: &Config) -> Result<Store, ProviderError> {
     let settings = |section: &crate::config::ProviderSection| {
         section.config.as_any().downcast_ref::<SealedConfig>().copied()
     };
@@ -77,7 +83,7 @@ pub fn store_of(config: &Config) -> Result<Store, ProviderError> {
 }
 
 /// Does it.
-pub async fn run(args: SecretArgs, store: &Store, clock: &dyn Clock) -> Outcome {
+async fn run(args: SecretArgs, store: &Store, clock: &dyn Clock) -> Report {
     let done = match args.action {
         SecretAction::Set { name } => match value::from_stdin(&name) {
             Ok(value) => set(store, clock, name, value).await,
@@ -91,18 +97,17 @@ pub async fn run(args: SecretArgs, store: &Store, clock: &dyn Clock) -> Outcome 
 
 /// The rendering of an error for the person, as every command of this program prints it.
 #[must_use]
-pub fn failed(error: &ProviderError) -> Outcome {
+fn failed(error: &ProviderError) -> Report {
     let exit = error.to_problem().code.exit_code();
-    Outcome { stdout: String::new(), stderr: format!("mcp-broker: {error}\nhint: {}\n", error.hint), exit }
+    Report::failure(exit, &error.to_string(), &error.hint)
 }
 
-fn refused(error: &ValueError) -> Outcome {
-    let stderr = format!("mcp-broker: {error}\nhint: {}\n", error.hint());
-    Outcome { stdout: String::new(), stderr, exit: error.exit_code() }
+fn refused(error: &ValueError) -> Report {
+    Report::failure(error.exit_code(), &error.to_string(), &error.hint())
 }
 
-fn done(stdout: String) -> Outcome {
-    Outcome { stdout, stderr: String::new(), exit: 0 }
+fn done(stdout: String) -> Report {
+    Report::success(stdout)
 }
 
 async fn set(
@@ -110,7 +115,7 @@ async fn set(
     clock: &dyn Clock,
     name: SecretName,
     value: mcp_broker_proto::Secret,
-) -> Result<Outcome, ProviderError> {
+) -> Result<Report, ProviderError> {
     let now = clock.now();
     let key = name.clone();
     let put = move |entries: &mut Entries| {
@@ -121,11 +126,11 @@ async fn set(
     let (replaced, source) = store.change(put).await?;
     let verb = if replaced { "replaced" } else { "sealed" };
     let mut outcome = done(format!("{verb} {name}, key from {}\n", source.describe()));
-    outcome.stderr = warning(store, source);
+    outcome.err = warning(store, source);
     Ok(outcome)
 }
 
-async fn list(store: &Store, json: bool) -> Result<Outcome, ProviderError> {
+async fn list(store: &Store, json: bool) -> Result<Report, ProviderError> {
     let opened = store.read().await?;
     let entries = opened.map(|opened| opened.entries).unwrap_or_default();
     if json {
@@ -148,7 +153,7 @@ async fn list(store: &Store, json: bool) -> Result<Outcome, ProviderError> {
     Ok(done(text))
 }
 
-async fn remove(store: &Store, name: &SecretName) -> Result<Outcome, ProviderError> {
+async fn remove(store: &Store, name: &SecretName) -> Result<Report, ProviderError> {
     let absent = || ProviderError { hint: "mcp-broker secret list".to_owned(), ..missing(name) };
     // Without a store there is nothing to remove, and no reason to make one.
     if store.read().await?.is_none() {
@@ -175,7 +180,6 @@ mod tests {
     use mcp_broker_proto::Secret;
 
     use super::*;
-    use crate::clock::SystemClock;
     use crate::config::Mode;
 
     struct Dir(PathBuf);
@@ -205,12 +209,12 @@ mod tests {
         secret: SecretArgs,
     }
 
-    async fn check(store: &Store, line: &str) -> Outcome {
+    async fn check(store: &Store, line: &str) -> Report {
         let line = Line::try_parse_from(["secret"].into_iter().chain(line.split(' '))).unwrap();
         run(line.secret, store, &SystemClock).await
     }
 
-    async fn seal(store: &Store, name: &str, value: &str) -> Outcome {
+    async fn seal(store: &Store, name: &str, value: &str) -> Report {
         set(store, &SystemClock, name.parse().unwrap(), Secret::new(value.to_owned())).await.unwrap()
     }
 
@@ -219,22 +223,22 @@ mod tests {
         let dir = Dir::new();
         let store = dir.store();
         let first = seal(&store, "A", "hunter2").await;
-        assert_eq!((first.exit, first.stdout.as_str()), (0, "sealed A, key from the key file\n"));
-        assert!(first.stderr.starts_with("mcp-broker: warning: whoever can read both"), "{}", first.stderr);
-        assert!(seal(&store, "A", "hunter3").await.stdout.starts_with("replaced A"));
+        assert_eq!((first.code, first.out.as_str()), (0, "sealed A, key from the key file\n"));
+        assert!(first.err.starts_with("mcp-broker: warning: whoever can read both"), "{}", first.err);
+        assert!(seal(&store, "A", "hunter3").await.out.starts_with("replaced A"));
         seal(&store, "LONGER_NAME", "hunter4").await;
 
         let shown = [check(&store, "list").await, check(&store, "list --json").await];
-        assert!(shown.iter().all(|outcome| outcome.exit == 0 && !format!("{outcome:?}").contains("hunter")));
-        let rows: serde_json::Value = serde_json::from_str(&shown.last().unwrap().stdout).unwrap();
+        assert!(shown.iter().all(|outcome| outcome.code == 0 && !format!("{outcome:?}").contains("hunter")));
+        let rows: serde_json::Value = serde_json::from_str(&shown.last().unwrap().out).unwrap();
         assert_eq!(rows.pointer("/0/name"), Some(&json!("A")));
         assert_eq!(rows.pointer("/1/name"), Some(&json!("LONGER_NAME")));
 
-        assert_eq!(check(&store, "remove A").await.exit, 0);
+        assert_eq!(check(&store, "remove A").await.code, 0);
         let again = check(&store, "remove A").await;
-        assert_eq!(again.exit, 78);
+        assert_eq!(again.code, 78);
         assert_eq!(
-            again.stderr,
+            again.err,
             "mcp-broker: the sealed store has no value `A`\nhint: mcp-broker secret list\n"
         );
     }
@@ -243,8 +247,8 @@ mod tests {
     async fn listing_and_removing_make_no_store() {
         let dir = Dir::new();
         let store = dir.store();
-        assert_eq!(check(&store, "list --json").await.stdout, "[]\n");
-        assert_eq!(check(&store, "remove A").await.exit, 78);
+        assert_eq!(check(&store, "list --json").await.out, "[]\n");
+        assert_eq!(check(&store, "remove A").await.code, 78);
         assert_eq!(std::fs::read_dir(&dir.0).unwrap().count(), 0);
     }
 

@@ -1,0 +1,187 @@
+//! Puts the broker together, runs it, and takes it down: the only place that sees the whole configuration.
+//! `start` reads as the list of what must be there before the first connection; `run` until the end; `drain`
+//! leaves nothing behind that can still be ended.
+
+mod reload;
+mod start;
+mod state_dir;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::api::{Api, Door, Listeners, admin_routes, person_routes, serve};
+use crate::audit::{AuditLog, Event};
+use crate::config::{Config, Mode, Places};
+use crate::lease::{Leases, Lost};
+use crate::session::Sessions;
+use mcp_broker_proto::channel::EndReason;
+
+pub use start::{StartError, readers};
+pub use state_dir::{StateDir, StateDirError};
+
+/// What `serve` is told.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// For whom the broker works.
+    pub mode: Mode,
+    /// Where its configuration is.
+    pub config_dir: PathBuf,
+    /// What defaults depend on.
+    pub places: Places,
+    /// What hardening could not be had.
+    pub weaknesses: Vec<String>,
+}
+
+/// A broker that is ready to serve.
+pub struct App {
+    options: Options,
+    config: watch::Sender<Arc<Config>>,
+    warnings: watch::Sender<Vec<String>>,
+    audit: AuditLog,
+    leases: Arc<Leases>,
+    sessions: Arc<Sessions>,
+    listeners: Listeners,
+    lost: mpsc::UnboundedReceiver<Lost>,
+    /// Held until the end, so that no second broker works on the same state.
+    _state: StateDir,
+}
+
+/// At a stop, what is open is ended within this time; the rest is in the journal for the next start.
+const DRAIN_LIMIT: Duration = Duration::from_secs(12);
+
+impl App {
+    /// One line that says that connections are accepted, and where.
+    #[must_use]
+    pub fn ready_line(&self) -> String {
+        let config = self.config.borrow();
+        let servers = match config.servers.len() {
+            1 => "1 server".to_owned(),
+            many => format!("{many} servers"),
+        };
+        format!(
+            "mcp-broker: ready, {} mode, {servers}, {}",
+            config.mode.as_str(),
+            config.broker.socket.display()
+        )
+    }
+
+    /// Things that are weaker than they could be.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        self.warnings.borrow().clone()
+    }
+
+    /// Serves until a signal asks to stop, then drains. Answers with the number of credentials whose end is
+    /// not verified; they are in the journal.
+    ///
+    /// # Errors
+    /// When signals cannot be watched.
+    pub async fn run(mut self) -> std::io::Result<usize> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        let stop = CancellationToken::new();
+        let api = Api {
+            sessions: Arc::clone(&self.sessions),
+            config: self.config.subscribe(),
+            warnings: self.warnings.subscribe(),
+            leases: Arc::clone(&self.leases),
+        };
+        let own = Door::Only(self.options.places.uid);
+        let door = match self.options.mode {
+            Mode::User => own,
+            Mode::System => Door::Everybody,
+        };
+        let Listeners { person, admin, adopted } = self.listeners;
+        let doors = [
+            tokio::spawn(serve(person, door, person_routes(api.clone()), stop.clone())),
+            tokio::spawn(serve(admin, own, admin_routes(api), stop.clone())),
+        ];
+        // Without systemd there is nobody to tell.
+        drop(sd_notify::notify(&[sd_notify::NotifyState::Ready]));
+        let parts = Parts {
+            options: self.options,
+            config: self.config,
+            warnings: self.warnings,
+            audit: self.audit,
+            leases: self.leases,
+            sessions: self.sessions,
+        };
+        parts.serve_until_stopped(&mut terminate, &mut interrupt, &mut hangup, &mut self.lost).await;
+        drop(sd_notify::notify(&[sd_notify::NotifyState::Stopping]));
+        stop.cancel();
+        for door in doors {
+            // A door that panicked is closed all the same.
+            drop(door.await);
+        }
+        if !adopted {
+            parts.remove_sockets();
+        }
+        Ok(parts.drain().await)
+    }
+}
+
+/// What is left of the app once its sockets are being served.
+struct Parts {
+    options: Options,
+    config: watch::Sender<Arc<Config>>,
+    warnings: watch::Sender<Vec<String>>,
+    audit: AuditLog,
+    leases: Arc<Leases>,
+    sessions: Arc<Sessions>,
+}
+
+impl Parts {
+    async fn serve_until_stopped(
+        &self,
+        terminate: &mut Signal,
+        interrupt: &mut Signal,
+        hangup: &mut Signal,
+        lost: &mut mpsc::UnboundedReceiver<Lost>,
+    ) {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return,
+                _ = interrupt.recv() => return,
+                _ = hangup.recv() => self.reload().await,
+                Some(lost) = lost.recv() => self.lose(lost),
+            }
+        }
+    }
+
+    /// A launch does not go on with a credential that is about to end.
+    fn lose(&self, lost: Lost) {
+        match lost {
+            Lost::Credential(launch) => self.sessions.end_launch(launch, EndReason::CredentialEnded),
+            Lost::Parent(session) => self.sessions.end_launches_of(session, EndReason::ParentLost),
+        }
+    }
+
+    async fn drain(&self) -> usize {
+        tracing::info!("stopping: ending every launch and every credential");
+        let deadline = tokio::time::Instant::now() + DRAIN_LIMIT;
+        if tokio::time::timeout_at(deadline, self.sessions.stop()).await.is_err() {
+            tracing::warn!("some launches did not end in time");
+        }
+        let pending =
+            self.leases.drain(deadline.saturating_duration_since(tokio::time::Instant::now())).await;
+        if self.audit.record(Event::BrokerStopped { pending }).await.is_err() {
+            tracing::error!("the end could not be written to the audit log");
+        }
+        pending
+    }
+
+    fn remove_sockets(&self) {
+        let config = self.config.borrow();
+        for socket in [&config.broker.socket, &config.broker.admin_socket] {
+            if let Err(error) = std::fs::remove_file(socket) {
+                tracing::debug!(%error, "a socket could not be removed");
+            }
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! `SIGHUP`: reads the configuration again. A good one is in force for what begins from then on; launches
+//! that run go on. A broken one changes nothing, and is said in the log, in `status` and in the audit log.
+
+use std::sync::Arc;
+
+use super::Parts;
+use super::start::{build, readers, standing_warnings};
+use crate::audit::Event;
+use crate::clock::{Clock, SystemClock};
+use crate::config::diagnostic::{Diagnostic, Severity};
+use crate::config::{Config, load};
+use crate::lease::Providers;
+
+impl Parts {
+    pub(super) async fn reload(&self) {
+        match self.read_again() {
+            Ok((config, providers)) => self.put_in_force(config, providers),
+            Err(Refused { errors, first }) => {
+                tracing::error!(errors, %first, "the new configuration is refused, the old one stays in force");
+                let word = if errors == 1 { "error" } else { "errors" };
+                let mut warnings = standing_warnings(&self.options, &self.config.borrow());
+                warnings.push(format!(
+                    "the configuration was changed and has {errors} {word}; the old one is in force: run `mcp-broker check`"
+                ));
+                self.warnings.send_replace(warnings);
+                self.audit.note(Event::ConfigRefused { errors });
+            }
+        }
+    }
+
+    fn read_again(&self) -> Result<(Config, Providers), Refused> {
+        let options = &self.options;
+        let new = load(&options.config_dir, options.mode, &options.places, &readers());
+        let new = new.map_err(|found| Refused::of(&found))?;
+        let old = Arc::clone(&self.config.borrow());
+        if new.broker != old.broker {
+            let first = "sockets and state directory change only with a restart".to_owned();
+            return Err(Refused { errors: 1, first });
+        }
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let providers = build(&new, &clock);
+        let providers = providers.map_err(|error| Refused { errors: 1, first: error.to_string() })?;
+        Ok((new, providers))
+    }
+
+    fn put_in_force(&self, config: Config, providers: Providers) {
+        let servers = config.servers.len();
+        self.leases.set_providers(providers);
+        self.warnings.send_replace(standing_warnings(&self.options, &config));
+        self.config.send_replace(Arc::new(config));
+        tracing::info!(servers, "the new configuration is in force");
+        self.audit.note(Event::ConfigReloaded { servers });
+    }
+}
+
+struct Refused {
+    errors: usize,
+    first: String,
+}
+
+impl Refused {
+    fn of(found: &[Diagnostic]) -> Self {
+        let mut errors = found.iter().filter(|finding| finding.severity == Severity::Error);
+        let first = errors.next().map(ToString::to_string).unwrap_or_default();
+        Self { errors: 1 + errors.count(), first }
+    }
+}

@@ -1,0 +1,176 @@
+//! Everything that must be there before the first connection, in order; each failure with its cure.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+
+use super::{App, Options, StateDir, StateDirError};
+use crate::api::{ListenError, Listeners};
+use crate::audit::{AuditLog, Event};
+use crate::clock::{Clock, SystemClock};
+use crate::config::diagnostic::Diagnostic;
+use crate::config::{Config, KindReader, load};
+use crate::durable::DurableError;
+use crate::lease::journal::{self, Damage};
+use crate::lease::{Book, Leases, Providers};
+use crate::provider::{BuildDeps, KINDS, Kind, ProviderError};
+use crate::session::Sessions;
+
+/// Why a broker did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration is wrong.
+    #[error("the configuration is wrong")]
+    Config(Vec<Diagnostic>),
+    /// The state directory cannot be used.
+    #[error(transparent)]
+    State(#[from] StateDirError),
+    /// A file of the state directory cannot be used.
+    #[error("cannot use `{}`: {error}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The audit log cannot be written.
+    #[error(transparent)]
+    Audit(#[from] DurableError),
+    /// A provider cannot be built.
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+    /// A socket cannot be bound.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+}
+
+impl StartError {
+    /// What to do.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Config(_) => "run `mcp-broker check` to see every mistake with its cure".to_owned(),
+            Self::State(error) => error.hint().to_owned(),
+            Self::File { .. } => {
+                "mend the file or the disk; move a damaged file away only after a backup".to_owned()
+            }
+            Self::Audit(_) => "free disk space or mend the disk".to_owned(),
+            Self::Provider(error) => error.hint.clone(),
+            Self::Listen(error) => error.hint().to_owned(),
+        }
+    }
+}
+
+/// The kinds' readers, as the configuration wants them.
+#[must_use]
+pub fn readers() -> Vec<&'static KindReader> {
+    KINDS.iter().map(|kind| &kind.reader).collect()
+}
+
+impl App {
+    /// Makes everything ready, down to the bound sockets.
+    ///
+    /// # Errors
+    /// The first thing that is not as it must be.
+    pub async fn start(options: Options) -> Result<Self, StartError> {
+        let config = load(&options.config_dir, options.mode, &options.places, &readers());
+        let config = Arc::new(config.map_err(StartError::Config)?);
+        let state = StateDir::open(&config.broker.state_dir)?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+
+        let (audit, torn) = AuditLog::open(state.path(), Arc::clone(&clock))
+            .map_err(|error| StartError::File { path: state.path().join(crate::audit::FILE_NAME), error })?;
+        if torn > 0 {
+            audit.record(Event::AuditRepaired { bytes: torn }).await?;
+        }
+        let mut warnings = standing_warnings(&options, &config);
+        let book = open_book(&state, &audit, &mut warnings).await?;
+
+        let providers = build(&config, &clock)?;
+        let (sender, lost) = mpsc::unbounded_channel();
+        let leases = Leases::new(book, audit.clone(), Arc::clone(&clock), providers, sender);
+        let sessions = Sessions::new(Arc::clone(&leases), audit.clone(), clock);
+        // Sockets before recovery: a start that fails here has changed nothing.
+        let listeners = Listeners::open(&config.broker, config.mode)?;
+        let left = leases.recover();
+        if left.leases + left.parents > 0 {
+            tracing::warn!(
+                leases = left.leases,
+                parents = left.parents,
+                "ending what an earlier broker left"
+            );
+        }
+        audit.record(started(&config)).await?;
+        Ok(Self {
+            options,
+            config: watch::Sender::new(config),
+            warnings: watch::Sender::new(warnings),
+            audit,
+            leases,
+            sessions,
+            listeners,
+            lost,
+            _state: state,
+        })
+    }
+}
+
+/// What stays weaker than it could be as long as the configuration is in force.
+pub(super) fn standing_warnings(options: &Options, config: &Config) -> Vec<String> {
+    let mut warnings = options.weaknesses.clone();
+    warnings.extend(config.warnings.iter().cloned());
+    warnings.push(
+        "lock and logout of the desktop are not seen yet: use `mcp-run lock` and `mcp-run logout`".to_owned(),
+    );
+    warnings
+}
+
+/// One provider for each `[provider.*]`.
+pub(super) fn build(config: &Config, clock: &Arc<dyn Clock>) -> Result<Providers, ProviderError> {
+    let kinds: HashMap<&str, &Kind> = KINDS.iter().map(|kind| (kind.reader.name, kind)).collect();
+    let mut providers = Providers::new();
+    for (name, section) in &config.providers {
+        let Some(kind) = kinds.get(section.kind) else { continue };
+        let deps = BuildDeps {
+            name: name.clone(),
+            clock: Arc::clone(clock),
+            state_dir: config.broker.state_dir.clone(),
+        };
+        providers.insert(name.clone(), (kind.build)(section.config.as_ref(), &deps)?);
+    }
+    Ok(providers)
+}
+
+async fn open_book(
+    state: &StateDir,
+    audit: &AuditLog,
+    warnings: &mut Vec<String>,
+) -> Result<Book, StartError> {
+    let file = |error| StartError::File { path: state.path().join(journal::FILE_NAME), error };
+    let found = journal::open(state.path()).map_err(file)?;
+    match &found.damage {
+        Damage::None => {}
+        Damage::TornTail { bytes } => audit.record(Event::JournalRepaired { bytes: *bytes }).await?,
+        Damage::Middle { unreadable, kept_as } => {
+            let kept = kept_as.display().to_string();
+            warnings.push(format!(
+                "the journal was damaged: {unreadable} records cannot be read; everything else in it is revoked, and the file is kept as {kept}"
+            ));
+            audit.record(Event::JournalDamaged { unreadable: *unreadable, kept_as: kept }).await?;
+        }
+    }
+    Book::open(found).map_err(file)
+}
+
+fn started(config: &Config) -> Event {
+    // Not being able to read it is not worth failing for: it only helps to put events in order.
+    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    Event::BrokerStarted {
+        version: env!("CARGO_PKG_VERSION"),
+        mode: config.mode.as_str(),
+        servers: config.servers.len(),
+        boot_id: boot_id.trim().to_owned(),
+    }
+}
