@@ -1,0 +1,227 @@
+//! The launch channel: frames both ways on the stream that the broker upgraded. Never blocks once the
+//! ticket is there; what was read is wiped, as a ticket holds secrets.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
+
+use mcp_broker_proto::MAX_FRAME;
+use mcp_broker_proto::channel::{ToBroker, ToLauncher};
+use mcp_broker_proto::launch::{LaunchTicket, SecretsTicket};
+use rustix::event::PollFlags;
+use rustix::io::Errno;
+use rustix::net::{SendFlags, send};
+use zeroize::{Zeroize, Zeroizing};
+
+use super::http::{read_wiping, wait};
+use crate::failure::{AGAIN, Failure, UNAVAILABLE};
+use crate::run;
+
+/// The most that may wait to be sent; a broker that reads nothing for so long counts as gone.
+const MAX_WAITING: usize = 64 << 10;
+
+/// One launch, as long as this connection lives.
+pub struct LaunchChannel {
+    stream: OwnedFd,
+    inbound: Zeroizing<Vec<u8>>,
+    outbound: Vec<u8>,
+    until: Instant,
+}
+
+impl LaunchChannel {
+    /// Over the upgraded stream, with what was read of it already.
+    #[must_use]
+    pub fn over(stream: OwnedFd, early: &[u8], until: Instant) -> Self {
+        let mut inbound = Zeroizing::new(Vec::with_capacity(early.len()));
+        inbound.extend_from_slice(early);
+        Self { stream, inbound, outbound: Vec::new(), until }
+    }
+
+    /// Waits for the credentials.
+    ///
+    /// # Errors
+    /// Where the broker refuses, ends, or takes too long.
+    pub fn ticket(&mut self) -> Result<SecretsTicket, Failure> {
+        loop {
+            match self.next_frame().map_err(|e| lost(&e))? {
+                Some(ToLauncher::Beat) => {}
+                Some(ToLauncher::Ticket(ticket)) => {
+                    return match *ticket {
+                        LaunchTicket::Secrets(ticket) => Ok(ticket),
+                        LaunchTicket::Spawned(_) => Err(Failure::new(
+                            UNAVAILABLE,
+                            "the broker started the server itself, which this mcp-run cannot take over",
+                            "install the mcp-run that belongs to this broker",
+                        )),
+                    };
+                }
+                Some(ToLauncher::Refused(problem)) => return Err(problem.into()),
+                Some(ToLauncher::End(end)) => return Err(run::ended(&end)),
+                None => {
+                    wait(&self.stream, PollFlags::IN, self.until).map_err(|e| lost(&e))?;
+                    if !self.read().map_err(|e| lost(&e))? {
+                        return Err(lost(&io::ErrorKind::UnexpectedEof.into()));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads what is there; false at the end of the stream.
+    ///
+    /// # Errors
+    /// As read(2).
+    pub fn read(&mut self) -> io::Result<bool> {
+        match read_wiping(&self.stream, &mut self.inbound) {
+            Ok(count) => Ok(count > 0),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(true),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The next frame that was read completely.
+    ///
+    /// # Errors
+    /// Where it is no frame, or too long.
+    pub fn next_frame(&mut self) -> io::Result<Option<ToLauncher>> {
+        let Some(at) = memchr::memchr(b'\n', &self.inbound) else {
+            return match self.inbound.len() < MAX_FRAME {
+                true => Ok(None),
+                false => Err(io::Error::new(io::ErrorKind::InvalidData, "a frame is too long")),
+            };
+        };
+        let line = self.inbound.get(..at).unwrap_or_default();
+        // The words of the parser may quote the frame, which can hold a secret.
+        let frame = serde_json::from_slice(line)
+            .map_err(|_quotes| io::Error::new(io::ErrorKind::InvalidData, "a frame cannot be understood"));
+        self.consume(at + 1);
+        frame.map(Some)
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.inbound.copy_within(count.., 0);
+        let left = self.inbound.len() - count;
+        if let Some(stale) = self.inbound.get_mut(left..) {
+            stale.zeroize();
+        }
+        self.inbound.truncate(left);
+        if left == 0 && self.inbound.capacity() > 1 << 16 {
+            self.inbound = Zeroizing::default();
+        }
+    }
+
+    /// Queues a frame and sends as much as goes at once.
+    ///
+    /// # Errors
+    /// Where the broker is gone, or has read nothing for too long.
+    pub fn send(&mut self, frame: &ToBroker) -> io::Result<()> {
+        self.outbound.extend(serde_json::to_vec(frame)?);
+        self.outbound.push(b'\n');
+        if self.outbound.len() > MAX_WAITING {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.flush()
+    }
+
+    /// Sends what waits, as far as it goes.
+    ///
+    /// # Errors
+    /// Where the broker is gone.
+    pub fn flush(&mut self) -> io::Result<()> {
+        while !self.outbound.is_empty() {
+            match send(&self.stream, &self.outbound, SendFlags::NOSIGNAL) {
+                Ok(count) => drop(self.outbound.drain(..count)),
+                Err(Errno::AGAIN) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends everything that waits, at most until then.
+    ///
+    /// # Errors
+    /// As [`Self::flush`], and where the time is over.
+    pub fn drain(&mut self, until: Instant) -> io::Result<()> {
+        loop {
+            self.flush()?;
+            if self.outbound.is_empty() {
+                return Ok(());
+            }
+            wait(&self.stream, PollFlags::OUT, until)?;
+        }
+    }
+
+    /// Whether something waits to be sent.
+    #[must_use]
+    pub fn waiting(&self) -> bool {
+        !self.outbound.is_empty()
+    }
+}
+
+impl AsFd for LaunchChannel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+fn lost(error: &io::Error) -> Failure {
+    if error.kind() == io::ErrorKind::TimedOut {
+        let hint = "try again; if it stays so, run `mcp-run doctor`";
+        return Failure::new(AGAIN, "the broker did not hand out the credentials in time", hint);
+    }
+    let what = format!("the connection to the broker was lost: {error}");
+    Failure::new(UNAVAILABLE, what, "look at the broker's log, and run `mcp-run doctor`")
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn pair(early: &[u8]) -> (UnixStream, LaunchChannel) {
+        let (broker, launcher) = UnixStream::pair().unwrap();
+        launcher.set_nonblocking(true).unwrap();
+        let until = Instant::now() + Duration::from_secs(60);
+        (broker, LaunchChannel::over(launcher.into(), early, until))
+    }
+
+    #[test]
+    fn frames_in_pieces() {
+        let (mut broker, mut channel) = pair(br#"{"type":"be"#);
+        assert!(channel.next_frame().unwrap().is_none());
+        broker.write_all(b"at\"}\n{\"type\":\"beat\"}\nnonsense\n").unwrap();
+        assert!(channel.read().unwrap());
+        for _ in 0..2 {
+            assert!(matches!(channel.next_frame().unwrap(), Some(ToLauncher::Beat)));
+        }
+        assert!(channel.next_frame().is_err());
+        assert!(channel.next_frame().unwrap().is_none());
+        drop(broker);
+        assert!(!channel.read().unwrap());
+    }
+
+    #[test]
+    fn a_refusal_keeps_its_exit_code() {
+        let frame = r#"{"type":"refused","title":"no","status":429,"code":"provider_busy","hint":"wait"}"#;
+        let (_broker, mut channel) = pair(format!("{{\"type\":\"beat\"}}\n{frame}\n").as_bytes());
+        let failure = channel.ticket().err().unwrap();
+        assert_eq!((failure.exit, failure.what.as_str(), failure.hint.as_str()), (75, "no", "wait"));
+    }
+
+    #[test]
+    fn frames_out() {
+        let (mut broker, mut channel) = pair(b"");
+        channel.send(&ToBroker::Beat).unwrap();
+        let mut got = [0; 16];
+        broker.read_exact(&mut got).unwrap();
+        assert_eq!(&got, b"{\"type\":\"beat\"}\n");
+        let stuffed = (0..1_000_000).map(|_| channel.send(&ToBroker::Beat)).find(Result::is_err);
+        assert!(stuffed.is_some(), "a broker that never reads is noticed");
+    }
+}

@@ -1,0 +1,32 @@
+//! Injection by file: the value is in a private file, the variable holds its path. It stays out of the
+//! server's environment, and of the environment of everything that the server starts.
+
+use std::os::unix::ffi::OsStrExt;
+
+use mcp_broker_proto::Secret;
+use mcp_broker_proto::launch::Injection;
+use zeroize::Zeroizing;
+
+use super::{Building, Injector, PrivateDir};
+use crate::failure::Failure;
+
+/// Writes a file and sets a variable to its path.
+pub(super) struct File;
+
+impl Injector for File {
+    fn takes(&self, injection: &Injection) -> bool {
+        matches!(injection, Injection::File { .. })
+    }
+
+    fn inject(&self, name: &str, value: Secret, into: &mut Building<'_>) -> Result<(), Failure> {
+        let files = match &mut *into.files {
+            Some(files) => files,
+            none => none.insert(PrivateDir::make(into.environment)?),
+        };
+        // EXPOSE: a file of mode 0600 on memory-backed storage, removed when the server is gone.
+        let path = value.expose(|text| files.write(name, text.as_bytes()))?;
+        let path = Zeroizing::new(path.as_os_str().as_bytes().to_vec());
+        into.plan.environment.insert(name.to_owned(), path);
+        Ok(())
+    }
+}

@@ -1,0 +1,125 @@
+//! How rendered values reach a server: one file a way, one line in [`INJECTORS`]. Turns a ticket into a
+//! [`ChildPlan`]; reads no file, starts no process.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use mcp_broker_proto::Secret;
+use mcp_broker_proto::launch::{Injection, IssuedCredential, SecretsTicket};
+use mcp_broker_proto::names::Label;
+use zeroize::Zeroizing;
+
+use crate::environment::Environment;
+use crate::failure::{CONFIG, Failure, UNAVAILABLE};
+use crate::spawn::plan::ChildPlan;
+
+mod env;
+mod file;
+mod private;
+
+pub use private::PrivateDir;
+
+/// One way in which a value reaches the server.
+trait Injector: Sync {
+    /// Whether this way is the one that the injection asks for.
+    fn takes(&self, injection: &Injection) -> bool;
+
+    /// Writes the value into the plan.
+    fn inject(&self, name: &str, value: Secret, into: &mut Building<'_>) -> Result<(), Failure>;
+}
+
+/// Every way that is built.
+const INJECTORS: &[&dyn Injector] = &[&env::Env, &file::File];
+
+/// A plan in the making.
+struct Building<'a> {
+    plan: &'a mut ChildPlan,
+    files: &'a mut Option<PrivateDir>,
+    environment: &'a Environment,
+}
+
+/// The server's process as the ticket describes it. What it had to write to files is noted in `files`
+/// even where it fails, so that the caller can remove it.
+///
+/// # Errors
+/// Where a template does not fit the credentials, or a private file cannot be made.
+pub fn plan(
+    ticket: SecretsTicket,
+    environment: &Environment,
+    files: &mut Option<PrivateDir>,
+) -> Result<ChildPlan, Failure> {
+    let mut plan = ChildPlan { command: ticket.command, cwd: ticket.cwd, ..ChildPlan::default() };
+    let inherited = environment.inherited();
+    plan.environment.extend(inherited.map(|(name, value)| (name, Zeroizing::new(value))));
+    let defined = ticket.env.into_iter();
+    plan.environment.extend(defined.map(|(name, value)| (name, Zeroizing::new(value.into_bytes()))));
+    let credentials = fields(ticket.credentials);
+    for injection in &ticket.inject {
+        let value = injection.value().render(&credentials).map_err(|error| {
+            Failure::new(
+                CONFIG,
+                format!("the value of `{}` cannot be made: {error}", injection.name()),
+                "ask the owner of the server to correct `inject` in its definition",
+            )
+        })?;
+        let injector = INJECTORS.iter().find(|injector| injector.takes(injection)).ok_or_else(|| {
+            Failure::new(
+                UNAVAILABLE,
+                format!("this mcp-run cannot inject `{}` the way the broker asks", injection.name()),
+                "install the mcp-run that belongs to the broker",
+            )
+        })?;
+        injector.inject(injection.name(), value, &mut Building { plan: &mut plan, files, environment })?;
+    }
+    plan.leftovers = files.as_ref().map(PrivateDir::paths).unwrap_or_default();
+    Ok(plan)
+}
+
+fn fields(credentials: BTreeMap<Label, IssuedCredential>) -> BTreeMap<Label, BTreeMap<String, Secret>> {
+    credentials.into_iter().map(|(name, credential)| (name, credential.fields)).collect()
+}
+
+/// Paths of what must be removed at the end.
+pub type Leftovers = Vec<PathBuf>;
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+mod tests {
+    use super::*;
+
+    fn ticket(inject: &str) -> SecretsTicket {
+        let id = "0199f3a8-0000-7000-8000-000000000000";
+        let text = format!(
+            r#"{{"launch":"{id}","server":"s","scope":"read","command":["/bin/s","-x"],"cwd":"/tmp",
+            "env":{{"MODE":"prod","HOME":"/elsewhere"}},
+            "credentials":{{"db":{{"lease":"{id}","fields":{{"pw":"p w"}},"expires_at":null,"revocability":"immediate"}}}},
+            "inject":[{inject}]}}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    fn planned(inject: &str) -> Result<ChildPlan, Failure> {
+        let ours = [("HOME", "/home/a"), ("PATH", "/bin"), ("VAULT_TOKEN", "t"), ("LD_PRELOAD", "x")];
+        plan(ticket(inject), &ours.into(), &mut None)
+    }
+
+    #[test]
+    fn environment_is_list_then_definition_then_injection() {
+        let inject = r#"{"way":"env","name":"DSN","value":"x:{db.pw|url}"},
+                        {"way":"env","name":"MODE","value":"{db.pw}"}"#;
+        let plan = planned(inject).unwrap();
+        let got: Vec<_> = plan.environment.iter().map(|(k, v)| (k.as_str(), v.as_slice())).collect();
+        let want: [(&str, &[u8]); 4] =
+            [("DSN", b"x:p%20w"), ("HOME", b"/elsewhere"), ("MODE", b"p w"), ("PATH", b"/bin")];
+        assert_eq!(got, want);
+        assert_eq!(plan.command, ["/bin/s", "-x"]);
+        assert!(plan.leftovers.is_empty());
+    }
+
+    #[test]
+    fn a_template_that_does_not_fit_is_a_configuration_error() {
+        let failure = planned(r#"{"way":"env","name":"A","value":"{db.nope}"}"#).err().unwrap();
+        assert_eq!(failure.exit, CONFIG);
+        assert!(failure.what.contains("`A`") && !failure.what.contains("p w"), "{failure:?}");
+    }
+}

@@ -1,0 +1,286 @@
+//! The keeper: a small process between the launcher and the server that outlives neither. As process 1
+//! of a PID namespace its death takes the namespace with it; else it is a sub-reaper that kills what is
+//! left. It relays signals, exits with the server's status, and cleans up when the launcher is killed.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Mode, OFlags, open, rmdir, unlink};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{
+    DumpableBehavior, Pid, Signal, WaitOptions, getgid, getpid, getppid, getuid, kill_process_group,
+    set_child_subreaper, set_dumpable_behavior, set_parent_process_death_signal, setpgid, setsid, wait,
+};
+use zeroize::{Zeroize, Zeroizing};
+
+use super::plan::{Exec, MAX_PLAN};
+use super::sys::{self, Cloned, Namespaces};
+use super::{Report, Stage, tree};
+
+/// Where the control socket stands in the keeper.
+const CONTROL: RawFd = 3;
+/// Exit code of a keeper that could not do its work; the launcher hears the reason first.
+const BROKEN: u8 = 70;
+
+/// What the keeper takes over from the launcher.
+pub struct Seat<'a> {
+    /// The server's standard input, output and error.
+    pub stdio: [BorrowedFd<'a>; 3],
+    /// The keeper's end of the control socket.
+    pub control: BorrowedFd<'a>,
+    /// What it was cloned into.
+    pub namespaces: Namespaces,
+}
+
+/// Leaves at once, whatever happens: unwinding into the launcher's frames would run its story twice.
+struct NoReturn;
+
+impl Drop for NoReturn {
+    fn drop(&mut self) {
+        sys::exit_now(BROKEN);
+    }
+}
+
+/// Runs the keeper in the fresh clone. Never returns.
+pub fn run(seat: &Seat<'_>) -> ! {
+    let _guard = NoReturn;
+    let ready = settle(seat).and_then(|()| sys::signal_fd(&[libc::SIGCHLD]));
+    let signals = match ready {
+        Ok(signals) => signals,
+        Err(error) => fail(Stage::Contain, &error),
+    };
+    tell(Report::Ready);
+    let Some(mut plan) = receive() else { sys::exit_now(0) };
+    let Some(exec) = Exec::decode(&plan) else { sys::exit_now(BROKEN) };
+    let leftovers: Vec<_> = exec.leftovers.iter().map(|&path| CStr::to_owned(path)).collect();
+    if leftovers.is_empty() && seat.namespaces != Namespaces::None {
+        // Nothing to clean up and the kernel kills the rest: no need to be awake for it. If the
+        // launcher died before this line, the closed control socket says so.
+        set_parent_process_death_signal(Some(Signal::KILL)).unwrap_or_default();
+    }
+    let started = start(&exec);
+    drop(exec);
+    plan.zeroize();
+    drop(plan);
+    let server = match started {
+        Ok(server) => server,
+        Err((stage, error)) => fail(stage, &error),
+    };
+    release_stdio();
+    tell(Report::Started);
+    let status = watch(server, &signals, &leftovers);
+    if seat.namespaces == Namespaces::None && !tree::end_all() {
+        sys::exit_now(BROKEN);
+    }
+    sys::exit_now(status)
+}
+
+/// Takes its own place: descriptors, session, signals, namespace.
+fn settle(seat: &Seat<'_>) -> io::Result<()> {
+    for (number, fd) in (0..).zip(seat.stdio) {
+        sys::place(fd, number)?;
+    }
+    sys::place(seat.control, CONTROL)?;
+    // The broker's connection and the client's pipes too: nobody may take them for still open.
+    sys::close_from(CONTROL.unsigned_abs() + 1)?;
+    rustix::io::fcntl_setfd(sys::placed(CONTROL), rustix::io::FdFlags::CLOEXEC)?;
+    sys::block(&[])?;
+    // A session of its own, so that a signal to the client's process group passes it by.
+    setsid()?;
+    // Blocked, and without effect beside the closed control socket, until there is nothing to clean up.
+    set_parent_process_death_signal(Some(Signal::TERM))?;
+    match seat.namespaces {
+        Namespaces::None => set_child_subreaper(Some(getpid()))?,
+        Namespaces::Pid => {}
+        Namespaces::UserAndPid => map_ids()?,
+    }
+    Ok(())
+}
+
+/// Maps the own uid and gid onto themselves (user_namespaces(7)).
+fn map_ids() -> io::Result<()> {
+    let (uid, gid) = (getuid().as_raw(), getgid().as_raw());
+    // The files of a process that cannot be dumped belong to root (proc(5)). There is no secret yet.
+    set_dumpable_behavior(DumpableBehavior::Dumpable)?;
+    let mapped = write_proc("/proc/self/setgroups", "deny")
+        .and_then(|()| write_proc("/proc/self/uid_map", &format!("{uid} {uid} 1")))
+        .and_then(|()| write_proc("/proc/self/gid_map", &format!("{gid} {gid} 1")));
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    mapped
+}
+
+fn write_proc(path: &str, text: &str) -> io::Result<()> {
+    let file = open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let written = rustix::io::write(&file, text.as_bytes())?;
+    if written == text.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+}
+
+/// The plan: its length in four bytes, then itself. Nothing where the launcher has gone or gave up.
+fn receive() -> Option<Zeroizing<Vec<u8>>> {
+    let mut length = [0; 4];
+    read_exact(&mut length)?;
+    let length = usize::try_from(u32::from_le_bytes(length)).ok().filter(|length| *length <= MAX_PLAN)?;
+    let mut plan = Zeroizing::new(vec![0; length]);
+    read_exact(&mut plan)?;
+    Some(plan)
+}
+
+fn read_exact(mut into: &mut [u8]) -> Option<()> {
+    while !into.is_empty() {
+        match rustix::io::read(sys::placed(CONTROL), &mut *into) {
+            Ok(0) => return None,
+            Ok(count) => into = into.get_mut(count..)?,
+            Err(Errno::INTR) => {}
+            Err(_) => return None,
+        }
+    }
+    Some(())
+}
+
+/// Clones once more and becomes the server there; learns over a pipe that `execve` closes whether it did.
+fn start(exec: &Exec<'_>) -> Result<Pid, (Stage, io::Error)> {
+    let fork = |error: io::Error| (Stage::Fork, error);
+    let (answer, report) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| fork(e.into()))?;
+    let keeper = getpid();
+    match sys::clone(Namespaces::None).map_err(fork)? {
+        Cloned::Child => {
+            let (stage, error) = become_server(exec, keeper);
+            let bytes = Report::Failed(stage, error.raw_os_error().unwrap_or(0)).encode();
+            rustix::io::write(&report, &bytes).unwrap_or_default();
+            sys::exit_now(BROKEN)
+        }
+        Cloned::Parent(server, _pidfd) => {
+            // On both sides, so that the group exists for whoever looks first; fails once it has run on.
+            setpgid(Some(server), Some(server)).unwrap_or_default();
+            drop(report);
+            match read_report(&answer) {
+                Some(Report::Failed(stage, errno)) => Err((stage, io::Error::from_raw_os_error(errno))),
+                _ => Ok(server),
+            }
+        }
+    }
+}
+
+fn read_report(from: &OwnedFd) -> Option<Report> {
+    let mut bytes = [0; Report::SIZE];
+    loop {
+        match rustix::io::read(from, &mut bytes) {
+            Ok(Report::SIZE) => return Report::decode(bytes),
+            Err(Errno::INTR) => {}
+            _ => return None,
+        }
+    }
+}
+
+fn become_server(exec: &Exec<'_>, keeper: Pid) -> (Stage, io::Error) {
+    let prepared = (|| {
+        setpgid(None, None)?;
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+        // The parent may have died before the line above; then its signal never comes.
+        if getppid() != Some(keeper) {
+            return Err(Errno::SRCH.into());
+        }
+        sys::reset_signals();
+        sys::close_from_on_exec(CONTROL.unsigned_abs())
+    })();
+    if let Err(error) = prepared {
+        return (Stage::Fork, error);
+    }
+    if let Err(error) = rustix::process::chdir(exec.cwd) {
+        return (Stage::Directory, error.into());
+    }
+    let Some(program) = exec.command.first() else { return (Stage::Exec, Errno::NOENT.into()) };
+    (Stage::Exec, sys::exec(program, &exec.command, &exec.environment))
+}
+
+/// Gives up the server's streams, so that only the server and its children hold them.
+fn release_stdio() {
+    if let Ok(null) = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
+        for number in 0..3 {
+            sys::place(null.as_fd(), number).unwrap_or_default();
+        }
+    }
+}
+
+/// Waits for the server's end, or for the launcher's.
+fn watch(server: Pid, signals: &OwnedFd, leftovers: &[std::ffi::CString]) -> u8 {
+    loop {
+        let control = sys::placed(CONTROL);
+        let mut slots = [PollFd::new(signals, PollFlags::IN), PollFd::new(&control, PollFlags::IN)];
+        if poll(&mut slots, None).is_err() {
+            continue;
+        }
+        let [children, control] = slots.map(|slot| !slot.revents().is_empty());
+        if children {
+            drain(signals);
+            if let Some(status) = reap_until(server) {
+                return status;
+            }
+        }
+        if control {
+            let mut byte = [0];
+            match rustix::io::read(sys::placed(CONTROL), &mut byte) {
+                Ok(1) => forward(server, byte),
+                Err(Errno::INTR | Errno::AGAIN) => {}
+                _ => {
+                    remove(leftovers);
+                    return 128 + 9;
+                }
+            }
+        }
+    }
+}
+
+fn forward(server: Pid, [number]: [u8; 1]) {
+    if let Some(signal) = Signal::from_named_raw(i32::from(number)) {
+        // A group that is gone needs no signal.
+        kill_process_group(server, signal).unwrap_or_default();
+    }
+}
+
+fn drain(signals: &OwnedFd) {
+    let mut buffer = [0; 1024];
+    while matches!(rustix::io::read(signals, &mut buffer), Ok(count) if count > 0) {}
+}
+
+/// Reaps everything that is dead; the server's status if it is among them.
+fn reap_until(server: Pid) -> Option<u8> {
+    loop {
+        match wait(WaitOptions::NOHANG) {
+            Ok(Some((pid, status))) if pid == server => {
+                return Some(status_code(status.exit_status(), status.terminating_signal()));
+            }
+            Ok(Some(_)) | Err(Errno::INTR) => {}
+            Ok(None) | Err(_) => return None,
+        }
+    }
+}
+
+/// Exit status, or 128 + n where signal n ended the process.
+#[must_use]
+pub fn status_code(exit: Option<i32>, signal: Option<i32>) -> u8 {
+    let code = signal.map(|signal| 128 + signal).or(exit).unwrap_or(i32::from(BROKEN));
+    u8::try_from(code & 0xff).unwrap_or(BROKEN)
+}
+
+/// Removes files and directories that hold secrets. Best effort: there is nobody left to tell.
+fn remove(leftovers: &[std::ffi::CString]) {
+    for path in leftovers {
+        if unlink(path.as_c_str()).is_err() {
+            rmdir(path.as_c_str()).unwrap_or_default();
+        }
+    }
+}
+
+fn tell(report: Report) {
+    // A launcher that is gone is noticed by the next read.
+    rustix::io::write(sys::placed(CONTROL), &report.encode()).unwrap_or_default();
+}
+
+fn fail(stage: Stage, error: &io::Error) -> ! {
+    tell(Report::Failed(stage, error.raw_os_error().unwrap_or(0)));
+    sys::exit_now(BROKEN)
+}

@@ -1,0 +1,392 @@
+//! The only place that starts a process: [`Keeper`] while the broker mints, [`Instance`] once the plan is
+//! known. What holds the process tree together is decided here and reported as [`Containment`].
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use mcp_broker_proto::channel::Containment;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, getpid, pidfd_send_signal, set_child_subreaper, waitid,
+};
+
+use crate::failure::{CONFIG, Failure};
+use plan::ChildPlan;
+use sys::{Cloned, Namespaces};
+
+pub mod keeper;
+pub mod plan;
+#[expect(unsafe_code, reason = "system calls without a safe wrapper; each block says why it is sound")]
+pub mod sys;
+pub mod tree;
+
+/// How long the keeper may take to answer; a working directory on a dead network share can hang.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a killed tree may take to be gone before it is reported as alive.
+const END_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What went wrong on the far side, by step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// The keeper could not take its place, or its namespace is of no use.
+    Contain,
+    /// The server's process could not be made.
+    Fork,
+    /// The working directory.
+    Directory,
+    /// The program.
+    Exec,
+}
+
+/// One message of the keeper, and of the fresh server process to the keeper.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Report {
+    /// In place; waits for the plan.
+    Ready,
+    /// The server runs.
+    Started,
+    /// It does not, with the error number.
+    Failed(Stage, i32),
+}
+
+impl Report {
+    /// Bytes of a message.
+    pub const SIZE: usize = 5;
+
+    /// To bytes.
+    #[must_use]
+    pub fn encode(self) -> [u8; Self::SIZE] {
+        let (tag, errno) = match self {
+            Self::Ready => (0, 0),
+            Self::Started => (1, 0),
+            Self::Failed(Stage::Contain, errno) => (2, errno),
+            Self::Failed(Stage::Fork, errno) => (3, errno),
+            Self::Failed(Stage::Directory, errno) => (4, errno),
+            Self::Failed(Stage::Exec, errno) => (5, errno),
+        };
+        let [a, b, c, d] = errno.to_le_bytes();
+        [tag, a, b, c, d]
+    }
+
+    /// From bytes.
+    #[must_use]
+    pub fn decode([tag, a, b, c, d]: [u8; Self::SIZE]) -> Option<Self> {
+        let errno = i32::from_le_bytes([a, b, c, d]);
+        let failed = |stage| Some(Self::Failed(stage, errno));
+        match tag {
+            0 => Some(Self::Ready),
+            1 => Some(Self::Started),
+            2 => failed(Stage::Contain),
+            3 => failed(Stage::Fork),
+            4 => failed(Stage::Directory),
+            5 => failed(Stage::Exec),
+            _ => None,
+        }
+    }
+}
+
+/// A keeper that waits for its plan. Dropping it ends it: its control socket closes.
+pub struct Keeper {
+    held: Held,
+    pipes: [OwnedFd; 3],
+}
+
+/// The process that is held, and how.
+struct Held {
+    pid: Pid,
+    pidfd: OwnedFd,
+    control: OwnedFd,
+    containment: Containment,
+}
+
+/// A running server with everything below it.
+pub struct Instance {
+    held: Held,
+    /// Writes to its standard input.
+    pub stdin: Option<OwnedFd>,
+    /// Reads its standard output.
+    pub stdout: Option<OwnedFd>,
+    /// Reads its standard error.
+    pub stderr: Option<OwnedFd>,
+}
+
+/// How an instance ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// Exit status of the server, or 128 + n where signal n ended it.
+    pub status: u8,
+    /// Whether it was verified that no process is left.
+    pub gone: bool,
+}
+
+impl Keeper {
+    /// Starts a keeper: in a PID namespace where that can be had, else as a sub-reaper.
+    ///
+    /// # Errors
+    /// Where the kernel makes no process at all.
+    pub fn start() -> Result<Self, Failure> {
+        Self::start_in(&[Namespaces::Pid, Namespaces::UserAndPid, Namespaces::None])
+    }
+
+    fn start_in(choices: &[Namespaces]) -> Result<Self, Failure> {
+        let failed = |e: io::Error| Failure::system("start the process that holds the server", e);
+        let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed(e.into()));
+        let (stdin_far, stdin) = pipe()?;
+        let (stdout, stdout_far) = pipe()?;
+        let (stderr, stderr_far) = pipe()?;
+        let far = [&stdin_far, &stdout_far, &stderr_far];
+        let mut last = Errno::NOSYS.into();
+        for &namespaces in choices {
+            match hold(namespaces, far) {
+                Ok(held) => return Ok(Self { held, pipes: [stdin, stdout, stderr] }),
+                Err(error) => last = error,
+            }
+        }
+        Err(failed(last))
+    }
+
+    /// Hands the plan over and waits until the server runs.
+    ///
+    /// # Errors
+    /// Where it cannot run: a mistake in its definition, with the cure; and whether nothing is left of it.
+    pub fn spawn(self, plan: &ChildPlan) -> Result<Instance, (Failure, bool)> {
+        let Ok(encoded) = plan.encode() else {
+            let failure = Failure::new(
+                CONFIG,
+                "an argument or a variable of the server would hold a zero byte, which no process can take",
+                "ask the owner of the server to check its definition and the stored values",
+            );
+            return Err((failure, self.dismiss()));
+        };
+        let sent = send(&self.held.control, &encoded);
+        drop(encoded);
+        let failure = match sent.and_then(|()| self.held.report()) {
+            Ok(Report::Started) => {
+                let [stdin, stdout, stderr] = self.pipes.map(Some);
+                return Ok(Instance { held: self.held, stdin, stdout, stderr });
+            }
+            Ok(Report::Failed(stage, errno)) => explain(plan, stage, errno),
+            Ok(Report::Ready) => Failure::system("start the server", Errno::PROTO),
+            Err(error) => Failure::system("start the server", error),
+        };
+        self.held.kill();
+        Err((failure, self.held.end().gone))
+    }
+
+    /// Ends a keeper that got no plan.
+    #[must_use]
+    pub fn dismiss(self) -> bool {
+        self.held.kill();
+        self.held.end().gone
+    }
+}
+
+/// Clones the keeper and waits until it is in place.
+fn hold(namespaces: Namespaces, far: [&OwnedFd; 3]) -> io::Result<Held> {
+    let (control, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    if namespaces == Namespaces::None {
+        // For the case that the keeper itself is killed: what it held becomes ours.
+        set_child_subreaper(Some(getpid()))?;
+    }
+    match sys::clone(namespaces)? {
+        Cloned::Child => {
+            let stdio = far.map(AsFd::as_fd);
+            keeper::run(&keeper::Seat { stdio, control: theirs.as_fd(), namespaces })
+        }
+        Cloned::Parent(pid, pidfd) => {
+            drop(theirs);
+            let containment = match namespaces {
+                Namespaces::None => Containment::SubReaper,
+                Namespaces::Pid | Namespaces::UserAndPid => Containment::PidNamespace,
+            };
+            let held = Held { pid, pidfd, control, containment };
+            match held.report() {
+                Ok(Report::Ready) => Ok(held),
+                other => {
+                    held.kill();
+                    held.end();
+                    match other {
+                        Ok(Report::Failed(_, errno)) => Err(io::Error::from_raw_os_error(errno)),
+                        Ok(_) => Err(Errno::PROTO.into()),
+                        Err(error) => Err(error),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Whether a PID namespace can be had here; for `doctor`. Makes one and ends it.
+#[must_use]
+pub fn namespace_available() -> bool {
+    Keeper::start_in(&[Namespaces::Pid, Namespaces::UserAndPid]).is_ok_and(Keeper::dismiss)
+}
+
+fn send(control: &OwnedFd, plan: &[u8]) -> io::Result<()> {
+    let length = u32::try_from(plan.len()).ok().filter(|_| plan.len() <= plan::MAX_PLAN);
+    let length = length.ok_or(Errno::TOOBIG)?.to_le_bytes();
+    for mut bytes in [&length[..], plan] {
+        while !bytes.is_empty() {
+            match rustix::io::write(control, bytes) {
+                Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Held {
+    fn report(&self) -> io::Result<Report> {
+        if !readable(&self.control, PATIENCE) {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        let mut bytes = [0; Report::SIZE];
+        let count = rustix::io::retry_on_intr(|| rustix::io::read(&self.control, &mut bytes))?;
+        if count < Report::SIZE {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Report::decode(bytes).ok_or_else(|| Errno::PROTO.into())
+    }
+
+    fn kill(&self) {
+        // Fails only where it is gone already.
+        pidfd_send_signal(&self.pidfd, Signal::KILL).unwrap_or_default();
+    }
+
+    /// Waits for the end, reaps, and makes sure that nothing is left below.
+    fn end(&self) -> Ended {
+        let dead = readable(&self.pidfd, END_PATIENCE);
+        let reaped = match dead {
+            true => waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED).ok().flatten(),
+            false => None,
+        };
+        let status = reaped.map_or(128 + 9, |s| keeper::status_code(s.exit_status(), s.terminating_signal()));
+        // The kernel reaps a PID namespace before its process 1 counts as dead (pid_namespaces(7)).
+        let gone = dead && (self.containment == Containment::PidNamespace || tree::end_all());
+        Ended { status, gone }
+    }
+}
+
+impl Instance {
+    /// What holds its process tree.
+    #[must_use]
+    pub fn containment(&self) -> Containment {
+        self.held.containment
+    }
+
+    /// Process id of the server as this process sees it, or of its keeper where that cannot be read.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        let pid = tree::children(self.held.pid).first().copied().unwrap_or(self.held.pid);
+        pid.as_raw_nonzero().get().unsigned_abs()
+    }
+
+    /// Readable when the tree is gone, or with a sub-reaper when its keeper is.
+    #[must_use]
+    pub fn pidfd(&self) -> &OwnedFd {
+        &self.held.pidfd
+    }
+
+    /// Sends a signal to the server's process group.
+    pub fn signal(&self, signal: i32) {
+        let byte = u8::try_from(signal).unwrap_or(0);
+        // A keeper that is gone has no group left to signal; the pidfd tells.
+        rustix::net::send(&self.held.control, &[byte], rustix::net::SendFlags::DONTWAIT).unwrap_or_default();
+    }
+
+    /// Kills the tree.
+    pub fn kill(&self) {
+        self.held.kill();
+    }
+
+    /// Waits for the end of a tree that was killed or whose pidfd is readable.
+    #[must_use]
+    pub fn end(&self) -> Ended {
+        self.held.end()
+    }
+}
+
+fn readable(fd: &OwnedFd, patience: Duration) -> bool {
+    let until = Instant::now() + patience;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let timeout = rustix::time::Timespec::try_from(left).ok();
+        match poll(&mut [PollFd::new(fd, PollFlags::IN)], timeout.as_ref()) {
+            Err(Errno::INTR) => {}
+            outcome => return matches!(outcome, Ok(count) if count > 0),
+        }
+    }
+}
+
+/// An error of the server's start, with its cure. Names of the definition only, never a value.
+fn explain(plan: &ChildPlan, stage: Stage, errno: i32) -> Failure {
+    let program = plan.command.first().map_or("", String::as_str);
+    let error = io::Error::from_raw_os_error(errno);
+    let owner = "ask the owner of the server to correct its definition, or install what is missing";
+    let (what, hint) = match (stage, Errno::from_raw_os_error(errno)) {
+        (Stage::Exec, Errno::NOENT) => (
+            format!(
+                "the server's program `{program}` was not found, or the interpreter that it names was not"
+            ),
+            owner,
+        ),
+        (Stage::Exec, Errno::ACCESS | Errno::PERM) => (
+            format!("the server's program `{program}` may not be executed"),
+            "check its mode and that of its directories",
+        ),
+        (Stage::Exec, Errno::NOEXEC) => (
+            format!("the server's program `{program}` is not executable on this machine"),
+            "a script must begin with `#!` and its interpreter",
+        ),
+        (Stage::Exec, Errno::TOOBIG) => (
+            "the server's arguments and environment are longer than the kernel takes".to_owned(),
+            "shorten the definition, or hand long values over as files",
+        ),
+        (Stage::Exec, _) => (format!("the server's program `{program}` cannot be started: {error}"), owner),
+        (Stage::Directory, _) => (
+            format!("the server's directory `{}` cannot be entered: {error}", plan.cwd),
+            "make the directory, or correct `cwd` in the server's definition",
+        ),
+        (Stage::Contain | Stage::Fork, _) => return Failure::system("start the server's process", error),
+    };
+    Failure::new(CONFIG, what, hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_there_and_back() {
+        let stages = [Stage::Contain, Stage::Fork, Stage::Directory, Stage::Exec];
+        let failed = stages.map(|stage| Report::Failed(stage, -7));
+        for report in [Report::Ready, Report::Started].into_iter().chain(failed) {
+            assert_eq!(Report::decode(report.encode()), Some(report));
+        }
+        assert_eq!(Report::decode([9, 0, 0, 0, 0]), None);
+    }
+
+    #[test]
+    fn start_errors_are_configuration_errors() {
+        let plan =
+            ChildPlan { command: vec!["/no/such".into()], cwd: "/nowhere".into(), ..Default::default() };
+        for (stage, errno, exit, word) in [
+            (Stage::Exec, libc::ENOENT, CONFIG, "/no/such"),
+            (Stage::Exec, libc::EACCES, CONFIG, "may not be executed"),
+            (Stage::Exec, libc::ENOEXEC, CONFIG, "not executable"),
+            (Stage::Exec, libc::E2BIG, CONFIG, "longer than"),
+            (Stage::Directory, libc::ENOENT, CONFIG, "/nowhere"),
+            (Stage::Fork, libc::EAGAIN, 69, "process"),
+        ] {
+            let failure = explain(&plan, stage, errno);
+            assert_eq!(failure.exit, exit, "{failure:?}");
+            assert!(failure.what.contains(word), "{failure:?}");
+        }
+    }
+}
