@@ -1,15 +1,160 @@
-//! Credentials from HashiCorp Vault or OpenBao.
-use super::Kind;
+//! Credentials from HashiCorp Vault or OpenBao, under a tree of tokens: the broker's own (verifies, renews,
+//! revokes), a periodic parent a session (makes children, reads nothing), a child a launch (reads its
+//! credential). Leases hang under children, so that ending a parent ends everything below it.
+//!
+//! A path whose answer has no lease (KV, or a credential engine that grants none) can be withheld, not
+//! revoked: its child is revoked after the read, and `revoke` answers that the value lives on.
+//! In reading order: `settings`, `credential`, `path`; `login`, `identity`; `tree`, `issue`, `revoke`,
+//! `flights`; `calls`, `answer`, `fault`; `client`, `transport`, `gate`.
+
+use std::sync::Arc;
 use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
+use mcp_broker_proto::session::Revocability;
+use tokio::sync::OnceCell;
+
+use super::{
+    Blame, BuildDeps, Handle, Healthy, Issued, Kind, MintRequest, Parent, Prepared, Provider, ProviderError,
+    Renewed, Revocation, SessionTag,
+};
+use crate::clock::Clock;
+use crate::config::{CredentialSpec, KindReader, ProviderConfig};
+
+mod answer;
+mod calls;
+mod client;
+mod credential;
+mod fault;
+mod files;
+mod flights;
+mod gate;
+mod handle;
+mod health;
+mod identity;
+mod issue;
+#[cfg(test)]
+#[path = "live_tests.rs"]
+mod live;
+mod login;
+mod path;
+mod revoke;
+mod settings;
+mod transport;
+mod tree;
+
 /// The kind.
 pub const KIND: Kind = Kind {
-    reader: crate::config::KindReader {
+    reader: KindReader {
         name: "vault",
-        provider: |_, _| None,
-        credential: |_| None,
-        default_ttl: Duration::from_secs(900),
-        provider_schema: "{}",
-        credential_schema: "{}",
+        provider: settings::read,
+        credential: credential::read,
+        default_ttl: Duration::from_secs(15 * 60),
+        provider_schema: include_str!("provider.schema.json"),
+        credential_schema: include_str!("credential.schema.json"),
     },
-    build: |_, _| Err(super::ProviderError::new(super::Blame::Config, "", "")),
+    build,
 };
+
+/// One server.
+pub(crate) struct Vault {
+    name: fault::ServerName,
+    settings: Arc<settings::ServerSettings>,
+    clock: Arc<dyn Clock>,
+    identity: Arc<identity::Identity>,
+    flights: Arc<flights::Flights>,
+    /// Set once the token roles were found to be right.
+    roles: OnceCell<()>,
+}
+
+fn build(config: &dyn ProviderConfig, deps: &BuildDeps) -> Result<Arc<dyn Provider>, ProviderError> {
+    let Some(settings) = config.as_any().downcast_ref::<settings::ServerSettings>() else {
+        let what = format!("provider `{}` was given the keys of another kind", deps.name);
+        return Err(ProviderError::new(Blame::Config, what, "this is a mistake in the broker: report it"));
+    };
+    Ok(Arc::new(Vault::new(settings.clone(), deps)))
+}
+
+impl Vault {
+    fn new(settings: settings::ServerSettings, deps: &BuildDeps) -> Self {
+        let name =
+            fault::ServerName { provider: deps.name.to_string(), address: settings.address.to_string() };
+        let settings = Arc::new(settings);
+        let clock = Arc::clone(&deps.clock);
+        let gate = gate::Gate::new(gate::IN_FLIGHT);
+        let identity = identity::Identity::new(name.clone(), Arc::clone(&settings), gate, Arc::clone(&clock));
+        let flights = flights::Flights::new(Arc::clone(&clock));
+        Self { name, settings, clock, identity, flights, roles: OnceCell::new() }
+    }
+
+    fn after(&self, life: Duration) -> Timestamp {
+        let now = self.clock.now();
+        let span = SignedDuration::try_from(life).unwrap_or(SignedDuration::MAX);
+        now.checked_add(span).unwrap_or(Timestamp::MAX)
+    }
+}
+
+#[async_trait]
+impl Provider for Vault {
+    /// By the path's shape, before anything was asked: KV version 2 has no leases, other paths usually do.
+    fn revocability(&self, spec: &CredentialSpec) -> Revocability {
+        match spec.settings.downcast_ref::<credential::CredentialSettings>() {
+            Some(settings) if !settings.path.is_kv2() => Revocability::Immediate,
+            _ => Revocability::None,
+        }
+    }
+
+    async fn prepare(
+        &self,
+        request: &MintRequest,
+        parent: Option<&Parent>,
+    ) -> Result<Prepared, ProviderError> {
+        self.make_child(request, parent).await
+    }
+
+    async fn issue(&self, request: &MintRequest, prepared: Prepared) -> Result<Issued, ProviderError> {
+        self.read_credential(request, prepared).await
+    }
+
+    async fn revoke(&self, handle: &Handle) -> Result<Revocation, ProviderError> {
+        self.end(handle).await
+    }
+
+    async fn renew(&self, handle: &Handle, ttl: Duration) -> Result<Renewed, ProviderError> {
+        self.extend(handle, ttl).await
+    }
+
+    async fn open_session(&self, session: &SessionTag) -> Result<Option<Parent>, ProviderError> {
+        self.make_parent(session).await.map(Some)
+    }
+
+    async fn renew_session(&self, parent: &Parent) -> Result<Duration, ProviderError> {
+        self.keep_parent(parent).await
+    }
+
+    async fn health(&self) -> Result<Healthy, ProviderError> {
+        self.look().await
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    /// The schema and the reader must know the same keys.
+    #[test]
+    fn schemas_name_the_keys() {
+        let keys = |text: &str| -> Vec<String> {
+            let schema: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text).unwrap();
+            schema.into_iter().map(|(key, _)| key).collect()
+        };
+        let provider = keys(KIND.reader.provider_schema);
+        assert_eq!(
+            provider,
+            ["address", "auth", "ca_file", "dead_man", "launch_role", "namespace", "session_role"]
+        );
+        assert_eq!(keys(KIND.reader.credential_schema), ["data", "method", "path", "policies"]);
+    }
+}

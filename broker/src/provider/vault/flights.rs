@@ -1,0 +1,185 @@
+//! Which tokens have a request in flight, because a token must not be revoked under one: OpenBao 2.7.2 then
+//! answers 200 all the same, and the database user outlives the token with no lease that names it. A read
+//! goes on here even when whoever asked for it has gone, so that its lease is learned and can be revoked.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::clock::Clock;
+use crate::provider::REST;
+
+/// The requests in flight at one server, by the accessor of the token that they depend on.
+pub(super) struct Flights {
+    clock: Arc<dyn Clock>,
+    entries: Mutex<HashMap<String, Entry>>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Entry {
+    up: usize,
+    /// Boot time before which a request whose connection was lost may still be running in the server.
+    rest_until: Option<Duration>,
+    /// A lease that a request brought after nobody waited for it any more.
+    lease: Option<String>,
+}
+
+/// One request in flight. Dropped without [`Flight::land`], its end is unknown, and the server gets [`REST`].
+pub(super) struct Flight {
+    flights: Arc<Flights>,
+    accessors: Vec<String>,
+    landed: bool,
+}
+
+impl Flights {
+    /// None in flight.
+    pub(super) fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
+        Arc::new(Self { clock, entries: Mutex::default(), changed: Notify::new() })
+    }
+
+    /// Notes that a request depends on the tokens with these accessors.
+    pub(super) fn begin(self: &Arc<Self>, accessors: Vec<String>) -> Flight {
+        let now = self.clock.boot();
+        let mut entries = self.entries();
+        entries.retain(|_, entry| {
+            entry.up > 0 || entry.lease.is_some() || entry.rest_until.is_some_and(|t| t > now)
+        });
+        for accessor in &accessors {
+            entries.entry(accessor.clone()).or_default().up += 1;
+        }
+        drop(entries);
+        Flight { flights: Arc::clone(self), accessors, landed: false }
+    }
+
+    /// Waits, at most `limit`, until nothing is in flight with that token. False: something still is.
+    pub(super) async fn settle(&self, accessor: &str, limit: Duration) -> bool {
+        let settled = async {
+            loop {
+                let changed = self.changed.notified();
+                match self.state(accessor) {
+                    State::Quiet => break,
+                    State::Resting(rest) => tokio::time::sleep(rest).await,
+                    State::Up => changed.await,
+                }
+            }
+        };
+        tokio::time::timeout(limit, settled).await.is_ok()
+    }
+
+    /// Keeps the id of a lease that its asker may never see, for the revocation.
+    pub(super) fn remember(&self, accessor: &str, lease: &str) {
+        self.entries().entry(accessor.to_owned()).or_default().lease = Some(lease.to_owned());
+    }
+
+    /// The lease that was remembered for the token.
+    pub(super) fn remembered(&self, accessor: &str) -> Option<String> {
+        self.entries().get(accessor).and_then(|entry| entry.lease.clone())
+    }
+
+    /// Forgets that lease, because it is in the handle now or gone.
+    pub(super) fn forget(&self, accessor: &str) {
+        if let Some(entry) = self.entries().get_mut(accessor) {
+            entry.lease = None;
+        }
+    }
+
+    fn state(&self, accessor: &str) -> State {
+        let now = self.clock.boot();
+        match self.entries().get(accessor) {
+            Some(entry) if entry.up > 0 => State::Up,
+            Some(Entry { rest_until: Some(until), .. }) if *until > now => {
+                State::Resting(until.saturating_sub(now))
+            }
+            _ => State::Quiet,
+        }
+    }
+
+    fn end(&self, accessors: &[String], landed: bool) {
+        let rest = self.clock.boot() + REST;
+        let mut entries = self.entries();
+        for accessor in accessors {
+            if let Some(entry) = entries.get_mut(accessor) {
+                entry.up = entry.up.saturating_sub(1);
+                if !landed {
+                    entry.rest_until = Some(rest);
+                }
+            }
+        }
+        drop(entries);
+        self.changed.notify_waiters();
+    }
+
+    fn entries(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+enum State {
+    Up,
+    Resting(Duration),
+    Quiet,
+}
+
+impl Flight {
+    /// The server answered, or never got the request: nothing of it can be running.
+    pub(super) fn land(mut self) {
+        self.landed = true;
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.flights.end(&self.accessors, self.landed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    /// Goes on only when told to.
+    struct Hand(AtomicU64);
+
+    impl Clock for Hand {
+        fn now(&self) -> jiff::Timestamp {
+            jiff::Timestamp::UNIX_EPOCH
+        }
+        fn boot(&self) -> Duration {
+            Duration::from_millis(self.0.load(Ordering::SeqCst))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_is_quiet_only_when_its_requests_have_come_to_rest() {
+        let hand = Arc::new(Hand(AtomicU64::new(1)));
+        let flights = Flights::new(Arc::clone(&hand) as Arc<dyn Clock>);
+        let short = Duration::from_millis(10);
+        assert!(flights.settle("child", short).await, "never seen");
+
+        let flight = flights.begin(vec!["child".into(), "parent".into()]);
+        assert!(!flights.settle("child", short).await && !flights.settle("parent", short).await);
+        assert!(flights.settle("other", short).await);
+        flight.land();
+        assert!(flights.settle("child", short).await && flights.settle("parent", short).await);
+
+        drop(flights.begin(vec!["child".into()]));
+        assert!(!flights.settle("child", short).await, "lost: the server may still be at it");
+        hand.0.fetch_add(2_000, Ordering::SeqCst);
+        assert!(flights.settle("child", short).await);
+    }
+
+    #[tokio::test]
+    async fn a_late_lease_is_kept_until_it_is_forgotten() {
+        let flights = Flights::new(Arc::new(crate::clock::SystemClock));
+        flights.remember("child", "database/creds/x/1");
+        flights.begin(vec!["other".into()]).land();
+        assert_eq!(flights.remembered("child").as_deref(), Some("database/creds/x/1"));
+        flights.forget("child");
+        assert_eq!(flights.remembered("child"), None);
+    }
+}

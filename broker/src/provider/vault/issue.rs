@@ -1,0 +1,228 @@
+//! The credential itself: read with the child's token, shortened to its `ttl`, renewed later.
+
+use std::time::Duration;
+
+use mcp_broker_proto::Secret;
+use tokio::sync::oneshot;
+
+use super::Vault;
+use super::answer::{Answer, LeaseTerms};
+use super::calls::{self, Call};
+use super::credential::{CredentialSettings, Method};
+use super::fault::{Complaint, Fault};
+use super::gate::Urgency;
+use super::handle::{Held, Kind};
+use super::transport::REQUEST_LIMIT;
+use crate::provider::{Blame, Handle, Issued, MintRequest, Prepared, ProviderError, Renewed};
+
+impl Vault {
+    /// Reads or writes the path with the child's token.
+    pub(super) async fn read_credential(
+        &self,
+        request: &MintRequest,
+        prepared: Prepared,
+    ) -> Result<Issued, ProviderError> {
+        let settings = self.credential(request)?;
+        let held = Held::read(&prepared.handle, &self.name)?;
+        let Some(opener) = prepared.opener else {
+            return Err(self.broken("was asked to read a credential without a token to do it with"));
+        };
+        let call = match settings.method {
+            Method::Read => calls::read(&settings.path, &settings.data),
+            Method::Write => calls::write(&settings.path, &settings.data),
+        };
+        let answer = self.identity.sent(self.fly(call, &held, opener).await)?;
+        if !answer.is_ok() {
+            return Err(self.refused_read(&answer, settings));
+        }
+        let doing = format!("reading `{}`", settings.path);
+        let (Some(fields), Some(lease)) = (answer.fields(), answer.lease()) else {
+            return Err(self.name.unreadable(&doing));
+        };
+        drop(answer);
+        if fields.is_empty() {
+            return Err(self.name.unreadable(&doing));
+        }
+        if lease.id.is_empty() {
+            let handle = self.end_reader(held).await;
+            return Ok(Issued { handle, fields, expires_at: None, renewable: false });
+        }
+        let (handle, renewed) = self.take_lease(request, held, lease).await?;
+        let Renewed { expires_at, renewable } = renewed;
+        Ok(Issued { handle, fields, expires_at: Some(expires_at), renewable })
+    }
+
+    /// Sends the read in a task of its own: if this future is dropped or has waited long enough, the request
+    /// goes on, so that the lease that it may bring is known when the token is to be revoked.
+    async fn fly(&self, call: Call, held: &Held, opener: Secret) -> Result<Answer, Fault> {
+        let accessor = held.accessor.clone();
+        let mut tokens = vec![accessor.clone()];
+        if let Kind::Child { parent, .. } = &held.kind {
+            tokens.push(parent.clone());
+        }
+        let transport = self.identity.transport().await.map_err(|_error| Fault::Connect)?;
+        let flight = self.flights.begin(tokens);
+        let (flights, (sender, receiver)) = (std::sync::Arc::clone(&self.flights), oneshot::channel());
+        tokio::spawn(async move {
+            let answer = transport.follow(call, &opener).await;
+            let lease = answer.as_ref().ok().and_then(Answer::lease).filter(|lease| !lease.id.is_empty());
+            if let Some(lease) = lease {
+                flights.remember(&accessor, &lease.id);
+            }
+            if !matches!(&answer, Err(fault) if fault.leaves_it_running()) {
+                flight.land();
+            }
+            // Nobody may be waiting any more; then the answer is wiped here.
+            drop(sender.send(answer));
+        });
+        match tokio::time::timeout(REQUEST_LIMIT, receiver).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_closed)) => Err(Fault::Lost),
+            Err(_elapsed) => Err(Fault::Timeout),
+        }
+    }
+
+    /// Shortens the lease to the credential's `ttl`, or to what is left of the session.
+    async fn take_lease(
+        &self,
+        request: &MintRequest,
+        held: Held,
+        lease: LeaseTerms,
+    ) -> Result<(Handle, Renewed), ProviderError> {
+        let left = self.left(&held);
+        let want = request.spec.ttl.min(left);
+        let (mut life, mut renewable) = (lease.life, lease.renewable);
+        if life > want && renewable {
+            let call = || calls::renew_lease(&lease.id, want);
+            let answer = self.identity.call(call, Urgency::Normal).await?;
+            let Some(terms) = answer.lease().filter(|_| answer.is_ok()) else {
+                return Err(self.identity.refusal(&answer, "shortening a lease"));
+            };
+            (life, renewable) = (terms.life, terms.renewable);
+        }
+        if life > want {
+            let provider = &self.name.provider;
+            tracing::warn!(%provider, seconds = life.as_secs(), "a lease is longer than its ttl and cannot be shortened");
+        }
+        let renewed = self.terms(life, renewable, left);
+        let Held { place, accessor, kind } = held;
+        let kind = match kind {
+            Kind::Child { parent, until, .. } => Kind::Child { parent, until, lease_id: Some(lease.id) },
+            other => other,
+        };
+        self.flights.forget(&accessor);
+        Ok((Held { place, accessor, kind }.to_handle(), renewed))
+    }
+
+    /// Asks for another `ttl`.
+    pub(super) async fn extend(&self, handle: &Handle, ttl: Duration) -> Result<Renewed, ProviderError> {
+        let held = Held::read(handle, &self.name)?;
+        let Kind::Child { lease_id: Some(lease), .. } = &held.kind else {
+            return Err(self.broken("was asked to renew what has no lease"));
+        };
+        let left = self.left(&held);
+        if left.is_zero() {
+            return Err(self.lease_gone());
+        }
+        let want = ttl.min(left);
+        let answer = self.identity.call(|| calls::renew_lease(lease, want), Urgency::Normal).await?;
+        if answer.is_ok() {
+            let terms = answer.lease().ok_or_else(|| self.name.unreadable("renewing a lease"))?;
+            // Less than asked for is a cap of the server's, which the next renewal would meet as well.
+            let capped = terms.life + Duration::from_secs(1) < want;
+            return Ok(self.terms(terms.life, terms.renewable && !capped, left));
+        }
+        match answer.complaint() {
+            Complaint::NoSuchLease => Err(self.lease_gone()),
+            Complaint::NotRenewable => {
+                let life = self.lease_life(lease, Urgency::Normal).await?.ok_or_else(|| self.lease_gone())?;
+                Ok(self.terms(life, false, left))
+            }
+            _ => Err(self.identity.refusal(&answer, "renewing a lease")),
+        }
+    }
+
+    /// The lease's remaining life; `None` where the server no longer knows it.
+    pub(super) async fn lease_life(
+        &self,
+        lease: &str,
+        urgency: Urgency,
+    ) -> Result<Option<Duration>, ProviderError> {
+        #[derive(serde::Deserialize)]
+        struct Lease {
+            /// Negative while a revocation is pending.
+            ttl: i64,
+        }
+        let answer = self.identity.call(|| calls::lookup_lease(lease), urgency).await?;
+        match (answer.status, answer.complaint()) {
+            (200, _) => {
+                let found: Lease = answer.data().ok_or_else(|| self.name.unreadable("a lease lookup"))?;
+                Ok(Some(Duration::from_secs(u64::try_from(found.ttl).unwrap_or(0))))
+            }
+            (400 | 404, Complaint::NoSuchLease) => Ok(None),
+            _ => Err(self.identity.refusal(&answer, "looking up a lease")),
+        }
+    }
+
+    /// The truth about an end: a lease dies with the token it hangs under, whatever its own terms say.
+    fn terms(&self, life: Duration, renewable: bool, left: Duration) -> Renewed {
+        // 0 is what some engines say where they do not know.
+        let life = if life.is_zero() { left } else { life.min(left) };
+        Renewed { expires_at: self.after(life), renewable: renewable && life < left }
+    }
+
+    fn left(&self, held: &Held) -> Duration {
+        let Kind::Child { until, .. } = &held.kind else { return Duration::ZERO };
+        Duration::try_from(until.duration_since(self.clock.now())).unwrap_or(Duration::ZERO)
+    }
+
+    /// Revokes the child that read a value without a lease: it has nothing to hold. The handle keeps its
+    /// accessor, so that `revoke` makes sure of it.
+    async fn end_reader(&self, held: Held) -> Handle {
+        let call = || calls::revoke_accessor(&held.accessor);
+        if let Err(error) = self.identity.call(call, Urgency::Normal).await {
+            tracing::warn!(provider = %self.name.provider, %error, "a reader's token is revoked later");
+        }
+        Held { kind: Kind::Static, ..held }.to_handle()
+    }
+
+    fn refused_read(&self, answer: &Answer, settings: &CredentialSettings) -> ProviderError {
+        let path = &settings.path;
+        let policies = settings.policies.join(", ");
+        let (verb, doing) = match settings.method {
+            Method::Read => ("read", format!("reading `{path}`")),
+            Method::Write => ("update", format!("writing `{path}`")),
+        };
+        let complaint = answer.complaint();
+        if answer.status == 404 && complaint != Complaint::NoRoute {
+            let what = format!("has nothing at `{path}`");
+            return self.name.error(
+                Blame::Missing,
+                &what,
+                format!("put it there, or correct the path; policies: {policies}"),
+            );
+        }
+        let cure = match answer.status {
+            403 => format!("let one of the policies {policies} `{verb}` on `{path}`"),
+            404 => format!("mount the secrets engine, or correct the path `{path}`"),
+            _ => format!("check the role that `{path}` names, and its parameters"),
+        };
+        let mut error = self.name.refusal(answer.status, complaint, &doing, &cure);
+        if error.blame == Blame::Broken {
+            error.hint = "look into the server's log; the database behind the path may be down".to_owned();
+        }
+        error
+    }
+
+    fn lease_gone(&self) -> ProviderError {
+        self.name.error(
+            Blame::Refused,
+            "no longer knows the lease",
+            "it ended or was revoked at the server; the next launch gets a new one",
+        )
+    }
+
+    fn broken(&self, what: &str) -> ProviderError {
+        self.name.error(Blame::Broken, what, "this is a mistake in the broker: report it")
+    }
+}
