@@ -1,6 +1,7 @@
 //! What is wrong with a configuration file: where, what, and the cure. Collected, never thrown, so that
 //! one `check` shows every mistake. Offending values are not repeated: one of them may be a secret.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -33,7 +34,7 @@ pub enum Severity {
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.file.display())?;
+        write!(f, "{}", printable(&self.file.display().to_string()))?;
         if let Some((line, column)) = self.place {
             write!(f, ":{line}:{column}")?;
         }
@@ -41,8 +42,17 @@ impl fmt::Display for Diagnostic {
             Severity::Error => "error",
             Severity::Warning => "warning",
         };
-        write!(f, ": {word}: {}\n  hint: {}", self.message, self.hint)
+        write!(f, ": {word}: {}\n  hint: {}", printable(&self.message), self.hint)
     }
+}
+
+/// Names of files and keys are quoted in messages: control characters in them must not reach a terminal.
+fn printable(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    Cow::Owned(text.chars().map(escape).collect())
 }
 
 /// Collects the findings of one file.
@@ -155,3 +165,20 @@ impl Sink {
 
 const SYNTAX_HINT: &str =
     "see the TOML description at https://toml.io/en/v1.0.0; texts stand in double quotes";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rendering() {
+        let sink = Sink::new(Path::new("a\nb"), "ü = 1\nxü = 2".to_owned());
+        sink.error(&(11..12), "bad \u{1b}[31mkey", "do");
+        sink.file_warning("odd", "so");
+        let rendered: Vec<_> = sink.into_found().iter().map(ToString::to_string).collect();
+        assert_eq!(
+            rendered,
+            ["a\\nb:2:4: error: bad \\u{1b}[31mkey\n  hint: do", "a\\nb: warning: odd\n  hint: so"]
+        );
+    }
+}

@@ -616,6 +616,31 @@ mod tests {
     }
 
     #[test]
+    fn a_broken_file_is_read_as_far_as_it_goes() {
+        let text = "tier = \"development\"\ncwd = tmp\nowner = 1\n";
+        let got = load_files(&[("broker.toml", ""), ("servers.d/s.toml", text)]).1;
+        assert_eq!(got.len(), 2, "{got:?}");
+        assert!(got[0].starts_with("servers.d/s.toml:2:7: error: not TOML: "), "{got:?}");
+        assert_eq!(got[1], "servers.d/s.toml:3:9: error: `owner` is a number, not a text");
+    }
+
+    #[test]
+    fn depth_is_bounded() {
+        let longest = 250 * 1024;
+        for text in [
+            format!("a = {}", "[".repeat(longest)),
+            format!("a = {}", "{a=".repeat(longest / 3)),
+            format!("a{} = 1", ".a".repeat(longest / 2)),
+            format!("[a{}]", ".a".repeat(longest / 2)),
+            "[[a]]\n".repeat(longest / 6),
+            "= ".repeat(longest / 2),
+        ] {
+            let (config, found) = load_files(&[("broker.toml", &text)]);
+            assert!(config.is_none() && (1..=21).contains(&found.len()), "{}", found.len());
+        }
+    }
+
+    #[test]
     fn a_broken_broker_file_blames_no_server() {
         let server = format!(
             "{SERVER}{SCOPE}credential.c = {{ provider = \"bao\" }}\ninject = [{{ env = \"A\", value = \"{{c.x}}\" }}]"

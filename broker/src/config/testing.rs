@@ -1,10 +1,13 @@
 //! What the tests of this module share: a private directory, and a small provider kind of their own.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use super::diagnostic::Sink;
+use super::load::with_top;
 use super::{CredentialKeys, KindReader, Mode, Places, ProviderConfig, Reader};
 
 /// A directory of mode 0700 that is removed with the value.
@@ -40,6 +43,16 @@ impl Drop for TempDir {
     fn drop(&mut self) {
         drop(std::fs::remove_dir_all(&self.0));
     }
+}
+
+/// The keys that a kind's readers ask for in an empty table: of a provider, and of a credential.
+pub(crate) fn asked_of_nothing(kind: &KindReader) -> [BTreeSet<String>; 2] {
+    let asked = |read: &dyn Fn(&Reader<'_>)| {
+        let sink = Sink::new(Path::new("f"), String::new());
+        with_top(&sink, |top| read(&top));
+        sink.asked().into_iter().filter(|(path, _)| path.is_empty()).map(|(_, key)| key).collect()
+    };
+    [asked(&|top| drop((kind.provider)(top, Mode::System))), asked(&|top| drop((kind.credential)(top)))]
 }
 
 /// Places of the tests: own uid, everything else under `/nowhere`.

@@ -188,6 +188,21 @@ mod tests {
     }
 
     #[test]
+    fn reasons_for_extra_arguments() {
+        for (patterns, args, want) in [
+            (&[][..], &[][..], Reason::NoExtraArguments),
+            (&[], &["x"], Reason::ExtraArgumentsForbidden),
+            (&["x"], &["x", "x"], Reason::ExtraArgumentsAllowed { count: 2 }),
+            (&["x"], &["x", "y"], Reason::ExtraArgumentNotAllowed { position: 2 }),
+        ] {
+            let servers = servers([server("s", &["alice"], &[], patterns)]);
+            let decision = ask(&servers, "s", "alice", &[], args);
+            let tier = Reason::TierAllowed { tier: "development" };
+            assert_eq!(decision.reasons(), [Reason::KnownServer, tier, Reason::UserListed, want]);
+        }
+    }
+
+    #[test]
     fn no_server_means_no() {
         let Decision::Denial(denial) = ask(&Servers::new(), "s", "root", &["root"], &[]) else { panic!() };
         assert_eq!(
