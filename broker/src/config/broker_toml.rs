@@ -12,6 +12,7 @@ use super::kinds::KindReader;
 use super::model::{BrokerSection, Mode, ProviderSection, SessionSection};
 use super::places::Places;
 use super::reader::Reader;
+use super::schema::keys_of;
 
 /// What `broker.toml` says.
 pub(super) struct BrokerFile {
@@ -136,6 +137,9 @@ fn read_providers(table: &Reader<'_>, mode: Mode, kinds: &[&KindReader]) -> Prov
         let Some(kind) = kind_of(&section, kinds) else { continue };
         providers.kinds.insert(key, Some(kind.name));
         let config = (kind.provider)(&section, mode);
+        if config.is_none() {
+            section.given_up(keys_of(kind.provider_schema));
+        }
         section.finish();
         if let (Ok(name), Some(config)) = (name, config) {
             providers.sections.insert(name, ProviderSection { kind: kind.name, config });

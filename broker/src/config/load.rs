@@ -428,6 +428,27 @@ mod tests {
     }
 
     #[test]
+    fn a_kind_that_gives_up_is_an_error() {
+        let provider = "[provider.m]\nkind = \"mute\"\nlater = 1\nother = 2\n";
+        check_broker(
+            provider,
+            &[
+                "broker.toml:1:1: error: `provider.m` cannot be used",
+                "broker.toml:4:1: error: unknown key `provider.m.other`",
+            ],
+        );
+        let scope = "credential.c = { provider = \"m\", later = 1, other = 2 }\ninject = [{ env = \"A\", value = \"{c.x}\" }]";
+        let files = [("broker.toml", provider), ("servers.d/s.toml", &format!("{SERVER}{SCOPE}{scope}"))];
+        assert_eq!(
+            load_files(&files).1[2..],
+            [
+                "servers.d/s.toml:6:16: error: `scope.all.credential.c` cannot be used",
+                "servers.d/s.toml:6:45: error: unknown key `scope.all.credential.c.other`",
+            ]
+        );
+    }
+
+    #[test]
     fn user_mode_without_a_home() {
         let dir = TempDir::new();
         dir.write("broker.toml", "");

@@ -5,6 +5,7 @@
 mod broker_toml;
 pub mod diagnostic;
 mod files;
+mod findings;
 mod kinds;
 mod load;
 mod model;

@@ -10,20 +10,19 @@ use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::Sink;
-use super::nearest::nearest;
 use super::value::{kind_of, to_json, words};
 
 /// A table of a configuration file, being read.
 pub struct Reader<'a> {
-    sink: &'a Sink,
-    table: &'a DeTable<'a>,
+    pub(super) sink: &'a Sink,
+    pub(super) table: &'a DeTable<'a>,
     /// Where the table stands, for findings about what is missing.
-    span: Range<usize>,
+    pub(super) span: Range<usize>,
     /// Dotted path of the table, for messages; empty at the top.
-    path: String,
-    asked: RefCell<Vec<String>>,
+    pub(super) path: String,
+    pub(super) asked: RefCell<Vec<String>>,
     /// Keys of later parts: known, but never suggested.
-    refused: RefCell<Vec<String>>,
+    pub(super) refused: RefCell<Vec<String>>,
 }
 
 impl<'a> Reader<'a> {
@@ -217,102 +216,6 @@ impl<'a> Reader<'a> {
         self.value(key).map(|(value, _)| to_json(value))
     }
 
-    /// Where the table stands.
-    #[must_use]
-    pub fn span(&self) -> Range<usize> {
-        self.span.clone()
-    }
-
-    /// Where the value of `key` stands, or the table if it has none.
-    #[must_use]
-    pub fn span_of(&self, key: &str) -> Range<usize> {
-        self.table.get(key).map_or_else(|| self.span.clone(), toml::Spanned::span)
-    }
-
-    /// Notes an error at the value of `key`.
-    pub fn error(&self, key: &str, message: impl Into<String>, hint: impl Into<String>) {
-        self.sink.error(&self.span_of(key), message, hint);
-    }
-
-    /// Notes a warning at the value of `key`.
-    pub fn warning(&self, key: &str, message: impl Into<String>, hint: impl Into<String>) {
-        self.sink.warning(&self.span_of(key), message, hint);
-    }
-
-    /// Notes an error about the absence of something at `key`. Silent in a file whose syntax is broken.
-    pub fn error_unless_damaged(&self, key: &str, message: impl Into<String>, hint: impl Into<String>) {
-        if !self.sink.is_damaged() {
-            self.error(key, message, hint);
-        }
-    }
-
-    /// Notes a warning in the same way.
-    pub fn warning_unless_damaged(&self, key: &str, message: impl Into<String>, hint: impl Into<String>) {
-        if !self.sink.is_damaged() {
-            self.warning(key, message, hint);
-        }
-    }
-
-    /// Notes an error at `span`.
-    pub fn error_at(&self, span: &Range<usize>, message: impl Into<String>, hint: impl Into<String>) {
-        self.sink.error(span, message, hint);
-    }
-
-    /// Notes a warning at `span`.
-    pub fn warning_at(&self, span: &Range<usize>, message: impl Into<String>, hint: impl Into<String>) {
-        self.sink.warning(span, message, hint);
-    }
-
-    /// Notes that `key` must be there. Silent in a file whose syntax is broken: it may be there.
-    pub fn missing(&self, key: &str) {
-        if self.sink.is_damaged() {
-            return;
-        }
-        let message = format!("`{}` is missing", self.name(key));
-        self.sink.error(&self.span, message, format!("add `{key} = …`; `mcp-broker schema` describes it"));
-    }
-
-    /// Refuses `key` where it is written, because what it asks for is not built yet.
-    pub fn not_built(&self, key: &str, reason: &str) {
-        self.refused.borrow_mut().push(key.to_owned());
-        if let Some((key, _)) = self.table.get_key_value(key) {
-            let message = format!("`{}` is not supported yet: {reason}", self.name(key.get_ref()));
-            self.sink.error(&key.span(), message, NOT_BUILT_HINT);
-        }
-    }
-
-    /// Refuses the value `word` of `key` in the same way; says whether it did.
-    pub fn not_built_value(&self, key: &str, word: &str, reason: &str) -> bool {
-        let refused = self.value(key).is_some_and(|(value, _)| value.as_str() == Some(word));
-        if refused {
-            let message = format!("`{} = \"{word}\"` is not supported yet: {reason}", self.name(key));
-            self.error(key, message, NOT_BUILT_HINT);
-        }
-        refused
-    }
-
-    /// Reports the keys that nobody asked for.
-    pub fn finish(self) {
-        let asked = self.asked.borrow();
-        let refused = self.refused.borrow();
-        for (key, _) in self.table.iter() {
-            let name: &str = key.get_ref();
-            if asked.iter().chain(refused.iter()).any(|known| known == name) {
-                continue;
-            }
-            let hint = match nearest(name, asked.iter().map(String::as_str)) {
-                Some(known) => format!("did you mean `{known}`?"),
-                None => {
-                    let mut known: Vec<_> = asked.iter().map(|key| format!("`{key}`")).collect();
-                    known.sort();
-                    known.dedup();
-                    format!("known keys here: {}", known.join(", "))
-                }
-            };
-            self.sink.error(&key.span(), format!("unknown key `{}`", self.name(name)), hint);
-        }
-    }
-
     fn text_at(&self, key: &str) -> Option<(String, Range<usize>)> {
         let (value, span) = self.value(key)?;
         match value.as_str() {
@@ -324,7 +227,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn value(&self, key: &str) -> Option<(&'a DeValue<'a>, Range<usize>)> {
+    pub(super) fn value(&self, key: &str) -> Option<(&'a DeValue<'a>, Range<usize>)> {
         self.asked.borrow_mut().push(key.to_owned());
         #[cfg(test)]
         self.sink.record(&self.path, key);
@@ -336,5 +239,3 @@ impl<'a> Reader<'a> {
         self.sink.error(span, message, format!("write {wanted}"));
     }
 }
-
-const NOT_BUILT_HINT: &str = "remove it; it is refused so that nothing is weaker than it was written";

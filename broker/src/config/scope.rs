@@ -11,6 +11,7 @@ use super::broker_toml::Providers;
 use super::kinds::KindReader;
 use super::model::{CredentialSpec, Scope};
 use super::reader::Reader;
+use super::schema::keys_of;
 use super::server::CREDENTIAL_HINT;
 use super::shapes::secret_shape;
 use super::variables::check_variable;
@@ -139,6 +140,9 @@ fn credential(
     };
     let ttl = table.duration_within("ttl", TTL, kind.default_ttl);
     let keys = (kind.credential)(&table);
+    if keys.is_none() {
+        table.given_up(keys_of(kind.credential_schema));
+    }
     table.finish();
     Some((provider?.parse().ok()?, ttl?, keys?))
 }

@@ -89,7 +89,17 @@ pub(crate) static OPEN: KindReader = KindReader {
     credential_schema: "{}",
 };
 
-pub(crate) const KINDS: &[&KindReader] = &[&FIXED, &OPEN];
+/// A kind that gives up on every table without a word.
+pub(crate) static MUTE: KindReader = KindReader {
+    name: "mute",
+    provider: |_, _| None,
+    credential: |_| None,
+    default_ttl: Duration::from_secs(900),
+    provider_schema: r#"{"later": {}}"#,
+    credential_schema: r#"{"later": {}}"#,
+};
+
+pub(crate) const KINDS: &[&KindReader] = &[&FIXED, &OPEN, &MUTE];
 
 fn read_provider(reader: &Reader<'_>, _: Mode) -> Option<Arc<dyn ProviderConfig>> {
     let given = reader.has("greeting");
