@@ -14,6 +14,12 @@ pub trait Clock: Send + Sync {
     fn boot(&self) -> Duration;
 }
 
+/// A time as people and the wire see it: RFC 3339, whole seconds, UTC.
+#[must_use]
+pub fn shown(at: Timestamp) -> String {
+    at.round(jiff::Unit::Second).unwrap_or(at).to_string()
+}
+
 /// The machine's clocks.
 pub struct SystemClock;
 

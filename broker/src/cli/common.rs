@@ -32,7 +32,7 @@ enum ModeWord {
 #[derive(Debug, clap::Args)]
 pub(super) struct Mine<T: clap::Args> {
     /// Short for --mode user
-    #[arg(long)]
+    #[arg(long, global = true)]
     user: bool,
     #[command(flatten)]
     pub(super) rest: T,

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::Leases;
 use super::record::{LeaseFacts, Record, What};
 use crate::audit::Event;
+use crate::clock::shown;
 use crate::durable::DurableError;
 use crate::policy::Grant;
 use crate::provider::{Issued, MINT_LIMIT, MintRequest, Prepared, Provider, ProviderError, REST};
@@ -205,7 +206,7 @@ impl Leases {
         // Not waited for: until it is on the disk, a restart revokes by the handle of `Prepared`.
         drop(self.book.step(Record::Live { id, provider, handle, expires_at }));
         let revocability = self.revocability_of(request);
-        let expires = expires_at.map(|at| at.to_string());
+        let expires = expires_at.map(shown);
         self.audit.note(Event::CredentialIssued { lease: id, expires_at: expires, revocability });
         if let Some(expires_at) = expires_at {
             self.keep_alive(request, expires_at, issued.renewable);

@@ -12,6 +12,7 @@ use super::record::Record;
 use super::state::State;
 use super::{Leases, Lost};
 use crate::audit::Event;
+use crate::clock::shown;
 use crate::provider::{Handle, MintRequest, Provider, ProviderError, Renewed};
 
 /// One renewal must be done in this time.
@@ -86,7 +87,7 @@ impl Leases {
         let (id, provider) = (request.lease, request.spec.provider.clone());
         let live = Record::Live { id, provider, handle: handle.clone(), expires_at: Some(expires_at) };
         drop(self.book.step(live));
-        self.audit.note(Event::CredentialRenewed { lease: id, expires_at: expires_at.to_string() });
+        self.audit.note(Event::CredentialRenewed { lease: id, expires_at: shown(expires_at) });
     }
 
     fn left(&self, expires_at: Timestamp) -> Duration {

@@ -15,6 +15,7 @@ use super::record::{Record, What};
 use super::renew::jittered;
 use super::state::{Ending, State};
 use crate::audit::Event;
+use crate::clock::shown;
 use crate::provider::{Blame, Proof, ProviderError, Revocation};
 
 /// What became of a credential that was to be ended.
@@ -75,11 +76,11 @@ impl Leases {
             tracing::warn!(lease = %id, %error, "a revocation failed and is tried again");
             let Some(ending) = self.book.trouble(id, error.what.clone()) else { return };
             if let Some(expired_at) = ending.expires_at.filter(|at| self.clock.now() > *at + EXPIRY_MARGIN) {
-                self.audit.note(Event::CredentialExpired { lease: id, expired_at: expired_at.to_string() });
+                self.audit.note(Event::CredentialExpired { lease: id, expired_at: shown(expired_at) });
                 return self.close(id, Outcome::Expired);
             }
             if ending.attempts == 1 {
-                let expires_at = ending.expires_at.map(|at| at.to_string());
+                let expires_at = ending.expires_at.map(shown);
                 self.audit.note(Event::RevocationPending { lease: id, expires_at, attempt: 1 });
             }
             sleep(pause(ending.attempts, &error)).await;
@@ -123,7 +124,7 @@ impl Leases {
             Some(Revocation::Revoked(proof)) => (revoked(lease, *proof, false), Outcome::Verified),
             Some(Revocation::AlreadyGone(proof)) => (revoked(lease, *proof, true), Outcome::Verified),
             Some(Revocation::ExpiresAt(at)) => {
-                let lives_until = at.map(|at| at.to_string());
+                let lives_until = at.map(shown);
                 (Event::CredentialWithheld { lease, lives_until }, Outcome::NotRevocable)
             }
         };

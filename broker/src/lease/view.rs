@@ -7,6 +7,7 @@ use super::Leases;
 use super::book::Entry;
 use super::record::What;
 use super::state::State;
+use crate::clock::shown;
 
 impl Leases {
     /// All leases that are not settled, oldest first. Parents are not shown: they open nothing.
@@ -44,7 +45,7 @@ fn info(id: LeaseId, entry: &Entry) -> Option<LeaseInfo> {
         credential: facts.credential.clone(),
         provider: facts.provider.clone(),
         state,
-        expires_at: expires_at.map(|at| at.to_string()),
+        expires_at: expires_at.map(shown),
         revocability: facts.revocability,
         trouble,
     })

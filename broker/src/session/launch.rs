@@ -20,6 +20,7 @@ use super::channel::{Reader, Writer, split};
 use super::registry::Sessions;
 use super::sign_in::Person;
 use crate::audit::Event;
+use crate::clock::shown;
 use crate::lease::{LaunchTag, Minted};
 use crate::policy::Grant;
 
@@ -260,7 +261,7 @@ fn ticket(
         let issued = IssuedCredential {
             lease: one.lease,
             fields: one.fields,
-            expires_at: one.expires_at.map(|at| at.to_string()),
+            expires_at: one.expires_at.map(shown),
             revocability: one.revocability,
         };
         (one.name, issued)

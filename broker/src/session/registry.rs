@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::sign_in::Person;
 use crate::audit::AuditLog;
-use crate::clock::Clock;
+use crate::clock::{Clock, shown};
 use crate::lease::Leases;
 
 /// So many launches one account may have at once.
@@ -170,7 +170,7 @@ impl Sessions {
             session,
             user: holder.person.user.clone(),
             server: server.clone(),
-            since: self.clock.now().to_string(),
+            since: shown(self.clock.now()),
             launcher_pid,
             pid: None,
             containment: None,
@@ -223,8 +223,8 @@ impl Session {
             },
             uid: self.person.uid,
             user: self.person.user.clone(),
-            since: self.since.to_string(),
-            ends_at: self.ends_at.to_string(),
+            since: shown(self.since),
+            ends_at: shown(self.ends_at),
         }
     }
 }
