@@ -79,7 +79,7 @@ impl Lane {
         if events.intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL) {
             return self.lose_sink();
         }
-        if events.contains(PollFlags::OUT) { self.write(true) } else { Moved::Nothing }
+        if events.contains(PollFlags::OUT) { self.write() } else { Moved::Nothing }
     }
 
     fn read(&mut self) -> Moved {
@@ -88,7 +88,7 @@ impl Lane {
             Ok(0) => self.end_source(),
             Ok(_) => {
                 self.flow.judge();
-                match self.write(false) {
+                match self.write() {
                     Moved::SinkGone => Moved::SinkGone,
                     _ => Moved::Bytes,
                 }
@@ -101,23 +101,20 @@ impl Lane {
     fn end_source(&mut self) -> Moved {
         self.from = None;
         self.flow.finish();
-        match self.write(false) {
+        match self.write() {
             Moved::SinkGone => Moved::SinkGone,
             _ => Moved::SourceEnded,
         }
     }
 
-    /// Writes what waits. `asked`: poll(2) has just said that there is room.
-    pub fn write(&mut self, asked: bool) -> Moved {
+    /// Writes what waits, as far as it goes.
+    pub fn write(&mut self) -> Moved {
         let mut moved = Moved::Nothing;
         while !self.flow.waiting().is_empty() {
             let Some(to) = &self.to else {
                 self.flow.discard();
                 break;
             };
-            if to.must_ask_first() && (!asked || moved == Moved::Bytes) {
-                break;
-            }
             match to.write(self.flow.waiting()) {
                 Ok(count) => {
                     self.flow.sent(count);

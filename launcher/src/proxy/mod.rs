@@ -357,7 +357,7 @@ impl<'a> Relay<'a> {
                 self.words.flow().say(&format!("mcp-run: dropped from {whose} in all: {summary}"));
             }
         }
-        self.words.write(true);
+        self.words.write();
         Outcome { ended, why: self.why }
     }
 }
@@ -367,6 +367,6 @@ fn tell_news(lane: &Lane, words: &mut Lane, whose: &str) -> Option<usize> {
     let (number, why) = lane.news()?;
     let line = format!("mcp-run: a line of {whose} was dropped: {why}; more of the kind are only counted");
     let told = words.flow().say(&line);
-    words.write(false);
+    words.write();
     told.then_some(number)
 }

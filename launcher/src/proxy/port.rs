@@ -4,9 +4,11 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FileType, FsWord, Mode, OFlags, fcntl_getfl, fcntl_setfl, fstat, fstatfs, open};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::time::Timespec;
 
 /// `PIPEFS_MAGIC` of statfs(2): a pipe without a name.
 const PIPEFS: FsWord = 0x5049_5045;
@@ -81,14 +83,14 @@ impl Port {
         match self {
             Self::Socket(fd) => send(fd, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL),
             Self::Own(_) | Self::Standard(_) => rustix::io::write(self, bytes),
+            Self::Shared(_) if !self.has_room()? => Err(Errno::AGAIN),
             Self::Shared(_) => rustix::io::write(self, bytes.get(..ATOMIC).unwrap_or(bytes)),
         }
     }
 
-    /// Whether writing needs poll(2) to say first that there is room.
-    #[must_use]
-    pub fn must_ask_first(&self) -> bool {
-        matches!(self, Self::Shared(_))
+    fn has_room(&self) -> Result<bool, Errno> {
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        Ok(poll(&mut [PollFd::new(self, PollFlags::OUT)], Some(&now))? > 0)
     }
 }
 

@@ -11,8 +11,8 @@ use rustix::fs::{Mode, OFlags, open, rmdir, unlink};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
-    DumpableBehavior, Pid, Signal, WaitOptions, getgid, getpid, getppid, getuid, kill_process_group,
-    set_child_subreaper, set_dumpable_behavior, set_parent_process_death_signal, setpgid, setsid, wait,
+    DumpableBehavior, Pid, Signal, WaitOptions, getpid, getppid, kill_process_group, set_child_subreaper,
+    set_dumpable_behavior, set_parent_process_death_signal, setpgid, setsid, wait,
 };
 use zeroize::{Zeroize, Zeroizing};
 
@@ -33,6 +33,8 @@ pub struct Seat<'a> {
     pub control: BorrowedFd<'a>,
     /// What it was cloned into.
     pub namespaces: Namespaces,
+    /// Effective uid and gid, read outside: inside an unmapped user namespace nobody can tell.
+    pub ids: (u32, u32),
 }
 
 /// Leaves at once, whatever happens: unwinding into the launcher's frames would run its story twice.
@@ -95,14 +97,13 @@ fn settle(seat: &Seat<'_>) -> io::Result<()> {
     match seat.namespaces {
         Namespaces::None => set_child_subreaper(Some(getpid()))?,
         Namespaces::Pid => {}
-        Namespaces::UserAndPid => map_ids()?,
+        Namespaces::UserAndPid => map_ids(seat.ids)?,
     }
     Ok(())
 }
 
 /// Maps the own uid and gid onto themselves (user_namespaces(7)).
-fn map_ids() -> io::Result<()> {
-    let (uid, gid) = (getuid().as_raw(), getgid().as_raw());
+fn map_ids((uid, gid): (u32, u32)) -> io::Result<()> {
     // The files of a process that cannot be dumped belong to root (proc(5)). There is no secret yet.
     set_dumpable_behavior(DumpableBehavior::Dumpable)?;
     let mapped = write_proc("/proc/self/setgroups", "deny")

@@ -11,7 +11,8 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
-    Pid, Signal, WaitId, WaitIdOptions, getpid, pidfd_send_signal, set_child_subreaper, waitid,
+    Pid, Signal, WaitId, WaitIdOptions, getegid, geteuid, getpid, pidfd_send_signal, set_child_subreaper,
+    waitid,
 };
 
 use crate::failure::{CONFIG, Failure};
@@ -192,10 +193,11 @@ fn hold(namespaces: Namespaces, far: [&OwnedFd; 3]) -> io::Result<Held> {
         // For the case that the keeper itself is killed: what it held becomes ours.
         set_child_subreaper(Some(getpid()))?;
     }
+    let ids = (geteuid().as_raw(), getegid().as_raw());
     match sys::clone(namespaces)? {
         Cloned::Child => {
             let stdio = far.map(AsFd::as_fd);
-            keeper::run(&keeper::Seat { stdio, control: theirs.as_fd(), namespaces })
+            keeper::run(&keeper::Seat { stdio, control: theirs.as_fd(), namespaces, ids })
         }
         Cloned::Parent(pid, pidfd) => {
             drop(theirs);
