@@ -144,7 +144,7 @@ async fn a_damaged_store_is_refused_with_its_path() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn concurrent_writers_lose_nothing() {
     let dir = TempDir::new();
     let mut writers = tokio::task::JoinSet::new();

@@ -87,7 +87,8 @@ struct Keyring {
     bus: Connection,
     /// A session of the `plain` algorithm: the value crosses the bus unencrypted. The bus is a socket of
     /// the same person, whose other processes may ask the unlocked keyring themselves, so the exchange of
-    /// `dh-ietf1024` would keep nothing from anybody, and its 1024-bit group is no longer held to be strong.
+    /// `dh-ietf1024` would keep nothing from anybody, and its 1024-bit group is no longer held to be strong. What this
+    /// process keeps of the answer is wiped, apart from the bus library's own buffers, which are freed.
     session: OwnedObjectPath,
 }
 
