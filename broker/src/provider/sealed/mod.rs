@@ -23,11 +23,6 @@ mod settings;
 mod state_dir;
 mod store;
 
-#[cfg(test)]
-mod testing;
-#[cfg(test)]
-mod tests;
-
 pub use entries::{Entries, Entry, Full, MAX_VALUE};
 pub use key::{Source, Surroundings};
 pub use name::{NotASecretName, SecretName};
@@ -118,3 +113,8 @@ fn foreign_settings() -> ProviderError {
     let what = "the sealed provider was given settings of another kind";
     ProviderError::new(Blame::Config, what, "this is a defect of the broker: report it")
 }
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

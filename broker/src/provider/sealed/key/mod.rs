@@ -15,9 +15,6 @@ mod file;
 mod keyring;
 mod sources;
 
-#[cfg(test)]
-mod live;
-
 pub(super) use file::KEY_FILE;
 pub use sources::Surroundings;
 pub(super) use sources::{Found, KeySources};
@@ -162,6 +159,9 @@ impl RootKey {
         out
     }
 }
+
+#[cfg(test)]
+mod live_tests;
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail by panicking")]
