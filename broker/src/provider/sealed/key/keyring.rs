@@ -21,8 +21,22 @@ const ATTRIBUTES: [(&str, &str); 2] = [("application", "mcp-broker"), ("purpose"
 
 const LABEL: &str = "Key of the mcp-broker sealed store";
 
-/// A secret as it goes over the bus: session, parameters, value, content type.
+/// A secret as it comes over the bus: session, parameters, value, content type.
 type WireSecret = (OwnedObjectPath, Vec<u8>, Vec<u8>, String);
+
+/// The same on its way to the keyring.
+type NewSecret<'a> = (ObjectPath<'a>, &'a [u8], &'a [u8], &'a str);
+
+/// What the algorithm answers, and the session.
+type OpenedSession = (OwnedVariant, OwnedObjectPath);
+
+/// Items of unlocked collections, and of locked ones.
+type FoundItems = (Vec<OwnedObjectPath>, Vec<OwnedObjectPath>);
+
+type Properties<'a> = HashMap<&'static str, Variant<'a>>;
+
+/// The item, and the prompt that it waits for.
+type Created = zbus::Result<(OwnedObjectPath, OwnedObjectPath)>;
 
 #[zbus::proxy(
     interface = "org.freedesktop.Secret.Service",
@@ -30,26 +44,14 @@ type WireSecret = (OwnedObjectPath, Vec<u8>, Vec<u8>, String);
     default_path = "/org/freedesktop/secrets"
 )]
 trait Service {
-    fn open_session(
-        &self,
-        algorithm: &str,
-        input: &Variant<'_>,
-    ) -> zbus::Result<(OwnedVariant, OwnedObjectPath)>;
-    fn search_items(
-        &self,
-        attributes: HashMap<&str, &str>,
-    ) -> zbus::Result<(Vec<OwnedObjectPath>, Vec<OwnedObjectPath>)>;
+    fn open_session(&self, algorithm: &str, input: &Variant<'_>) -> zbus::Result<OpenedSession>;
+    fn search_items(&self, attributes: HashMap<&str, &str>) -> zbus::Result<FoundItems>;
     fn read_alias(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
 }
 
 #[zbus::proxy(interface = "org.freedesktop.Secret.Collection", default_service = "org.freedesktop.secrets")]
 pub(super) trait Collection {
-    fn create_item(
-        &self,
-        properties: HashMap<&str, Variant<'_>>,
-        secret: &(ObjectPath<'_>, &[u8], &[u8], &str),
-        replace: bool,
-    ) -> zbus::Result<(OwnedObjectPath, OwnedObjectPath)>;
+    fn create_item(&self, properties: Properties<'_>, secret: &NewSecret<'_>, replace: bool) -> Created;
     #[zbus(property(emits_changed_signal = "false"))]
     fn locked(&self) -> zbus::Result<bool>;
 }
