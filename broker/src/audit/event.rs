@@ -21,7 +21,6 @@ pub struct ByWhom {
 /// One thing that happened.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
-
 pub enum Event {
     /// The broker accepts connections.
     BrokerStarted { version: &'static str, mode: &'static str, servers: usize, boot_id: String },

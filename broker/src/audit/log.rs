@@ -169,7 +169,12 @@ impl Tail {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests may")]
+#[expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "tests may, and their files are not private"
+)]
 mod tests {
     use super::super::{Verdict, verify};
     use super::*;

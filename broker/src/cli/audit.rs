@@ -1,6 +1,6 @@
 //! `audit show` and `audit verify`: read the log from its file, so they work without a running broker.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use super::{Common, Report};
 use crate::audit::{FILE_NAME, Verdict, lines, verify};
@@ -46,7 +46,7 @@ pub(super) fn run(common: &Common, args: Args) -> Report {
     }
 }
 
-fn show(path: &PathBuf, json: bool, last: Option<usize>) -> Report {
+fn show(path: &Path, json: bool, last: Option<usize>) -> Report {
     let all = match lines(path).and_then(Iterator::collect::<Result<Vec<_>, _>>) {
         Ok(all) => all,
         Err(error) => return unreadable(path, &error),
@@ -80,7 +80,7 @@ fn pretty(line: &str) -> String {
     text
 }
 
-fn check(path: &PathBuf, json: bool, head: Option<&str>) -> Report {
+fn check(path: &Path, json: bool, head: Option<&str>) -> Report {
     let verdict = match verify(path, head) {
         Ok(verdict) => verdict,
         Err(error) => return unreadable(path, &error),
@@ -106,7 +106,7 @@ fn check(path: &PathBuf, json: bool, head: Option<&str>) -> Report {
     if json { Report { code, ..Report::json(&value) } } else { Report { code, ..Report::success(text) } }
 }
 
-fn unreadable(path: &PathBuf, error: &std::io::Error) -> Report {
+fn unreadable(path: &Path, error: &std::io::Error) -> Report {
     let what = format!("cannot read the audit log `{}`: {error}", path.display());
     Report::failure(
         69,

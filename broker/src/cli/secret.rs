@@ -103,7 +103,7 @@ fn failed(error: &ProviderError) -> Report {
 }
 
 fn refused(error: &ValueError) -> Report {
-    Report::failure(error.exit_code(), &error.to_string(), &error.hint())
+    Report::failure(error.exit_code(), &error.to_string(), error.hint())
 }
 
 fn done(stdout: String) -> Report {

@@ -186,7 +186,7 @@ fn snapshot(entries: &HashMap<LeaseId, Entry>) -> Vec<Record> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests may")]
+#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may")]
 mod tests {
     use super::*;
     use crate::lease::journal;

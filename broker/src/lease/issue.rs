@@ -156,7 +156,7 @@ impl Leases {
         deadline: Instant,
     ) -> Result<Prepared, Failure> {
         let work = async {
-            let parent = self.parent(provider, request, fence).await?;
+            let parent = self.parent(provider, request).await?;
             if fence.is_cancelled() {
                 return Err(fenced());
             }
@@ -263,7 +263,7 @@ fn intended(request: &MintRequest) -> Event {
     }
 }
 
-fn internal() -> Problem {
+pub(super) fn internal() -> Problem {
     Problem::new(ErrorCode::Internal, "the broker failed to mint", "read the broker's log, and report it")
 }
 

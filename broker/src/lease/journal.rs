@@ -104,7 +104,14 @@ pub fn replay(bytes: &[u8]) -> (Vec<Record>, u64, usize) {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may")]
+#[expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::disallowed_methods,
+    reason = "tests may, and their files are not private"
+)]
 mod tests {
     use super::super::record::encode;
     use super::*;

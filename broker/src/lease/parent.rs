@@ -2,7 +2,7 @@
 //! session is, ended with it. A broker that dies ends it too, by not renewing.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use mcp_broker_proto::channel::EndReason;
@@ -12,7 +12,7 @@ use tokio::sync::{Mutex, OnceCell};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::issue::{fenced, storage};
+use super::issue::{fenced, internal, storage};
 use super::record::{Record, What};
 use super::renew::jittered;
 use super::{Leases, Lost};
@@ -23,15 +23,22 @@ use crate::provider::{MintRequest, Parent, Provider, SessionTag};
 pub(super) struct Held {
     id: LeaseId,
     pub(super) parent: Parent,
-    /// Falls when it must not be renewed any more.
-    done: CancellationToken,
+    /// Whether it is being renewed already: several mints may have waited for it.
+    kept: Once,
 }
 
-type Slot = Arc<OnceCell<Option<Arc<Held>>>>;
+/// The place of a session's parent at one provider, while it is being made and after.
+#[derive(Default)]
+struct Slot {
+    held: OnceCell<Option<Arc<Held>>>,
+    /// Falls when the session ends: the parent is not renewed any more, and one that is still being made is
+    /// ended by its maker.
+    closed: CancellationToken,
+}
 
 /// Parents by session and provider.
 #[derive(Default)]
-pub(super) struct Parents(Mutex<HashMap<(SessionId, Label), Slot>>);
+pub(super) struct Parents(Mutex<HashMap<(SessionId, Label), Arc<Slot>>>);
 
 /// One renewal must be done in this time.
 const RENEW_LIMIT: Duration = Duration::from_secs(5);
@@ -42,19 +49,32 @@ impl Leases {
         self: &Arc<Self>,
         provider: &Arc<dyn Provider>,
         request: &MintRequest,
-        fence: &CancellationToken,
     ) -> Result<Option<Arc<Held>>, Problem> {
         let key = (request.session, request.spec.provider.clone());
         let slot = Arc::clone(self.parents.0.lock().await.entry(key).or_default());
-        let held = slot.get_or_try_init(|| self.open_parent(provider, request, fence)).await?;
-        Ok(held.as_ref().map(Arc::clone))
+        if let Some(held) = slot.held.get() {
+            return Ok(held.clone());
+        }
+        let (leases, provider, request) = (Arc::clone(self), Arc::clone(provider), request.clone());
+        // A task of its own: whoever waits may be dropped at its deadline, and the parent must be known then.
+        let made = self.tasks.spawn(async move {
+            let held = slot.held.get_or_try_init(|| leases.open_parent(&provider, &request)).await?.clone();
+            if slot.closed.is_cancelled() {
+                leases.end(held.iter().map(|held| held.id), EndReason::MintFailed);
+                return Err(fenced());
+            }
+            if let Some(held) = &held {
+                leases.keep_parent_once(&provider, &request, held, &slot);
+            }
+            Ok(held)
+        });
+        made.await.unwrap_or_else(|_panicked| Err(internal()))
     }
 
     async fn open_parent(
         self: &Arc<Self>,
         provider: &Arc<dyn Provider>,
         request: &MintRequest,
-        fence: &CancellationToken,
     ) -> Result<Option<Arc<Held>>, Problem> {
         let id = LeaseId::fresh();
         let (session, name) = (request.session, request.spec.provider.clone());
@@ -68,25 +88,28 @@ impl Leases {
         drop(self.book.intend(id, What::Parent { session, provider: name.clone() }));
         let handle = parent.handle.clone();
         let live = Record::Live { id, provider: name.clone(), handle, expires_at: None };
-        if let Some(pending) = self.book.step(live) {
-            if let Err(error) = pending.durable().await {
-                self.end([id], EndReason::MintFailed);
-                return Err(storage(&error));
-            }
-        }
-        if fence.is_cancelled() {
+        let durable = self.book.step(live).ok_or_else(internal)?.durable().await;
+        if let Err(error) = durable {
             self.end([id], EndReason::MintFailed);
-            return Err(fenced());
+            return Err(storage(&error));
         }
-        self.audit.note(Event::ParentOpened { lease: id, session, provider: name.clone() });
-        let held = Arc::new(Held { id, parent, done: CancellationToken::new() });
-        self.tasks.spawn(Arc::clone(self).keep_parent(
-            Arc::clone(provider),
-            session,
-            name,
-            Arc::clone(&held),
-        ));
-        Ok(Some(held))
+        self.audit.note(Event::ParentOpened { lease: id, session, provider: name });
+        Ok(Some(Arc::new(Held { id, parent, kept: Once::new() })))
+    }
+
+    fn keep_parent_once(
+        self: &Arc<Self>,
+        provider: &Arc<dyn Provider>,
+        request: &MintRequest,
+        held: &Arc<Held>,
+        slot: &Arc<Slot>,
+    ) {
+        held.kept.call_once(|| {
+            let (session, name) = (request.session, request.spec.provider.clone());
+            let (provider, held) = (Arc::clone(provider), Arc::clone(held));
+            let closed = slot.closed.clone();
+            self.tasks.spawn(Arc::clone(self).keep_parent(provider, session, name, held, closed));
+        });
     }
 
     /// Renews at a third of the period, until the session ends or the parent is lost.
@@ -96,12 +119,13 @@ impl Leases {
         session: SessionId,
         name: Label,
         held: Arc<Held>,
+        closed: CancellationToken,
     ) {
         let mut alive_until = self.clock.boot() + held.parent.period;
         let mut wait = jittered(held.parent.period / 3);
         loop {
             tokio::select! {
-                () = held.done.cancelled() => return,
+                () = closed.cancelled() => return,
                 () = sleep(wait) => {}
             }
             let asked = self.clock.boot();
@@ -135,12 +159,10 @@ impl Leases {
         let mut parents = self.parents.0.lock().await;
         let mine: Vec<_> = parents.keys().filter(|(owner, _)| *owner == session).cloned().collect();
         for key in mine {
-            let slot = parents.remove(&key);
-            let held = slot.and_then(|slot| slot.get().cloned().flatten());
-            if let Some(held) = held {
-                held.done.cancel();
-                self.end([held.id], reason);
-            }
+            let Some(slot) = parents.remove(&key) else { continue };
+            slot.closed.cancel();
+            let held = slot.held.get().and_then(Option::as_ref);
+            self.end(held.map(|held| held.id), reason);
         }
     }
 }

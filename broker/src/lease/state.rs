@@ -116,7 +116,7 @@ fn word(record: &Record) -> &'static str {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests may")]
+#[expect(clippy::unwrap_used, clippy::panic, reason = "tests may")]
 mod tests {
     use super::*;
     use mcp_broker_proto::names::LeaseId;

@@ -30,8 +30,11 @@ pub struct Kind {
     /// How its tables are read; holds its name.
     pub reader: KindReader,
     /// Makes a provider from the parsed keys. Opens no connection: that happens at first use.
-    pub build: fn(&dyn ProviderConfig, &BuildDeps) -> Result<Arc<dyn Provider>, ProviderError>,
+    pub build: Build,
 }
+
+/// How a kind makes a provider.
+pub type Build = fn(&dyn ProviderConfig, &BuildDeps) -> Result<Arc<dyn Provider>, ProviderError>;
 
 /// What a provider may be built with.
 #[derive(Clone)]

@@ -33,6 +33,10 @@ pub struct Surroundings {
 impl Surroundings {
     /// Reads them from the process's environment and the usual places.
     #[must_use]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the service manager tells it in the environment; read once, at start"
+    )]
     pub fn of_process(mode: Mode) -> Self {
         let directory =
             |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
