@@ -151,12 +151,21 @@ verdict() {
     fi
 }
 
-# check_role ROLE KEY WANT: one setting of a token role
-check_role() {
-    got=$(run read -field="$2" "auth/token/roles/$1") || got='(not there)'
-    again='run setup.sh without --check'
-    if [ "$got" = "$3" ]; then verdict ok "$1: $2 is $3"; else verdict no "$1: $2 is $got, not $3" "$again"; fi
+# role_is KEY WANT: one setting of the token role in $name, which was read into $text
+role_is() {
+    got=$(printf '%s\n' "$text" | sed -n 's/.*[{,]"'"$1"'":"\{0,1\}\([^",}]*\).*/\1/p')
+    if [ "$got" = "$2" ]; then verdict ok "$name: $1 is $2"; else
+        verdict no "$name: $1 is ${got:-not there}, not $2" 'run setup.sh without --check'
+    fi
 }
+
+# rights ACCESSOR PATH…: what the token may do, as {"PATH":["CAPABILITY"…]…} without spaces
+rights() {
+    accessor=$1; shift
+    run write -format=json sys/capabilities-accessor accessor="$accessor" paths="$(IFS=,; echo "$*")" | tr -d ' \n'
+}
+# on RIGHTS PATH: the capabilities on one of the paths
+on() { printf '%s\n' "$1" | sed -n 's|.*"'"$2"'":\[\([^]]*\)\].*|\1|p'; }
 
 # new_token TOKEN CREATE-ARGUMENTS…: sets new_token and new_accessor
 new_token() {
@@ -169,10 +178,12 @@ new_token() {
 
 # sees_nothing WHO ACCESSOR: the token has no right on any path of the launch policies
 sees_nothing() {
-    open=''
+    [ -n "$paths" ] || return 0
+    # A path is one word.
+    # shellcheck disable=SC2086
+    found=$(rights "$2" $paths) open=''
     for path in $paths; do
-        rights=$(run write -format=json sys/capabilities-accessor accessor="$2" paths="$path" | tr -d ' \n')
-        case $rights in *"\"capabilities\":[\"deny\"]"*) ;; *) open="$open $path" ;; esac
+        case $found in *"\"$path\":[\"deny\"]"*) ;; *) open="$open $path" ;; esac
     done
     if [ -n "$open" ]; then
         verdict no "$1 may use$open" "take it out of the policies of $1"
@@ -184,13 +195,17 @@ sees_nothing() {
 # The tokens that the broker uses are made the way that the broker makes them, and tried.
 check() {
     echo "Checking $address${BAO_NAMESPACE:+ (namespace $BAO_NAMESPACE)}"
-    check_role mcp-session token_period "$want_period"
-    check_role mcp-session orphan true
-    check_role mcp-session token_no_default_policy true
-    check_role mcp-launch orphan false
-    check_role mcp-launch token_no_default_policy true
+    name=mcp-session
+    text=$(run read -format=json auth/token/roles/$name | tr -d ' \n') || text=''
+    role_is token_period "$want_period"
+    role_is orphan true
+    role_is token_no_default_policy true
+    name=mcp-launch
+    text=$(run read -format=json auth/token/roles/$name | tr -d ' \n') || text=''
+    role_is orphan false
+    role_is token_no_default_policy true
 
-    granted=$(run read -format=json auth/token/roles/mcp-launch | tr -d ' \n' | sed -n 's/.*"allowed_policies":\[\([^]]*\)\].*/\1/p' | tr -d '"' | tr ',' ' ') || granted=''
+    granted=$(printf '%s\n' "$text" | sed -n 's/.*"allowed_policies":\[\([^]]*\)\].*/\1/p' | tr -d '"' | tr ',' ' ')
     paths='' count=0 first=''
     for name in $granted; do
         if text=$(run policy read "$name"); then
@@ -256,10 +271,10 @@ check_ends() {
     else
         verdict no 'the broker cannot revoke accessors' 'run setup.sh without --check'
     fi
+    found=$(rights "$broker_accessor" sys/leases/lookup sys/leases/renew sys/leases/revoke)
     for call in lookup renew revoke; do
-        rights=$(run write -format=json sys/capabilities-accessor accessor="$broker_accessor" paths="sys/leases/$call" | tr -d ' \n')
-        case $rights in
-        *'"update"'*) verdict ok "the broker may use sys/leases/$call" ;;
+        case $(on "$found" "sys/leases/$call") in
+        *update*) verdict ok "the broker may use sys/leases/$call" ;;
         *) verdict no "the broker may not use sys/leases/$call" 'run setup.sh without --check' ;;
         esac
     done

@@ -168,7 +168,9 @@ impl Vault {
     fn terms(&self, life: Duration, renewable: bool, left: Duration) -> Renewed {
         // 0 is what some engines say where they do not know.
         let life = if life.is_zero() { left } else { life.min(left) };
-        Renewed { expires_at: self.after(life), renewable: renewable && life < left }
+        // Increments are whole seconds, so the last second of the token is not to be had.
+        let room = left.saturating_sub(life) > Duration::from_secs(1);
+        Renewed { expires_at: self.after(life), renewable: renewable && room }
     }
 
     fn left(&self, held: &Held) -> Duration {

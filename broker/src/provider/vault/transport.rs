@@ -242,13 +242,9 @@ fn fault_in(error: &ClientError) -> Fault {
 }
 
 fn fault_of(error: &reqwest::Error) -> Fault {
-    let is_tls = |error: &(dyn std::error::Error + 'static)| {
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        error.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>())
-    };
     let mut cause: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
     while let Some(error) = cause {
-        if is_tls(error) {
+        if is_about_tls(error) {
             return Fault::Certificate;
         }
         cause = error.source();
@@ -259,6 +255,12 @@ fn fault_of(error: &reqwest::Error) -> Fault {
         error if error.is_builder() => Fault::Request,
         _ => Fault::Lost,
     }
+}
+
+/// Whether a TLS error is in there; the layers below wrap it in an `io::Error`, and that in another.
+fn is_about_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    error.is::<rustls::Error>() || inner.is_some_and(|inner| is_about_tls(inner))
 }
 
 #[cfg(test)]
