@@ -175,7 +175,12 @@ fn not_text(path: &Path, error: &std::string::FromUtf8Error) -> Diagnostic {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot set up its files must fail")]
+#[expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot set up its files must fail"
+)]
 mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 

@@ -246,7 +246,7 @@ fn foreign(path: &Path) -> ProviderError {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
+#[expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test may fail by panicking")]
 mod tests {
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 

@@ -1,6 +1,6 @@
 //! The store and the provider over real files, with a key file and with a credential. The keyring has its
 //! own tests against a real daemon.
-#![expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
+#![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test may fail by panicking")]
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

@@ -103,7 +103,7 @@ fn refuse(what: String, hint: impl Into<String>) -> ProviderError {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#[expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 

@@ -1,6 +1,11 @@
 //! The provider against a real OpenBao and a real PostgreSQL. `BAO_BIN` names the `bao` binary; without it
 //! these tests fail. They prove nothing about Vault itself, nor about clusters and standby nodes.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

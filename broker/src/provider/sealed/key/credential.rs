@@ -49,7 +49,7 @@ fn read_one(path: &Path) -> Result<Option<RootKey>, ProviderError> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
+#[expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test may fail by panicking")]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 

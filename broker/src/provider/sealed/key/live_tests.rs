@@ -1,6 +1,11 @@
 //! The keyring against a real `gnome-keyring-daemon` on a private bus (Debian: gnome-keyring, dbus-daemon,
 //! libsecret-tools). Fails where they are missing; leaves no process behind.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail by panicking")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test may fail by panicking"
+)]
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
