@@ -1,0 +1,260 @@
+//! A real OpenBao, one a world: started in development mode, set up by the script that people use, and asked
+//! directly for the ground truth about tokens and leases.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::eventually::{eventually, so};
+use crate::http::{Answer, Ask, find, tcp};
+use crate::parts;
+use crate::pg::{Pg, free_port};
+use crate::process::{Process, spawn};
+use crate::tempdir::TempDir;
+use crate::view::View;
+
+/// The token that may everything.
+pub const ROOT_TOKEN: &str = "root-token-of-the-test";
+
+/// The period of a session's parent token in the tests, seconds: what a dead broker leaves alive at most.
+pub const DEAD_MAN_SECS: u32 = 60;
+
+/// A running server.
+pub struct Bao {
+    /// Its port on 127.0.0.1; plain HTTP.
+    pub port: u16,
+    server: Process,
+    dir: TempDir,
+}
+
+impl Bao {
+    /// Starts one, unsealed and empty.
+    #[must_use]
+    pub fn start() -> Self {
+        let dir = TempDir::new("bao");
+        let port = free_port();
+        let mut command = Command::new(parts::bao());
+        command.args(["server", "-dev", "-dev-no-store-token", "-log-level=warn"]);
+        command.arg(format!("-dev-root-token-id={ROOT_TOKEN}"));
+        command.arg(format!("-dev-listen-address=127.0.0.1:{port}"));
+        let log = fs::File::create(dir.path().join("log")).expect("the directory is ours");
+        command.env_clear().env("HOME", dir.path()).env("PATH", "/usr/bin:/bin").current_dir(dir.path());
+        command.stdin(Stdio::null()).stdout(log.try_clone().expect("a descriptor")).stderr(log);
+        let server = spawn(command, View::new());
+        let bao = Self { port, server, dir };
+        eventually("OpenBao is unsealed", || so(bao.status_of("sys/health") == Some(200)));
+        bao
+    }
+
+    fn status_of(&self, path: &str) -> Option<u16> {
+        self.try_call("GET", path, None, ROOT_TOKEN).map(|answer| answer.status)
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// What it printed.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.dir.path().join("log")
+    }
+
+    /// Asks with a token; `None` where it does not answer.
+    #[must_use]
+    pub fn try_call(&self, method: &str, path: &str, body: Option<&Value>, token: &str) -> Option<Answer> {
+        let path = format!("/v1/{path}");
+        tcp(self.port, Ask { method, path: &path, headers: &[("X-Vault-Token", token)], body }).ok()
+    }
+
+    /// Asks as root.
+    ///
+    /// # Panics
+    /// When it does not answer or refuses.
+    #[track_caller]
+    pub fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
+        let answer = self.try_call(method, path, body, ROOT_TOKEN).expect("OpenBao answers");
+        let text = String::from_utf8_lossy(&answer.body);
+        assert!(answer.status < 400, "{method} {path}: {} {text}", answer.status);
+        answer.json()
+    }
+
+    /// Reads as root.
+    #[track_caller]
+    pub fn get(&self, path: &str) -> Value {
+        self.call("GET", path, None)
+    }
+
+    /// Writes as root.
+    #[track_caller]
+    pub fn put(&self, path: &str, body: &Value) -> Value {
+        self.call("PUT", path, Some(body))
+    }
+
+    /// A policy.
+    pub fn policy(&self, name: &str, text: &str) {
+        self.put(&format!("sys/policies/acl/{name}"), &json!({ "policy": text }));
+    }
+
+    /// Seals it: it runs, and answers 503 to everything.
+    pub fn seal(&self) {
+        self.put("sys/seal", &json!({}));
+    }
+
+    /// Unseals it again with the key that it printed at its start.
+    ///
+    /// # Panics
+    /// When it printed none.
+    pub fn unseal(&self) {
+        let log = fs::read_to_string(self.log()).expect("the log is readable");
+        let key = log.lines().find_map(|line| line.strip_prefix("Unseal Key: ")).expect("it prints its key");
+        self.put("sys/unseal", &json!({ "key": key.trim() }));
+        eventually("OpenBao is unsealed", || so(self.status_of("sys/health") == Some(200)));
+    }
+
+    /// Kills it: connections are refused from now on. What it knew is lost.
+    pub fn kill(&mut self) {
+        self.server.kill9();
+    }
+
+    /// The leases below a prefix, such as `database/creds/orders-ro`.
+    #[must_use]
+    pub fn leases(&self, prefix: &str) -> Vec<String> {
+        let path = format!("sys/leases/lookup/{prefix}");
+        let answer = self.try_call("LIST", &path, None, ROOT_TOKEN).expect("OpenBao answers");
+        keys(&answer)
+    }
+
+    /// How many tokens there are, the test's own among them.
+    #[must_use]
+    pub fn tokens(&self) -> usize {
+        keys(&self.try_call("LIST", "auth/token/accessors", None, ROOT_TOKEN).expect("OpenBao answers")).len()
+    }
+
+    /// A database engine on `pg` with a role whose users may read, idempotent statements and one hour of life.
+    pub fn database(&self, pg: &Pg, role: &str, options: Value) {
+        if self.try_call("GET", "database/config/pg", None, ROOT_TOKEN).is_none_or(|a| a.status != 200) {
+            self.put("sys/mounts/database", &json!({ "type": "database" }));
+            let url = format!(
+                "postgresql://{{{{username}}}}:{{{{password}}}}@127.0.0.1:{}/postgres?sslmode=disable",
+                pg.port
+            );
+            self.put(
+                "database/config/pg",
+                &json!({
+                    "plugin_name": "postgresql-database-plugin", "allowed_roles": "*", "connection_url": url,
+                    "username": "vaultadmin", "password": pg.password, "max_open_connections": 4,
+                }),
+            );
+        }
+        let mut body = json!({
+            "db_name": "pg", "creation_statements": [CREATE], "revocation_statements": [REVOKE],
+            "default_ttl": "1h", "max_ttl": "24h",
+        });
+        for (key, value) in options.as_object().into_iter().flatten() {
+            body[key] = value.clone();
+        }
+        self.put(&format!("database/roles/{role}"), &body);
+    }
+
+    /// What the broker needs: policies, token roles, a control identity by AppRole, and the policy of `scope`,
+    /// which may read that database role's credentials.
+    #[must_use]
+    pub fn set_up(&self, scope: &str) -> Identity {
+        self.policy("mcp-broker", BROKER_POLICY);
+        self.policy("mcp-session", SESSION_POLICY);
+        self.policy(scope, &format!(r#"path "database/creds/{scope}" {{ capabilities = ["read"] }}"#));
+        self.put("auth/token/roles/mcp-session", &json!({
+            "orphan": true, "renewable": true, "token_type": "service", "token_period": DEAD_MAN_SECS,
+            "token_explicit_max_ttl": "10h", "token_no_default_policy": true, "allowed_policies": ["mcp-session"],
+        }));
+        self.put(
+            "auth/token/roles/mcp-launch",
+            &json!({
+                "orphan": false, "renewable": true, "token_type": "service", "token_explicit_max_ttl": "10h",
+                "token_no_default_policy": true, "allowed_policies": [scope],
+            }),
+        );
+        self.put("sys/auth/approle", &json!({ "type": "approle" }));
+        self.put(
+            "auth/approle/role/mcp-broker",
+            &json!({
+                "token_policies": ["mcp-broker"], "token_period": "1h", "token_no_default_policy": true,
+            }),
+        );
+        let role = self.get("auth/approle/role/mcp-broker/role-id");
+        let secret = self.put("auth/approle/role/mcp-broker/secret-id", &json!({}));
+        let text = |value: &Value| value.as_str().expect("text").to_owned();
+        Identity { role_id: text(&role["data"]["role_id"]), secret_id: text(&secret["data"]["secret_id"]) }
+    }
+
+    /// Runs a shell script as the root token, as a person would.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn script(&self, script: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> String {
+        let bao = parts::bao();
+        let folder = bao.parent().expect("a file has a folder");
+        let mut command = Command::new("/bin/bash");
+        command.arg(script).args(arguments).env_clear().env("HOME", self.dir.path());
+        command.env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", folder.display()));
+        command.env("BAO_ADDR", self.address()).env("BAO_TOKEN", ROOT_TOKEN);
+        command.env("VAULT_ADDR", self.address()).env("VAULT_TOKEN", ROOT_TOKEN);
+        command.envs(variables.iter().copied()).stdin(Stdio::null()).current_dir(self.dir.path());
+        let output = command.output().expect("bash runs");
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{} failed:\n{out}\n{err}", script.display());
+        out.into_owned()
+    }
+}
+
+/// The broker's control identity.
+pub struct Identity {
+    /// Not secret.
+    pub role_id: String,
+    /// Secret.
+    pub secret_id: String,
+}
+
+fn keys(answer: &Answer) -> Vec<String> {
+    if answer.status == 404 || find(&answer.body, b"keys").is_none() {
+        return Vec::new();
+    }
+    let body = answer.json();
+    let keys = body["data"]["keys"].as_array().cloned().unwrap_or_default();
+    keys.into_iter().filter_map(|key| key.as_str().map(str::to_owned)).collect()
+}
+
+const CREATE: &str =
+    r#"CREATE ROLE "{{name}}" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}' IN ROLE app_ro;"#;
+
+/// Ends a user for good: no new session, no open one, no role. A role that is gone already is no error, or
+/// its lease could never be revoked.
+const REVOKE: &str = r#"DO $$ BEGIN IF EXISTS (SELECT FROM pg_roles WHERE rolname = '{{name}}') THEN
+EXECUTE 'ALTER ROLE "{{name}}" NOLOGIN';
+PERFORM pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{{name}}';
+EXECUTE 'DROP ROLE "{{name}}"'; END IF; END $$;"#;
+
+const BROKER_POLICY: &str = r#"
+path "auth/token/create/mcp-session" { capabilities = ["update"] }
+path "auth/token/lookup-self"        { capabilities = ["read"] }
+path "auth/token/renew-self"         { capabilities = ["update"] }
+path "auth/token/lookup-accessor"    { capabilities = ["update"] }
+path "auth/token/revoke-accessor"    { capabilities = ["update"] }
+path "auth/token/roles/mcp-session"  { capabilities = ["read"] }
+path "auth/token/roles/mcp-launch"   { capabilities = ["read"] }
+path "sys/leases/lookup"             { capabilities = ["update"] }
+path "sys/leases/renew"              { capabilities = ["update"] }
+path "sys/leases/revoke"             { capabilities = ["update"] }
+"#;
+
+const SESSION_POLICY: &str = r#"
+path "auth/token/create/mcp-launch"  { capabilities = ["update"] }
+path "auth/token/renew-self"         { capabilities = ["update"] }
+path "auth/token/lookup-self"        { capabilities = ["read"] }
+path "auth/token/revoke-self"        { capabilities = ["update"] }
+"#;

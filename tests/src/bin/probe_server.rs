@@ -1,0 +1,196 @@
+//! A real MCP server over stdio whose tools tell what reached it (environment, descriptors, arguments, files)
+//! and make it misbehave. It speaks the handshake of 2025-11-25 and before, and the discovery of 2026-07-28.
+//!
+//! Arguments change its start: `exit=N` ends it at once, `rubbish` prints what is no message first, `deaf`
+//! ignores SIGTERM and the end of its input, `detach` leaves a grandchild in a session of its own, `sleep` never answers.
+
+use std::io::{self, BufRead, Read, Write};
+use std::process::{Command, Stdio, exit};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+const TOOLS: &[&str] = &[
+    "env",
+    "fds",
+    "cmdline",
+    "pids",
+    "cwd",
+    "read",
+    "spawn",
+    "rubbish",
+    "ignore_term",
+    "exit",
+    "large",
+    "sleep",
+    "stderr",
+    "echo",
+    "stat",
+];
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let has = |word: &str| arguments.iter().any(|argument| argument == word);
+    if let Some(status) = arguments.iter().find_map(|a| a.strip_prefix("exit=")) {
+        eprintln!("probe: ends with {status} as asked");
+        exit(status.parse().unwrap_or(1));
+    }
+    if has("rubbish") {
+        say("Listening on stdio, have a nice day!\n\n{\"not\": \"finished\n[1, 2]\n");
+    }
+    if has("deaf") {
+        ignore_term();
+    }
+    if has("detach") {
+        spawn_grandchild();
+    }
+    if has("sleep") {
+        sleep_for_ever();
+    }
+    serve();
+    if has("deaf") {
+        sleep_for_ever();
+    }
+}
+
+fn serve() {
+    for line in io::stdin().lock().lines() {
+        let Ok(line) = line else { return };
+        let Ok(message) = serde_json::from_str::<Value>(&line) else {
+            eprintln!("probe: not JSON: {line:.60}");
+            continue;
+        };
+        let Some(id) = message.get("id").filter(|_| message.get("method").is_some()) else { continue };
+        let answer = match answer(&message) {
+            Ok(result) => json!({ "jsonrpc": "2.0", "id": id, "result": result }),
+            Err((code, text)) => {
+                json!({ "jsonrpc": "2.0", "id": id, "error": { "code": code, "message": text } })
+            }
+        };
+        say(&format!("{answer}\n"));
+    }
+}
+
+fn say(text: &str) {
+    let mut out = io::stdout().lock();
+    // A client that is gone is noticed at the end of the input.
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+fn answer(message: &Value) -> Result<Value, (i32, String)> {
+    let params = &message["params"];
+    match message["method"].as_str().unwrap_or_default() {
+        "initialize" => Ok(json!({
+            "protocolVersion": params["protocolVersion"], "capabilities": { "tools": {} },
+            "serverInfo": { "name": "probe", "version": "1" },
+        })),
+        "server/discover" => Ok(json!({
+            "resultType": "complete", "supportedVersions": ["2026-07-28"], "capabilities": { "tools": {} },
+            "ttlMs": 0, "cacheScope": "private", "serverInfo": { "name": "probe", "version": "1" },
+        })),
+        "ping" => Ok(json!({})),
+        "tools/list" => {
+            let tool = |name: &&str| json!({ "name": name, "inputSchema": { "type": "object" } });
+            let tools: Vec<Value> = TOOLS.iter().map(tool).collect();
+            Ok(json!({ "resultType": "complete", "tools": tools, "ttlMs": 0, "cacheScope": "private" }))
+        }
+        "tools/call" => {
+            let name = params["name"].as_str().unwrap_or_default();
+            let text = call(name, &params["arguments"]).ok_or((-32602, format!("Unknown tool: {name}")))?;
+            Ok(json!({ "resultType": "complete", "content": [{ "type": "text", "text": text }] }))
+        }
+        other => Err((-32601, format!("Method not found: {other}"))),
+    }
+}
+
+fn call(tool: &str, arguments: &Value) -> Option<String> {
+    let text = |key: &str| arguments[key].as_str().unwrap_or_default().to_owned();
+    let number = |key: &str| arguments[key].as_u64().unwrap_or(0);
+    Some(match tool {
+        "env" => Value::Object(std::env::vars().map(|(k, v)| (k, v.into())).collect()).to_string(),
+        "fds" => descriptors().to_string(),
+        "cmdline" => json!(std::env::args().collect::<Vec<_>>()).to_string(),
+        "pids" => pids().to_string(),
+        "cwd" => json!(std::env::current_dir().ok()).to_string(),
+        "read" => std::fs::read_to_string(text("path")).unwrap_or_else(|error| format!("error: {error}")),
+        "stat" => mode_and_owner(&text("path")),
+        "spawn" => json!({ "pid": spawn_grandchild() }).to_string(),
+        "rubbish" => {
+            say("this is not a message\n\u{feff}{\"jsonrpc\": \"2.0\"\n");
+            "said".into()
+        }
+        "ignore_term" => {
+            ignore_term();
+            "ignored".into()
+        }
+        "exit" => exit(i32::try_from(number("status")).unwrap_or(1)),
+        "large" => "x".repeat(usize::try_from(number("bytes")).unwrap_or(0)),
+        "sleep" => {
+            std::thread::sleep(Duration::from_millis(number("ms")));
+            "slept".into()
+        }
+        "stderr" => {
+            eprint!("{}", text("text"));
+            "said".into()
+        }
+        "echo" => arguments.to_string(),
+        _ => return None,
+    })
+}
+
+fn descriptors() -> Value {
+    let entries = std::fs::read_dir("/proc/self/fd").map(|entries| {
+        let name = |e: io::Result<std::fs::DirEntry>| Some(e.ok()?.file_name().to_str()?.to_owned());
+        entries.filter_map(name).collect::<Vec<_>>()
+    });
+    // The listing's own descriptor is closed by now.
+    let target = |fd: &String| std::fs::read_link(format!("/proc/self/fd/{fd}")).ok();
+    let open = entries.unwrap_or_default().into_iter().filter_map(|fd| Some((target(&fd)?, fd)));
+    Value::Object(open.map(|(target, fd)| (fd, target.display().to_string().into())).collect())
+}
+
+fn pids() -> Value {
+    // SAFETY: these calls take nothing and change nothing.
+    let (session, group) = unsafe { (libc::getsid(0), libc::getpgrp()) };
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let spaces = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
+    json!({ "pid": std::process::id(), "session": session, "group": group, "namespaces": spaces.split_whitespace().count() })
+}
+
+fn mode_and_owner(path: &str) -> String {
+    use std::os::unix::fs::MetadataExt;
+    match std::fs::metadata(path) {
+        Ok(found) => json!({ "mode": found.mode() & 0o7777, "uid": found.uid() }).to_string(),
+        Err(error) => format!("error: {error}"),
+    }
+}
+
+/// A grandchild that leaves the process group and the session, is adopted by somebody else, ignores every
+/// signal that it can, and carries the whole environment: what `npx` trees and daemons do.
+fn spawn_grandchild() -> u32 {
+    let script =
+        "trap '' TERM HUP INT; (trap '' TERM HUP INT; exec setsid sleep 1000) >/dev/null 2>&1 & echo $!";
+    let child =
+        Command::new("/bin/sh").args(["-c", script]).stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+    let mut said = String::new();
+    let read = child.and_then(|mut child| {
+        let pipe = child.stdout.take();
+        pipe.map(|mut pipe| pipe.read_to_string(&mut said)).transpose()?;
+        child.wait()
+    });
+    if let Err(error) = read {
+        eprintln!("probe: no grandchild: {error}");
+    }
+    said.trim().parse().unwrap_or(0)
+}
+
+fn ignore_term() {
+    // SAFETY: SIG_IGN is a valid disposition and no handler of ours is replaced.
+    unsafe { libc::signal(libc::SIGTERM, libc::SIG_IGN) };
+}
+
+fn sleep_for_ever() -> ! {
+    loop {
+        std::thread::sleep(Duration::from_secs(3600));
+    }
+}
