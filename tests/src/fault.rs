@@ -48,6 +48,8 @@ pub struct Seen {
     pub path: String,
     /// Whether a rule caught it.
     pub caught: bool,
+    /// The token that it was made with, to search for.
+    pub token: Option<String>,
 }
 
 struct Rule {
@@ -121,6 +123,15 @@ impl FaultProxy {
         self.state.lock().unwrap().seen.clone()
     }
 
+    /// Every token that was ever used.
+    #[must_use]
+    pub fn tokens(&self) -> Vec<String> {
+        let mut tokens: Vec<String> = self.seen().into_iter().filter_map(|seen| seen.token).collect();
+        tokens.sort();
+        tokens.dedup();
+        tokens
+    }
+
     /// How many requests so far have a path that begins so.
     #[must_use]
     pub fn count(&self, path: &str) -> usize {
@@ -162,6 +173,7 @@ fn serve(mut client: TcpStream, upstream: u16, state: &Mutex<State>) -> io::Resu
     let method = words.next().unwrap_or_default().to_owned();
     let target = words.next().unwrap_or_default();
     let path = target.strip_prefix("/v1/").unwrap_or(target).to_owned();
+    let token = header(&head, "x-vault-token").map(str::to_owned);
     let fault = {
         let mut state = state.lock().unwrap();
         let rule = state.rules.iter_mut().find(|rule| rule.left > 0 && matches(&rule.path, &path));
@@ -169,7 +181,7 @@ fn serve(mut client: TcpStream, upstream: u16, state: &Mutex<State>) -> io::Resu
             rule.left -= usize::from(rule.left != usize::MAX);
             rule.fault.clone()
         });
-        state.seen.push(Seen { method, path, caught: fault.is_some() });
+        state.seen.push(Seen { method, path, caught: fault.is_some(), token });
         fault
     };
     match fault {

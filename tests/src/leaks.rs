@@ -23,6 +23,7 @@ pub struct Search {
     folders: Vec<PathBuf>,
     texts: Vec<(String, Vec<u8>)>,
     allowed: BTreeSet<u32>,
+    except: Vec<PathBuf>,
 }
 
 impl Search {
@@ -72,6 +73,13 @@ impl Search {
         self
     }
 
+    /// But not below that folder, where the secret is at home.
+    #[must_use]
+    pub fn except(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.except.push(folder.into());
+        self
+    }
+
     /// Plants the control, searches, and takes the control away again.
     ///
     /// # Panics
@@ -116,6 +124,9 @@ impl Search {
     fn walk(&self, folder: &Path, hits: &mut Vec<Hit>) {
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             let path = entry.path();
+            if self.except.contains(&path) {
+                continue;
+            }
             let place = path.display().to_string();
             self.look(&format!("the name {place}"), entry.file_name().as_encoded_bytes(), hits);
             let Ok(kind) = entry.file_type() else { continue };

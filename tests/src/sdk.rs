@@ -58,7 +58,7 @@ impl Sdk {
         client
             .env_clear()
             .env("HOME", home)
-            .env("PATH", "/usr/bin:/bin")
+            .env("PATH", format!("{}:/usr/bin:/bin", seen::BIN))
             .env("LANG", "C.UTF-8")
             .current_dir("/");
         client.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -1,23 +1,21 @@
 //! One world a test: directories, people, a broker with its configuration, and the real parts behind it. All
 //! of it is gone when the world is dropped.
 
+mod ask;
+mod config;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use mcp_broker_proto::session::{LaunchInfo, LeaseInfo};
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::accounts::{self, ALICE, Account, PEOPLE, ROOT};
 use crate::bao::{Bao, DEAD_MAN_SECS};
 use crate::broker::Broker;
-use crate::eventually::{eventually, so};
 use crate::fault::FaultProxy;
-use crate::mcp::{Client, Outcome};
 use crate::parts::{self, seen};
 use crate::pg::{self, Pg};
-use crate::process::with_variable;
 use crate::tempdir::{TempDir, write};
 use crate::view::View;
 
@@ -133,87 +131,6 @@ impl World {
         self
     }
 
-    /// Adds a server with the probe as its program and the world's credential in `DSN`.
-    #[must_use]
-    pub fn probe(self, name: &str, arguments: &[&str]) -> Self {
-        let mut command = vec![seen::PROBE];
-        command.extend(arguments);
-        self.server(name, &command)
-    }
-
-    /// Adds a server with that command and the world's credential in `DSN`.
-    #[must_use]
-    pub fn server(self, name: &str, command: &[&str]) -> Self {
-        let text = self.definition(command);
-        self.file(name, &text)
-    }
-
-    /// Adds a server by the text of its file.
-    #[must_use]
-    pub fn file(self, name: &str, text: &str) -> Self {
-        self.write_server(name, text);
-        self
-    }
-
-    /// Writes a server's file as its owner.
-    pub fn write_server(&self, name: &str, text: &str) {
-        let owner = self.owner().uid;
-        write(&self.config_dir().join("servers.d").join(format!("{name}.toml")), text, 0o644, owner, owner);
-    }
-
-    /// The text of a server's file: everybody in the group `data` may launch it.
-    #[must_use]
-    pub fn definition(&self, command: &[&str]) -> String {
-        let dsn = format!(
-            "postgres://{{db.username|url}}:{{db.password|url}}@127.0.0.1:{}/postgres?sslmode=disable",
-            pg::shared().port
-        );
-        let (role, mark) = (&self.role, &self.mark);
-        format!(
-            r#"description = "Orders database"
-owner = "data-platform"
-tier = "development"
-command = {command:?}
-env = {{ E2E_MARK = "{mark}" }}
-
-[access]
-users = ["alice", "bob"]
-
-[scope.read]
-tools = ["*"]
-credential.db = {{ provider = "bao", path = "database/creds/{role}", policies = ["{role}"], ttl = "15m" }}
-inject = [{{ env = "DSN", value = "{dsn}" }}]
-"#
-        )
-    }
-
-    fn write_config(&self) {
-        let mut text = String::new();
-        if self.mode == Mode::System {
-            text.push_str(&format!("[broker]\nstate_dir = {:?}\n\n", self.state_dir()));
-        }
-        text.push_str("[identity]\nsign_in = \"os\"\n");
-        if let Some(proxy) = &self.proxy {
-            let role_id = std::fs::read_to_string(self.config_dir().join("role-id")).expect("it was written");
-            text.push_str(&format!(
-                r#"
-[provider.bao]
-kind = "vault"
-address = "http://127.0.0.1:{}"
-auth = {{ method = "approle", mount = "approle", role_id = "{role_id}", secret_id_file = {:?} }}
-session_role = "mcp-session"
-launch_role = "mcp-launch"
-dead_man = "{DEAD_MAN_SECS}s"
-"#,
-                proxy.port,
-                self.config_dir().join("secret-id"),
-            ));
-        }
-        text.push_str(&self.extra);
-        let owner = self.owner().uid;
-        write(&self.config_dir().join("broker.toml"), &text, 0o644, owner, owner);
-    }
-
     /// Whom the broker runs as.
     #[must_use]
     pub fn owner(&self) -> Account {
@@ -313,65 +230,7 @@ dead_man = "{DEAD_MAN_SECS}s"
         command
     }
 
-    /// `mcp-run` with these arguments, started by that person's MCP client.
-    #[must_use]
-    pub fn run(&self, account: Account, arguments: &[&str]) -> Client {
-        let mut command = self.command(account, seen::LAUNCHER);
-        command.args(arguments);
-        Client::start(command, self.view(account))
-    }
-
-    /// Launches a server that answers the handshake.
-    #[track_caller]
-    #[must_use]
-    pub fn launch(&self, account: Account, server: &str) -> Client {
-        let mut client = self.run(account, &[server]);
-        let _ = client.initialize();
-        client
-    }
-
-    /// `mcp-run` with these arguments to its end.
-    #[track_caller]
-    pub fn run_to_end(&self, account: Account, arguments: &[&str]) -> Outcome {
-        let mut client = self.run(account, arguments);
-        client.close();
-        client.outcome()
-    }
-
-    /// A command line of `mcp-broker`, as that account, to its end. Commands that read the configuration are
-    /// told where it is.
-    #[track_caller]
-    pub fn admin_as(&self, account: Account, arguments: &[&str]) -> Outcome {
-        let mut command = self.broker_command(account);
-        command.args(arguments);
-        let mut client = Client::start(command, self.view(account));
-        client.close();
-        client.outcome()
-    }
-
-    /// The same as the broker's own account, with the words by which it finds this world.
-    #[track_caller]
-    pub fn admin(&self, arguments: &[&str]) -> Outcome {
-        let mut words = arguments.to_vec();
-        let config = self.config_dir();
-        words.extend(["--config", config.to_str().expect("text")]);
-        if self.mode == Mode::User {
-            words.push("--user");
-        }
-        self.admin_as(self.owner(), &words)
-    }
-
-    /// The answer of an admin command with `--json`.
-    #[track_caller]
-    pub fn admin_json<T: DeserializeOwned>(&self, arguments: &[&str]) -> T {
-        let mut words = arguments.to_vec();
-        words.push("--json");
-        let outcome = self.admin(&words);
-        outcome.assert_code(0);
-        serde_json::from_slice(&outcome.stdout).unwrap_or_else(|error| panic!("{error}: {}", outcome.text()))
-    }
-
-    fn broker_command(&self, account: Account) -> Command {
+    pub(crate) fn broker_command(&self, account: Account) -> Command {
         let mut command = self.command(account, seen::BROKER);
         if self.mode == Mode::User {
             command.env("XDG_RUNTIME_DIR", format!("/run/user/{}", account.uid));
@@ -442,62 +301,6 @@ dead_man = "{DEAD_MAN_SECS}s"
     #[must_use]
     pub fn pg(&self) -> &'static Pg {
         pg::shared()
-    }
-
-    /// This world's minted users that exist now.
-    #[must_use]
-    pub fn users(&self) -> Vec<String> {
-        self.pg().minted(&self.role)
-    }
-
-    /// The processes of this world's instances.
-    #[must_use]
-    pub fn instances(&self) -> Vec<u32> {
-        with_variable("E2E_MARK", &self.mark)
-    }
-
-    /// The leases that are not settled.
-    #[track_caller]
-    #[must_use]
-    pub fn leases(&self) -> Vec<LeaseInfo> {
-        self.admin_json(&["leases"])
-    }
-
-    /// The launches that are alive.
-    #[track_caller]
-    #[must_use]
-    pub fn launches(&self) -> Vec<LaunchInfo> {
-        self.admin_json(&["launches"])
-    }
-
-    /// Waits until nothing is left of any launch: no process, no database user, no open session of one, no
-    /// lease in OpenBao, and, where a broker runs, none in its journal; and the audit log holds together.
-    #[track_caller]
-    pub fn assert_settled(&mut self) {
-        let role = self.role.clone();
-        eventually("every process of an instance is gone", || so(self.instances().is_empty()));
-        eventually("every minted user is gone", || so(self.users().is_empty()));
-        eventually("every session of one is cut", || so(self.pg().sessions(&role) == 0));
-        let prefix = format!("database/creds/{role}");
-        eventually("no lease is left in OpenBao", || so(self.bao().leases(&prefix).is_empty()));
-        if self.broker.as_mut().is_some_and(|broker| broker.process.running()) {
-            eventually("the journal is settled", || so(self.leases().is_empty()));
-            eventually("no launch is left", || so(self.launches().is_empty()));
-        }
-        self.admin(&["audit", "verify"]).assert_code(0);
-    }
-
-    /// The audit log, one event each.
-    #[track_caller]
-    #[must_use]
-    pub fn audit(&self) -> Vec<Value> {
-        let outcome = self.admin(&["audit", "show", "--json"]);
-        outcome.assert_code(0);
-        let text = outcome.text();
-        let lines = text.lines().filter(|line| !line.trim().is_empty());
-        lines
-            .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
-            .collect()
     }
 }
 

@@ -1,0 +1,90 @@
+//! The configuration files of a world, as an admin would write them.
+
+use super::{Mode, World};
+use crate::bao::DEAD_MAN_SECS;
+use crate::parts::seen;
+use crate::pg;
+use crate::tempdir::write;
+
+impl World {
+    /// Adds a server with the probe as its program and the world's credential in `DSN`.
+    #[must_use]
+    pub fn probe(self, name: &str, arguments: &[&str]) -> Self {
+        let mut command = vec![seen::PROBE];
+        command.extend(arguments);
+        self.server(name, &command)
+    }
+
+    /// Adds a server with that command and the world's credential in `DSN`.
+    #[must_use]
+    pub fn server(self, name: &str, command: &[&str]) -> Self {
+        let text = self.definition(command);
+        self.file(name, &text)
+    }
+
+    /// Adds a server by the text of its file.
+    #[must_use]
+    pub fn file(self, name: &str, text: &str) -> Self {
+        self.write_server(name, text);
+        self
+    }
+
+    /// Writes a server's file as its owner.
+    pub fn write_server(&self, name: &str, text: &str) {
+        let owner = self.owner().uid;
+        write(&self.config_dir().join("servers.d").join(format!("{name}.toml")), text, 0o644, owner, owner);
+    }
+
+    /// The text of a server's file: everybody in the group `data` may launch it.
+    #[must_use]
+    pub fn definition(&self, command: &[&str]) -> String {
+        let dsn = format!(
+            "postgres://{{db.username|url}}:{{db.password|url}}@127.0.0.1:{}/postgres?sslmode=disable",
+            pg::shared().port
+        );
+        let (role, mark) = (&self.role, &self.mark);
+        format!(
+            r#"description = "Orders database"
+owner = "data-platform"
+tier = "development"
+command = {command:?}
+env = {{ E2E_MARK = "{mark}" }}
+
+[access]
+users = ["alice", "bob"]
+
+[scope.read]
+tools = ["*"]
+credential.db = {{ provider = "bao", path = "database/creds/{role}", policies = ["{role}"], ttl = "15m" }}
+inject = [{{ env = "DSN", value = "{dsn}" }}]
+"#
+        )
+    }
+
+    pub(super) fn write_config(&self) {
+        let mut text = String::new();
+        if self.mode == Mode::System {
+            text.push_str(&format!("[broker]\nstate_dir = {:?}\n\n", self.state_dir()));
+        }
+        text.push_str("[identity]\nsign_in = \"os\"\n");
+        if let Some(proxy) = &self.proxy {
+            let role_id = std::fs::read_to_string(self.config_dir().join("role-id")).expect("it was written");
+            text.push_str(&format!(
+                r#"
+[provider.bao]
+kind = "vault"
+address = "http://127.0.0.1:{}"
+auth = {{ method = "approle", mount = "approle", role_id = "{role_id}", secret_id_file = {:?} }}
+session_role = "mcp-session"
+launch_role = "mcp-launch"
+dead_man = "{DEAD_MAN_SECS}s"
+"#,
+                proxy.port,
+                self.config_dir().join("secret-id"),
+            ));
+        }
+        text.push_str(&self.extra);
+        let owner = self.owner().uid;
+        write(&self.config_dir().join("broker.toml"), &text, 0o644, owner, owner);
+    }
+}

@@ -1,0 +1,349 @@
+//! What goes over the socket, byte for byte as a program of another version would see it: one golden file a
+//! message in `fixtures/wire/REVISION/`. A message that changes without a new revision fails here; a new
+//! revision gets its own folder with `E2E_BLESS=1`, which never overwrites a file.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use mcp_broker_proto::channel::{Containment, End, EndReason, ToBroker, ToLauncher};
+use mcp_broker_proto::launch::{
+    Injection, IssuedCredential, LaunchRequest, LaunchTicket, SecretsTicket, SpawnedTicket,
+};
+use mcp_broker_proto::names::{Label, LaunchId, LeaseId, ServerName, SessionId};
+use mcp_broker_proto::problem::{ErrorCode, Problem};
+use mcp_broker_proto::session::{
+    Health, LaunchInfo, LeaseInfo, LeaseState, ProviderInfo, Revocability, RevokeReport, RevokeRequest,
+    ServerInfo, SessionInfo, SessionState, Status,
+};
+use mcp_broker_proto::{PROTOCOL, Secret, paths};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+/// The message is written exactly as the golden file says, and what the golden file says is read as the message.
+#[track_caller]
+fn check<T: Serialize + DeserializeOwned>(name: &str, message: &T) {
+    let written = pretty(message);
+    let path = folder().join(format!("{name}.json"));
+    if std::env::var_os("E2E_BLESS").is_some() && !path.exists() {
+        fs::create_dir_all(folder()).unwrap();
+        fs::write(&path, &written).unwrap();
+    }
+    let golden = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    assert_eq!(written, golden, "{name} changed on the wire: raise PROTOCOL, then E2E_BLESS=1");
+    let read: T = serde_json::from_str(&golden).unwrap_or_else(|error| panic!("{name}: {error}"));
+    assert_eq!(pretty(&read), golden, "{name} is not read as it is written");
+}
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("fixtures/wire/{PROTOCOL}"))
+}
+
+/// With the order of the fields as they are written, which a `Value` would sort away.
+fn pretty(message: &impl Serialize) -> String {
+    serde_json::to_string_pretty(message).unwrap() + "\n"
+}
+
+const ID: &str = "0190f2a0-0000-7000-8000-000000000001";
+
+fn launch() -> LaunchId {
+    ID.parse().unwrap()
+}
+fn lease() -> LeaseId {
+    ID.parse().unwrap()
+}
+fn session() -> SessionId {
+    ID.parse().unwrap()
+}
+fn server() -> ServerName {
+    "orders-db".parse().unwrap()
+}
+fn label(text: &str) -> Label {
+    text.parse().unwrap()
+}
+fn time() -> String {
+    "2026-11-24T06:00:00Z".into()
+}
+
+fn ticket() -> SecretsTicket {
+    let fields = BTreeMap::from([
+        ("password".to_owned(), Secret::new("not a secret".into())),
+        ("username".to_owned(), Secret::new("v-user".into())),
+    ]);
+    let credential = IssuedCredential {
+        lease: lease(),
+        fields,
+        expires_at: Some(time()),
+        revocability: Revocability::Immediate,
+    };
+    let template = || "{db.username}:{db.password|url}".parse().unwrap();
+    SecretsTicket {
+        launch: launch(),
+        server: server(),
+        scope: label("read"),
+        command: vec!["/usr/bin/dbhub".into(), "--transport".into(), "stdio".into()],
+        env: BTreeMap::from([("NODE_ENV".into(), "production".into())]),
+        cwd: "/home/alice".into(),
+        credentials: BTreeMap::from([(label("db"), credential)]),
+        inject: vec![
+            Injection::Env { name: "DSN".into(), value: template() },
+            Injection::File { name: "DSN_FILE".into(), value: template() },
+        ],
+    }
+}
+
+#[test]
+fn the_launch() {
+    check(
+        "launch-request",
+        &LaunchRequest { protocol: PROTOCOL, server: server(), args: vec!["--ro".into()] },
+    );
+    check("to-launcher.ticket", &ToLauncher::Ticket(Box::new(LaunchTicket::Secrets(ticket()))));
+    let spawned = SpawnedTicket { launch: launch(), server: server(), scope: label("read"), descriptors: 3 };
+    check("to-launcher.ticket.spawned", &ToLauncher::Ticket(Box::new(LaunchTicket::Spawned(spawned))));
+    let problem = Problem::new(ErrorCode::ProviderUnreachable, "`bao` does not answer", "try again");
+    check("to-launcher.refused", &ToLauncher::Refused(problem));
+    check("to-launcher.beat", &ToLauncher::Beat);
+    let end = End { reason: EndReason::Revoked, hint: "ask the admin".into() };
+    check("to-launcher.end", &ToLauncher::End(end));
+
+    check("to-broker.beat", &ToBroker::Beat);
+    for containment in [Containment::PidNamespace, Containment::SubReaper] {
+        let name = json!(containment).as_str().unwrap().to_owned();
+        let started = ToBroker::Started { scope: label("read"), pid: 4711, containment };
+        check(&format!("to-broker.started.{name}"), &started);
+    }
+    check("to-broker.exited", &ToBroker::Exited { scope: label("read"), status: 137 });
+    check("to-broker.dead", &ToBroker::Dead);
+}
+
+#[test]
+fn every_end_reason() {
+    use EndReason as R;
+    let all = [
+        R::LauncherGone,
+        R::ServerExited,
+        R::LauncherSilent,
+        R::MintFailed,
+        R::Revoked,
+        R::Locked,
+        R::LoggedOut,
+        R::MaxAge,
+        R::CredentialEnded,
+        R::ParentLost,
+        R::BrokerStopping,
+        R::Recovered,
+    ];
+    // A reason that is new must be added above: this match has no other arm.
+    for reason in all {
+        match reason {
+            R::LauncherGone
+            | R::ServerExited
+            | R::LauncherSilent
+            | R::MintFailed
+            | R::Revoked
+            | R::Locked => {}
+            R::LoggedOut
+            | R::MaxAge
+            | R::CredentialEnded
+            | R::ParentLost
+            | R::BrokerStopping
+            | R::Recovered => {}
+        }
+    }
+    check("end-reasons", &all.to_vec());
+}
+
+#[test]
+fn every_problem() {
+    use ErrorCode as C;
+    let all = [
+        C::BadRequest,
+        C::NotFound,
+        C::ProtocolVersion,
+        C::UnknownServer,
+        C::NoAccess,
+        C::ArgumentsNotAllowed,
+        C::NotBuilt,
+        C::NotSignedIn,
+        C::SessionLocked,
+        C::PeerGone,
+        C::TooMany,
+        C::Stopping,
+        C::ProviderUnreachable,
+        C::ProviderBusy,
+        C::ProviderRefused,
+        C::ProviderBroken,
+        C::SecretMissing,
+        C::StorageUnavailable,
+        C::ConfigError,
+        C::Internal,
+    ];
+    let mut table = BTreeMap::new();
+    for code in all {
+        // A code that is new must be added above: this match has no other arm.
+        match code {
+            C::BadRequest | C::NotFound | C::ProtocolVersion | C::UnknownServer | C::NoAccess => {}
+            C::ArgumentsNotAllowed | C::NotBuilt | C::NotSignedIn | C::SessionLocked | C::PeerGone => {}
+            C::TooMany | C::Stopping | C::ProviderUnreachable | C::ProviderBusy | C::ProviderRefused => {}
+            C::ProviderBroken | C::SecretMissing | C::StorageUnavailable | C::ConfigError | C::Internal => {}
+        }
+        let word = json!(code).as_str().unwrap().to_owned();
+        check(&format!("problem.{word}"), &Problem::new(code, "what happened", "what to do"));
+        table.insert(word, json!({ "status": code.status(), "exit": code.exit_code() }));
+    }
+    assert_eq!(table.len(), all.len());
+    check::<BTreeMap<String, Value>>("problem-codes", &table);
+}
+
+fn lease_info() -> LeaseInfo {
+    LeaseInfo {
+        id: lease(),
+        launch: launch(),
+        session: session(),
+        server: server(),
+        scope: label("read"),
+        credential: label("db"),
+        provider: label("bao"),
+        state: LeaseState::RevocationPending,
+        expires_at: Some(time()),
+        revocability: Revocability::Bounded { seconds: 900 },
+        trouble: Some("`bao` does not answer".into()),
+    }
+}
+
+fn launch_info() -> LaunchInfo {
+    LaunchInfo {
+        id: launch(),
+        session: session(),
+        user: "alice".into(),
+        server: server(),
+        since: time(),
+        launcher_pid: Some(4710),
+        pid: Some(4711),
+        containment: Some(Containment::PidNamespace),
+    }
+}
+
+fn session_info() -> SessionInfo {
+    SessionInfo {
+        id: session(),
+        state: SessionState::Active,
+        uid: 1000,
+        user: "alice".into(),
+        since: time(),
+        ends_at: time(),
+    }
+}
+
+#[test]
+fn what_people_see() {
+    check(
+        "status",
+        &Status { session: Some(session_info()), launches: vec![launch_info()], leases: vec![lease_info()] },
+    );
+    check("status.empty", &Status { session: None, launches: vec![], leases: vec![] });
+    check("sessions", &vec![session_info()]);
+    check("launches", &vec![launch_info()]);
+    check("leases", &vec![lease_info(), LeaseInfo { trouble: None, ..lease_info() }]);
+    check("session-states", &vec![SessionState::Active, SessionState::Locked, SessionState::Ended]);
+    check("lease-states", &vec![LeaseState::Minting, LeaseState::Live, LeaseState::RevocationPending]);
+    let kinds = vec![Revocability::Immediate, Revocability::Bounded { seconds: 1 }, Revocability::None];
+    check("revocabilities", &kinds);
+    check(
+        "servers",
+        &vec![ServerInfo {
+            name: server(),
+            description: "Orders database".into(),
+            owner: "data-platform".into(),
+            tier: "development".into(),
+            allowed: false,
+            reasons: vec!["not in a group of its access list".into()],
+        }],
+    );
+    let provider = ProviderInfo {
+        name: label("bao"),
+        kind: "vault".into(),
+        ok: false,
+        detail: "sealed".into(),
+        hint: Some("unseal it".into()),
+    };
+    let health = |providers| Health {
+        version: "0.1.0".into(),
+        protocol: PROTOCOL,
+        mode: "user".into(),
+        warnings: vec!["the key is in a file".into()],
+        providers,
+    };
+    check("health", &health(vec![]));
+    check("health.providers", &health(vec![provider]));
+}
+
+#[test]
+fn the_kill_switch() {
+    check(
+        "revoke-requests",
+        &vec![
+            RevokeRequest::Launch(launch()),
+            RevokeRequest::Session(session()),
+            RevokeRequest::User("alice".into()),
+            RevokeRequest::Server(server()),
+            RevokeRequest::All,
+        ],
+    );
+    check(
+        "revoke-report",
+        &RevokeReport { launches: 2, verified: 1, not_revocable: 0, pending: vec![lease_info()] },
+    );
+}
+
+#[test]
+fn the_paths() {
+    let table = BTreeMap::from([
+        ("health", paths::HEALTH),
+        ("session", paths::SESSION),
+        ("lock", paths::SESSION_LOCK),
+        ("unlock", paths::SESSION_UNLOCK),
+        ("servers", paths::SERVERS),
+        ("launches", paths::LAUNCHES),
+        ("admin sessions", paths::ADMIN_SESSIONS),
+        ("admin launches", paths::ADMIN_LAUNCHES),
+        ("admin leases", paths::ADMIN_LEASES),
+        ("admin revoke", paths::ADMIN_REVOKE),
+        ("upgrade", paths::UPGRADE),
+        ("system socket", paths::SYSTEM_SOCKET),
+        ("system admin socket", paths::SYSTEM_ADMIN_SOCKET),
+        ("variable", paths::SOCKET_VARIABLE),
+    ]);
+    check::<BTreeMap<String, String>>(
+        "paths",
+        &table.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect(),
+    );
+}
+
+/// An unknown key or a missing one is refused, not guessed.
+#[test]
+fn what_is_not_understood_is_refused() {
+    let read = |text: &str| serde_json::from_str::<LaunchRequest>(text).is_ok();
+    assert!(read(r#"{"protocol": 1, "server": "orders-db"}"#));
+    for bad in [
+        r#"{"protocol": 1}"#,
+        r#"{"server": "orders-db"}"#,
+        r#"{"protocol": 1, "server": "orders-db", "user": "root"}"#,
+        r#"{"protocol": 1, "server": "../etc"}"#,
+        r#"{"protocol": 1, "server": "status"}"#,
+        r#"{"protocol": 1, "server": "a", "server": "b"}"#,
+        r#"{"protocol": -1, "server": "a"}"#,
+    ] {
+        assert!(!read(bad), "{bad}");
+    }
+    for bad in [
+        r#"{"type": "ticket"}"#,
+        r#"{"type": "shutdown"}"#,
+        r"{}",
+        r#"{"type": "end", "reason": "whim", "hint": ""}"#,
+    ] {
+        assert!(serde_json::from_str::<ToLauncher>(bad).is_err(), "{bad}");
+    }
+}
