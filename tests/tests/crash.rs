@@ -40,7 +40,9 @@ fn round(world: &mut World, victim: Victim, window_ms: u64) -> (usize, Duration)
     let start = Instant::now();
     if victim == Victim::Broker {
         // The launchers lost their broker: they end by themselves.
-        clients.iter_mut().for_each(|client| drop(client.process.wait()));
+        for client in &mut clients {
+            let _ = client.process.wait();
+        }
     }
     eventually("nothing is left", || so(world.users().is_empty() && world.instances().is_empty()));
     world.assert_settled();
@@ -93,6 +95,8 @@ fn a_kill_during_recovery_converges() {
         world.restart();
         sleep(Duration::from_millis(random(300)));
     }
-    clients.iter_mut().for_each(|client| drop(client.process.wait()));
+    for client in &mut clients {
+        let _ = client.process.wait();
+    }
     world.assert_settled();
 }

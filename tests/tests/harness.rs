@@ -186,13 +186,13 @@ fn a_leak_is_found_in_every_kind_of_place() {
 }
 
 #[test]
-fn a_small_disk_fills_up_for_its_world_alone() {
+fn a_small_disk_fills_up_for_its_view_alone() {
     let world = World::user();
     let at = world.path().join("home/alice");
-    let world = world.small_disk(at.clone(), "64k");
     let mut command = world.command(ALICE, "/bin/sh");
     command.args(["-c", "head -c 1000000 /dev/zero > \"$HOME/filler\""]);
-    let mut filler = Client::start(command, world.view(ALICE));
+    let view = e2e::view::View::new().tmpfs(&at, "size=64k,mode=777").account(ALICE);
+    let mut filler = Client::start(command, view);
     let outcome = filler.outcome();
     assert_ne!(outcome.code, 0);
     assert!(outcome.stderr.contains("No space left"), "{}", outcome.stderr);

@@ -2,7 +2,8 @@
 //! and make it misbehave. It speaks the handshake of 2025-11-25 and before, and the discovery of 2026-07-28.
 //!
 //! Arguments change its start: `exit=N` ends it at once, `rubbish` prints what is no message first, `deaf`
-//! ignores SIGTERM and the end of its input, `detach` leaves a grandchild in a session of its own, `sleep` never answers.
+//! ignores SIGTERM and the end of its input, `detach` leaves a grandchild in a session of its own, `sleep` never
+//! answers, `flood` writes 64 messages of 1 MiB while it reads and says at the end how many bytes it read.
 
 use std::io::{self, BufRead, Read, Write};
 use std::process::{Command, Stdio, exit};
@@ -47,6 +48,9 @@ fn main() {
     if has("sleep") {
         sleep_for_ever();
     }
+    if has("flood") {
+        return flood();
+    }
     serve();
     if has("deaf") {
         sleep_for_ever();
@@ -69,6 +73,28 @@ fn serve() {
         };
         say(&format!("{answer}\n"));
     }
+}
+
+/// Both directions at once, neither waiting for the other.
+fn flood() {
+    let writer = std::thread::spawn(|| {
+        let padding = "y".repeat(1 << 20);
+        for n in 0..64 {
+            say(&format!(
+                "{{\"jsonrpc\":\"2.0\",\"method\":\"flood\",\"params\":{{\"n\":{n},\"padding\":\"{padding}\"}}}}\n"
+            ));
+        }
+    });
+    let (mut read, mut lines, mut buffer) = (0usize, 0usize, vec![0; 64 << 10]);
+    while let Ok(n @ 1..) = io::stdin().read(&mut buffer) {
+        read += n;
+        lines += buffer[..n].iter().filter(|byte| **byte == b'\n').count();
+    }
+    let _ = writer.join();
+    say(&format!(
+        "{}\n",
+        json!({ "jsonrpc": "2.0", "method": "read", "params": { "bytes": read, "lines": lines } })
+    ));
 }
 
 fn say(text: &str) {

@@ -123,10 +123,20 @@ impl World {
         self
     }
 
-    /// A file system in memory of that size at a place that the broker sees; belongs to the broker's account.
+    /// Puts the state directory on a file system in memory of that size, which the broker alone sees.
     #[must_use]
-    pub fn small_disk(mut self, at: PathBuf, size: &str) -> Self {
+    pub fn small_disk(mut self, size: &str) -> Self {
         let uid = self.owner().uid;
+        let at = self.state_dir();
+        let below = at.strip_prefix(self.path()).expect("the state is in the world").to_owned();
+        let mut folder = self.path().to_owned();
+        for part in below.components() {
+            folder.push(part);
+            if !folder.exists() {
+                let name = folder.strip_prefix(self.path()).expect("it is below").to_str().expect("text");
+                let _ = self.dir.dir(name, 0o700, uid, uid);
+            }
+        }
         self.mounts.push((at, format!("size={size},mode=700,uid={uid},gid={uid}")));
         self
     }
@@ -210,10 +220,23 @@ impl World {
         for (from, at) in programs {
             view = view.file(at).bind_read_only(from, at);
         }
+        view.account(account)
+    }
+
+    /// What the broker sees: its small disk besides.
+    fn broker_view(&self) -> View {
+        let mut view = self.view(ROOT);
         for (at, options) in &self.mounts {
             view = view.tmpfs(at, options);
         }
-        view.account(account)
+        view.account(self.owner())
+    }
+
+    /// Starts the broker without waiting for it.
+    #[must_use]
+    pub fn start_anyway(mut self) -> Self {
+        self.broker = Some(Broker::spawn(self.serve(), self.broker_view(), self.log_path()));
+        self
     }
 
     /// A program with what an MCP client hands to a child, and nothing else.
@@ -259,13 +282,13 @@ impl World {
     #[track_caller]
     pub fn restart(&mut self) {
         self.broker = None;
-        self.broker = Some(Broker::start(self.serve(), self.view(self.owner()), self.log_path()));
+        self.broker = Some(Broker::start(self.serve(), self.broker_view(), self.log_path()));
     }
 
     /// Starts another broker on the same state, without waiting for it.
     #[must_use]
     pub fn another_broker(&self) -> Broker {
-        Broker::spawn(self.serve(), self.view(self.owner()), self.path().join("another.log"))
+        Broker::spawn(self.serve(), self.broker_view(), self.path().join("another.log"))
     }
 
     /// The broker.

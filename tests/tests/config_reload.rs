@@ -1,0 +1,66 @@
+//! A new configuration comes into force by SIGHUP: launches go on, and a broken one leaves the old one in force
+//! and says so.
+
+use e2e::accounts::ALICE;
+use e2e::eventually::so;
+use e2e::parts::seen;
+use e2e::{World, eventually};
+use mcp_broker_proto::session::Health;
+use serde_json::json;
+
+fn servers(world: &World) -> Vec<String> {
+    let outcome = world.run_to_end(ALICE, &["servers", "--json"]);
+    let servers: Vec<mcp_broker_proto::session::ServerInfo> =
+        serde_json::from_slice(&outcome.stdout).unwrap();
+    servers.into_iter().filter(|server| server.allowed).map(|server| server.name.to_string()).collect()
+}
+
+fn health(world: &World) -> Health {
+    let ask = e2e::http::Ask { method: "GET", path: "/v1/health", headers: &[], body: None };
+    // As root: the user's broker refuses, so it is asked as a system's.
+    serde_json::from_value(e2e::http::unix(&world.socket(), ask).unwrap().json()).unwrap()
+}
+
+#[test]
+fn a_new_server_appears_and_launches_go_on() {
+    let mut world = World::user().vault().probe("orders-db", &[]).start();
+    let mut client = world.launch(ALICE, "orders-db");
+    world.write_server("second", &world.definition(&[seen::PROBE]));
+    assert_eq!(servers(&world), ["orders-db"], "not before it is told");
+    world.broker().reload();
+    eventually("the new server can be launched", || so(servers(&world) == ["orders-db", "second"]));
+    let mut second = world.launch(ALICE, "second");
+    assert_eq!(client.call("echo", json!({})), "{}", "the old launch goes on");
+    assert_eq!(second.finish().code(), 0);
+
+    std::fs::remove_file(world.config_dir().join("servers.d/orders-db.toml")).unwrap();
+    world.broker().reload();
+    eventually("the old server is gone", || so(servers(&world) == ["second"]));
+    assert_eq!(client.call("echo", json!({})), "{}", "its launch goes on");
+    world.run_to_end(ALICE, &["orders-db"]).assert_refused(77, &["orders-db"]);
+    assert_eq!(client.finish().code(), 0);
+    world.assert_settled();
+}
+
+#[test]
+fn a_broken_configuration_leaves_the_old_one_in_force_and_says_so() {
+    let mut world = World::system().vault().probe("orders-db", &[]).start();
+    let mut client = world.launch(ALICE, "orders-db");
+    assert_eq!(health(&world).warnings, [""; 0]);
+    let good = world.definition(&[seen::PROBE]);
+    world.write_server("orders-db", &good.replace("tier =", "teir ="));
+    world.broker().reload();
+    let warning = eventually("the broken reload is told", || health(&world).warnings.into_iter().next());
+    assert!(warning.contains("orders-db.toml"), "{warning}");
+    world.broker().wait_log("teir");
+    assert_eq!(client.call("echo", json!({})), "{}");
+    assert_eq!(world.launch(ALICE, "orders-db").finish().code(), 0, "the old one is in force");
+    let doctor = world.run_to_end(ALICE, &["doctor"]);
+    assert!(format!("{}{}", doctor.text(), doctor.stderr).contains("orders-db.toml"), "{doctor:?}");
+
+    world.write_server("orders-db", &good);
+    world.broker().reload();
+    eventually("the warning goes with its cause", || so(health(&world).warnings.is_empty()));
+    assert_eq!(client.finish().code(), 0);
+    world.assert_settled();
+}

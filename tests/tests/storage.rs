@@ -1,0 +1,203 @@
+//! Disks that are full or read-only, and two brokers on one state: nothing is minted that is not written down,
+//! and revocation goes on. The disks are small file systems in memory, which the broker alone sees.
+//!
+//! Not proved: a disk that lies about what it has written, and the loss of power.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::process::Command;
+
+use e2e::accounts::{ALICE, MALLORY};
+use e2e::eventually::so;
+use e2e::tempdir::write;
+use e2e::{World, eventually};
+
+fn small() -> World {
+    World::user().vault().probe("orders-db", &[]).small_disk("512k").start()
+}
+
+/// Fills the broker's disk to the last byte.
+fn fill(world: &mut World) -> PathBuf {
+    let state = world.state_dir();
+    let path = world.inside(&state).join("filler");
+    let mut file = fs::File::create(&path).unwrap();
+    for size in [4096, 1] {
+        while file.write_all(&vec![0; size]).is_ok() {}
+    }
+    path
+}
+
+#[test]
+fn a_full_disk_mints_nothing_and_revokes_all_the_same() {
+    let mut world = small();
+    let mut before = world.launch(ALICE, "orders-db");
+    assert_eq!(world.users().len(), 1);
+    let filler = fill(&mut world);
+    let minted = world.proxy().count("database/creds/");
+
+    world.run_to_end(ALICE, &["orders-db"]).assert_refused(69, &[]);
+    assert_eq!(
+        world.proxy().count("database/creds/"),
+        minted,
+        "nothing was asked for that cannot be written down"
+    );
+
+    assert_eq!(before.finish().code(), 0);
+    eventually("the user is gone although nothing can be written", || so(world.users().is_empty()));
+
+    fs::remove_file(filler).unwrap();
+    let mut after = eventually("a launch works again", || {
+        let mut client = world.run(ALICE, &["orders-db"]);
+        let params =
+            serde_json::json!({ "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {} });
+        client.try_request("initialize", params).map(|_| client)
+    });
+    assert_eq!(after.finish().code(), 0);
+    world.assert_settled();
+}
+
+#[test]
+fn a_disk_that_turns_read_only_mints_nothing_and_revokes_all_the_same() {
+    let mut world = small();
+    let mut before = world.launch(ALICE, "orders-db");
+    let pid = world.broker().process.pid().to_string();
+    let remount = |how: &str| {
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &pid, "-m", "mount", "-o", &format!("remount,{how}")]).arg(world.state_dir());
+        assert!(command.status().unwrap().success());
+    };
+    // Files that are open for writing keep a file system from turning read-only; a full one is the same to the broker.
+    if fs::read_dir(format!("/proc/{pid}/fd"))
+        .unwrap()
+        .flatten()
+        .any(|fd| fs::read_link(fd.path()).is_ok_and(|target| target.starts_with(world.state_dir())))
+    {
+        remount("size=4k");
+    } else {
+        remount("ro");
+    }
+    world.run_to_end(ALICE, &["orders-db"]).assert_refused(69, &[]);
+    assert_eq!(before.finish().code(), 0);
+    eventually("the user is gone although nothing can be written", || so(world.users().is_empty()));
+}
+
+#[test]
+fn a_second_broker_on_the_same_state_refuses() {
+    let mut world = World::user().vault().probe("orders-db", &[]).start();
+    let mut client = world.launch(ALICE, "orders-db");
+    let mut second = world.another_broker();
+    let exit = second.process.wait();
+    assert!([69, 75, 78].contains(&exit.code()), "{exit:?}: {}", second.log());
+    assert!(second.log().contains("hint: "), "{}", second.log());
+    assert_eq!(client.call("echo", serde_json::json!({})), "{}", "the first is not disturbed");
+    assert_eq!(world.users().len(), 1);
+    assert_eq!(client.finish().code(), 0);
+    world.assert_settled();
+}
+
+#[test]
+fn a_state_directory_that_is_open_to_others_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let mut world = World::user().vault().probe("orders-db", &[]).start();
+    assert_eq!(world.broker().term().code(), 0);
+    fs::set_permissions(world.state_dir(), fs::Permissions::from_mode(0o777)).unwrap();
+    let mut world = world.start_anyway();
+    let exit = world.broker().process.wait();
+    assert_eq!(exit.code(), 78, "{}", world.broker().log());
+    assert!(world.broker().log().contains("hint: "));
+}
+
+/// A record in the middle was changed: the broker says so, and revokes all that it knows of.
+#[test]
+fn a_damaged_journal_is_told_and_settled() {
+    let mut world = World::user().vault().probe("orders-db", &[]).start();
+    let clients: Vec<_> = (0..3).map(|_| world.launch(ALICE, "orders-db")).collect();
+    assert_eq!(world.users().len(), 3);
+    world.broker().kill9();
+    drop(clients);
+    let journal = fs::read_dir(world.state_dir())
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().contains("journal")));
+    let journal = journal.expect("the state directory has a journal");
+    let mut bytes = fs::read(&journal).unwrap();
+    let last_record =
+        bytes[..bytes.len() - 1].iter().rposition(|byte| *byte == b'\n').unwrap_or(bytes.len() - 20);
+    bytes.truncate(last_record + 6);
+    fs::write(&journal, &bytes).unwrap();
+    world.restart();
+    eventually("a torn tail is repaired and all is settled", || so(world.users().is_empty()));
+    world.assert_settled();
+}
+
+#[test]
+fn an_audit_log_that_was_changed_is_found_out() {
+    let mut world = World::user().vault().probe("orders-db", &[]).start();
+    assert_eq!(world.launch(ALICE, "orders-db").finish().code(), 0);
+    world.assert_settled();
+    assert_eq!(world.broker().term().code(), 0);
+    world.admin(&["audit", "verify"]).assert_code(0);
+    let log = fs::read_dir(world.state_dir()).unwrap().flatten().map(|entry| entry.path());
+    let log = log
+        .into_iter()
+        .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().contains("audit")));
+    let mut log = log.expect("the state directory has an audit log");
+    if log.is_dir() {
+        log = fs::read_dir(&log).unwrap().flatten().next().unwrap().path();
+    }
+    let text = fs::read_to_string(&log).unwrap();
+    for (name, changed) in [
+        ("an edit", text.replacen("alice", "carol", 1)),
+        (
+            "a deletion",
+            text.lines()
+                .enumerate()
+                .filter(|(at, _)| *at != 1)
+                .map(|(_, line)| format!("{line}\n"))
+                .collect(),
+        ),
+        ("a swap", {
+            let mut lines: Vec<_> = text.lines().collect();
+            lines.swap(0, 1);
+            lines.iter().map(|line| format!("{line}\n")).collect()
+        }),
+    ] {
+        assert_ne!(changed, text, "{name}");
+        fs::write(&log, &changed).unwrap();
+        let outcome = world.admin(&["audit", "verify"]);
+        assert_ne!(outcome.code, 0, "{name} was not found: {}", outcome.text());
+    }
+    fs::write(&log, &text).unwrap();
+    world.admin(&["audit", "verify"]).assert_code(0);
+}
+
+#[test]
+fn a_socket_path_that_is_a_symlink_is_not_followed() {
+    let mut world = World::user().vault().probe("orders-db", &[]).start();
+    assert_eq!(world.broker().term().code(), 0);
+    let target = world.path().join("runtime/alice/precious");
+    write(&target, "precious", 0o600, ALICE.uid, ALICE.uid);
+    let _ = fs::remove_file(world.socket());
+    symlink(&target, world.socket()).unwrap();
+    let mut world = world.start_anyway();
+    let exit = world.broker().process.wait();
+    assert_ne!(exit.code(), 0);
+    assert!(world.broker().log().contains("hint: "), "{}", world.broker().log());
+    assert_eq!(fs::read_to_string(&target).unwrap(), "precious");
+}
+
+#[test]
+fn a_socket_directory_of_somebody_else_is_refused() {
+    let mut world = World::user().vault().probe("orders-db", &[]).start();
+    assert_eq!(world.broker().term().code(), 0);
+    std::os::unix::fs::chown(world.socket_dir(), Some(MALLORY.uid), Some(MALLORY.uid)).unwrap();
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(world.socket_dir(), fs::Permissions::from_mode(0o777)).unwrap();
+    let mut world = world.start_anyway();
+    let exit = world.broker().process.wait();
+    assert_ne!(exit.code(), 0);
+    assert!(world.broker().log().contains("hint: "), "{}", world.broker().log());
+}
