@@ -12,7 +12,7 @@ use crate::http::{Answer, Ask, find, tcp};
 use crate::parts;
 use crate::pg::{Pg, free_port};
 use crate::process::{Process, spawn};
-use crate::tempdir::TempDir;
+use crate::tempdir::{TempDir, write};
 use crate::view::View;
 
 /// The token that may everything.
@@ -161,35 +161,51 @@ impl Bao {
         self.put(&format!("database/roles/{role}"), &body);
     }
 
-    /// What the broker needs: policies, token roles, a control identity by AppRole, and the policy of `scope`,
-    /// which may read that database role's credentials.
-    #[must_use]
-    pub fn set_up(&self, scope: &str) -> Identity {
-        self.policy("mcp-broker", BROKER_POLICY);
-        self.policy("mcp-session", SESSION_POLICY);
-        self.policy(scope, &format!(r#"path "database/creds/{scope}" {{ capabilities = ["read"] }}"#));
-        self.put("auth/token/roles/mcp-session", &json!({
-            "orphan": true, "renewable": true, "token_type": "service", "token_period": DEAD_MAN_SECS,
-            "token_explicit_max_ttl": "10h", "token_no_default_policy": true, "allowed_policies": ["mcp-session"],
-        }));
-        self.put(
-            "auth/token/roles/mcp-launch",
-            &json!({
-                "orphan": false, "renewable": true, "token_type": "service", "token_explicit_max_ttl": "10h",
-                "token_no_default_policy": true, "allowed_policies": [scope],
-            }),
-        );
+    /// What the broker needs, by the script that people use: a control identity that is written into `out`, and
+    /// launches that may be given the policy `scope`, which reads that database role's credentials.
+    pub fn set_up_by_script(&self, scope: &str, out: &Path) {
+        self.scope_policy(scope);
+        let (period, out) = (format!("{DEAD_MAN_SECS}s"), out.to_str().expect("text"));
+        let words = ["--launch-policies", scope, "--period", &period, "--out", out];
+        self.script(&deployed("setup.sh"), &words, &[]);
+    }
+
+    /// The same from the same files, by a few calls instead of a minute of command lines. A test shows that the
+    /// two leave the same server behind.
+    pub fn set_up(&self, scope: &str, out: &Path) {
+        self.scope_policy(scope);
+        for name in ["mcp-broker", "mcp-session"] {
+            let text =
+                fs::read_to_string(deployed(&format!("policies/{name}.hcl"))).expect("the policy is there");
+            self.policy(name, &text);
+        }
+        for (name, more) in [
+            ("mcp-session", json!({ "token_period": DEAD_MAN_SECS })),
+            ("mcp-launch", json!({ "allowed_policies": [scope] })),
+        ] {
+            let text =
+                fs::read_to_string(deployed(&format!("token-roles/{name}.json"))).expect("the role is there");
+            let mut role: Value = serde_json::from_str(&text).expect("the role is JSON");
+            role["token_explicit_max_ttl"] = "10h".into();
+            for (key, value) in more.as_object().into_iter().flatten() {
+                role[key] = value.clone();
+            }
+            self.put(&format!("auth/token/roles/{name}"), &role);
+        }
         self.put("sys/auth/approle", &json!({ "type": "approle" }));
-        self.put(
-            "auth/approle/role/mcp-broker",
-            &json!({
-                "token_policies": ["mcp-broker"], "token_period": "1h", "token_no_default_policy": true,
-            }),
-        );
-        let role = self.get("auth/approle/role/mcp-broker/role-id");
-        let secret = self.put("auth/approle/role/mcp-broker/secret-id", &json!({}));
-        let text = |value: &Value| value.as_str().expect("text").to_owned();
-        Identity { role_id: text(&role["data"]["role_id"]), secret_id: text(&secret["data"]["secret_id"]) }
+        let role = json!({ "token_policies": ["mcp-broker"], "token_period": "1h", "token_no_default_policy": true });
+        self.put("auth/approle/role/mcp-broker", &role);
+        let role_id = self.get("auth/approle/role/mcp-broker/role-id");
+        let secret_id = self.put("auth/approle/role/mcp-broker/secret-id", &json!({}));
+        for (file, value) in
+            [("role_id", &role_id["data"]["role_id"]), ("secret_id", &secret_id["data"]["secret_id"])]
+        {
+            write(&out.join(file), value.as_str().expect("text"), 0o600, 0, 0);
+        }
+    }
+
+    fn scope_policy(&self, scope: &str) {
+        self.policy(scope, &format!(r#"path "database/creds/{scope}" {{ capabilities = ["read"] }}"#));
     }
 
     /// Runs a shell script as the root token, as a person would.
@@ -212,12 +228,8 @@ impl Bao {
     }
 }
 
-/// The broker's control identity.
-pub struct Identity {
-    /// Not secret.
-    pub role_id: String,
-    /// Secret.
-    pub secret_id: String,
+fn deployed(name: &str) -> PathBuf {
+    parts::repository().join("deploy/vault").join(name)
 }
 
 fn keys(answer: &Answer) -> Vec<String> {
@@ -238,23 +250,3 @@ const REVOKE: &str = r#"DO $$ BEGIN IF EXISTS (SELECT FROM pg_roles WHERE rolnam
 EXECUTE 'ALTER ROLE "{{name}}" NOLOGIN';
 PERFORM pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{{name}}';
 EXECUTE 'DROP ROLE "{{name}}"'; END IF; END $$;"#;
-
-const BROKER_POLICY: &str = r#"
-path "auth/token/create/mcp-session" { capabilities = ["update"] }
-path "auth/token/lookup-self"        { capabilities = ["read"] }
-path "auth/token/renew-self"         { capabilities = ["update"] }
-path "auth/token/lookup-accessor"    { capabilities = ["update"] }
-path "auth/token/revoke-accessor"    { capabilities = ["update"] }
-path "auth/token/roles/mcp-session"  { capabilities = ["read"] }
-path "auth/token/roles/mcp-launch"   { capabilities = ["read"] }
-path "sys/leases/lookup"             { capabilities = ["update"] }
-path "sys/leases/renew"              { capabilities = ["update"] }
-path "sys/leases/revoke"             { capabilities = ["update"] }
-"#;
-
-const SESSION_POLICY: &str = r#"
-path "auth/token/create/mcp-launch"  { capabilities = ["update"] }
-path "auth/token/renew-self"         { capabilities = ["update"] }
-path "auth/token/lookup-self"        { capabilities = ["read"] }
-path "auth/token/revoke-self"        { capabilities = ["update"] }
-"#;

@@ -11,22 +11,33 @@ use std::sync::OnceLock;
 /// The directory of this test process, 0711: other accounts reach what is theirs below it, and list nothing.
 /// Removed when the process has ended, however it ended.
 pub fn root() -> &'static Path {
-    static ROOT: OnceLock<(PathBuf, Child)> = OnceLock::new();
-    let (path, _janitor) = ROOT.get_or_init(|| {
-        let path = std::env::temp_dir().join(format!("e2e-{}", uuid::Uuid::now_v7().simple()));
-        make(&path, 0o711, 0, 0);
-        let script = r#"read -r _; for _ in 1 2 3 4 5 6 7 8 9 10; do rm -rf -- "$0" 2>/dev/null && exit; sleep 0.3; done"#;
+    &roots().disk
+}
+
+struct Roots {
+    disk: PathBuf,
+    memory: PathBuf,
+    _janitor: Child,
+}
+
+fn roots() -> &'static Roots {
+    static ROOTS: OnceLock<Roots> = OnceLock::new();
+    ROOTS.get_or_init(|| {
+        let name = format!("e2e-{}", uuid::Uuid::now_v7().simple());
+        let (disk, memory) = (std::env::temp_dir().join(&name), Path::new("/dev/shm").join(&name));
+        make(&disk, 0o711, 0, 0);
+        make(&memory, 0o711, 0, 0);
+        let script = r#"read -r _; for _ in 1 2 3 4 5 6 7 8 9 10; do rm -rf -- "$@" 2>/dev/null && exit; sleep 0.3; done"#;
         let janitor = Command::new("/bin/sh")
-            .args(["-c", script])
-            .arg(&path)
+            .args(["-c", script, "janitor"])
+            .args([&disk, &memory])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .expect("the janitor starts");
-        (path, janitor)
-    });
-    path
+        Roots { disk, memory, _janitor: janitor }
+    })
 }
 
 /// A directory below [`root`], removed when dropped.
@@ -36,7 +47,17 @@ impl TempDir {
     /// Makes one that belongs to root.
     #[must_use]
     pub fn new(name: &str) -> Self {
-        let path = root().join(format!("{name}-{}", &uuid::Uuid::new_v4().simple().to_string()[..8]));
+        Self::below(root(), name)
+    }
+
+    /// The same on a file system in memory, as runtime directories are.
+    #[must_use]
+    pub fn in_memory(name: &str) -> Self {
+        Self::below(&roots().memory, name)
+    }
+
+    fn below(root: &Path, name: &str) -> Self {
+        let path = root.join(format!("{name}-{}", &uuid::Uuid::new_v4().simple().to_string()[..8]));
         make(&path, 0o711, 0, 0);
         Self(path)
     }

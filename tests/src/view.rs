@@ -12,7 +12,7 @@ use crate::accounts::Account;
 
 /// One thing to do in the new mount namespace.
 enum Step {
-    Tmpfs { at: CString, options: CString },
+    Tmpfs { at: CString, options: CString, flags: libc::c_ulong },
     Dir { at: CString, mode: u32, uid: u32 },
     File { at: CString },
     Bind { from: CString, at: CString, read_only: bool },
@@ -33,10 +33,12 @@ impl View {
         Self { death: libc::SIGKILL, ..Self::default() }
     }
 
-    /// An empty file system in memory, with mount options such as `mode=755,size=64k`.
+    /// An empty file system in memory, with mount options such as `mode=755,size=64k`, or `ro,…`.
     #[must_use]
     pub fn tmpfs(mut self, at: impl AsRef<Path>, options: &str) -> Self {
-        self.steps.push(Step::Tmpfs { at: c(at), options: c(options) });
+        let read_only = options.strip_prefix("ro,");
+        let flags = if read_only.is_some() { libc::MS_RDONLY } else { 0 };
+        self.steps.push(Step::Tmpfs { at: c(at), options: c(read_only.unwrap_or(options)), flags });
         self
     }
 
@@ -123,7 +125,7 @@ impl View {
 impl Step {
     fn take(&self) -> io::Result<()> {
         match self {
-            Self::Tmpfs { at, options } => mount(c"tmpfs", at, Some(c"tmpfs"), 0, Some(options)),
+            Self::Tmpfs { at, options, flags } => mount(c"tmpfs", at, Some(c"tmpfs"), *flags, Some(options)),
             Self::Dir { at, mode, uid } => {
                 // SAFETY: the path is a C string that outlives the calls.
                 let made = unsafe { libc::mkdir(at.as_ptr(), *mode) };

@@ -183,7 +183,7 @@ fn the_parent_token_is_gone() {
 #[test]
 fn a_control_identity_that_is_refused() {
     let mut faulty = Faulty::new();
-    let file = faulty.world.config_dir().join("secret-id");
+    let file = faulty.world.config_dir().join("secret_id");
     let right = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, "00000000-0000-0000-0000-000000000000").unwrap();
     let outcome = faulty.world.run_to_end(ALICE, &["orders-db"]);

@@ -179,14 +179,14 @@ fn files_that_others_can_change() {
     set(&world, "servers.d", 0o777);
     assert_refused(world, "servers.d", &["write"]);
     let world = with_server(str::to_owned);
-    set(&world, "secret-id", 0o644);
+    set(&world, "secret_id", 0o644);
     let mut world = world.start_anyway();
     let told = || -> String {
         let outcome = world.run_to_end(ALICE, &["orders-db"]);
         format!("{}{}", outcome.stderr, std::fs::read_to_string(world.log_path()).unwrap_or_default())
     };
     let said = told();
-    assert!(said.contains("secret-id") && said.contains("hint: "), "{said}");
+    assert!(said.contains("secret_id") && said.contains("hint: "), "{said}");
     assert!(world.users().is_empty());
     world.broker().kill9();
 }

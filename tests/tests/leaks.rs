@@ -60,9 +60,9 @@ fn a_credential_is_nowhere_but_in_its_instance() {
     let search = |world: &World| {
         let named = passwords.iter().map(|value| ("a password", value.as_str()));
         let all: Vec<_> = named.chain(tokens.iter().map(|value| ("a token", value.as_str()))).collect();
-        Search::of(&all).below(world.path()).below("/dev/shm")
+        Search::of(&all).below(world.path()).below(world.runtime())
     };
-    let mut during = search(&world).except(world.path().join("runtime/alice"));
+    let mut during = search(&world).except(world.runtime_dir(ALICE));
     for (name, bytes) in &printed {
         during = during.printed(name, bytes.clone());
     }

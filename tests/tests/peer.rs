@@ -44,8 +44,7 @@ fn another_person_gets_nothing_of_a_users_broker() {
     assert!(closed.starts_with("refused"), "the directory is private: {closed}");
 
     // Even where somebody opened the way.
-    for path in [world.path().join("runtime/alice"), world.socket_dir(), world.socket(), world.admin_socket()]
-    {
+    for path in [world.runtime_dir(ALICE), world.socket_dir(), world.socket(), world.admin_socket()] {
         fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
     }
     for who in [BOB, MALLORY, ROOT] {

@@ -73,6 +73,23 @@ fn a_server_that_ignores_the_end_of_input_and_sigterm() {
     world.assert_settled();
 }
 
+/// A server that does not read its input ends by the signal, and its code says so.
+#[test]
+fn a_server_that_never_reads() {
+    let mut world = World::user().vault().server("idle", &["/bin/sleep", "1000"]).start();
+    for by_signal in [true, false] {
+        let mut client = world.run(ALICE, &["idle"]);
+        eventually("it runs", || so(!world.instances().is_empty()));
+        if by_signal {
+            client.process.signal(libc::SIGTERM);
+        } else {
+            client.close();
+        }
+        client.outcome().assert_code(128 + libc::SIGTERM);
+        world.assert_settled();
+    }
+}
+
 /// A launcher that is stopped cannot say that it is alive: the broker ends the launch without it.
 #[test]
 fn a_launcher_that_hangs() {

@@ -18,8 +18,10 @@ use serde_json::json;
 
 #[test]
 fn an_sdk_client_lists_tables_with_a_user_of_its_own() {
-    let mut world =
-        World::user().vault().server("orders-db", &[seen::NODE, seen::DBHUB, "--transport", "stdio"]).start();
+    let mut world = World::user()
+        .vault_by_script()
+        .server("orders-db", &[seen::NODE, seen::DBHUB, "--transport", "stdio"])
+        .start();
     let mut users = Vec::new();
     for sdk in [Sdk::Two, Sdk::One] {
         let calls = [
@@ -104,7 +106,8 @@ fn the_client_closes_its_end() {
 fn the_launcher_gets_sigterm() {
     let mut launched = Launched::new();
     launched.client.process.signal(libc::SIGTERM);
-    launched.assert_ended(128 + libc::SIGTERM);
+    // The server's input is closed first, and it ends well.
+    launched.assert_ended(0);
 }
 
 #[test]

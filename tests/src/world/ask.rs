@@ -55,7 +55,7 @@ impl World {
         let config = self.config_dir();
         words.extend(["--config", config.to_str().expect("text")]);
         if self.mode == Mode::User {
-            words.push("--user");
+            words.extend(["--mode", "user"]);
         }
         self.admin_as(self.owner(), &words)
     }

@@ -68,19 +68,17 @@ inject = [{{ env = "DSN", value = "{dsn}" }}]
         }
         text.push_str("[identity]\nsign_in = \"os\"\n");
         if let Some(proxy) = &self.proxy {
-            let role_id = std::fs::read_to_string(self.config_dir().join("role-id")).expect("it was written");
+            let role_id = std::fs::read_to_string(self.config_dir().join("role_id")).expect("it was written");
             text.push_str(&format!(
                 r#"
 [provider.bao]
 kind = "vault"
 address = "http://127.0.0.1:{}"
 auth = {{ method = "approle", mount = "approle", role_id = "{role_id}", secret_id_file = {:?} }}
-session_role = "mcp-session"
-launch_role = "mcp-launch"
 dead_man = "{DEAD_MAN_SECS}s"
 "#,
                 proxy.port,
-                self.config_dir().join("secret-id"),
+                self.config_dir().join("secret_id"),
             ));
         }
         text.push_str(&self.extra);

@@ -4,6 +4,7 @@
 mod ask;
 mod config;
 
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -45,6 +46,7 @@ pub struct World {
     /// What `[session]` and other tables say, after what the world writes.
     extra: String,
     mounts: Vec<(PathBuf, String)>,
+    runtime: TempDir,
     dir: TempDir,
 }
 
@@ -66,12 +68,12 @@ impl World {
         write(&dir.path().join("passwd"), &accounts::passwd(dir.path()), 0o644, 0, 0);
         write(&dir.path().join("group"), &accounts::group(), 0o644, 0, 0);
         let _ = dir.dir("home", 0o711, 0, 0);
-        let _ = dir.dir("runtime", 0o711, 0, 0);
+        let runtime = TempDir::in_memory("runtime");
         for person in PEOPLE.into_iter().chain([ROOT]) {
             let home = person.home(dir.path());
             let home = home.strip_prefix(dir.path()).expect("homes are in the world").to_str().expect("text");
             let _ = dir.dir(home, 0o700, person.uid, person.uid);
-            let _ = dir.dir(&format!("runtime/{}", person.name), 0o700, person.uid, person.uid);
+            let _ = runtime.dir(person.name, 0o700, person.uid, person.uid);
         }
         let id = uuid::Uuid::new_v4().simple().to_string();
         let world = Self {
@@ -83,6 +85,7 @@ impl World {
             mark: id,
             extra: String::new(),
             mounts: Vec::new(),
+            runtime,
             dir,
         };
         let owner = world.owner().uid;
@@ -102,13 +105,24 @@ impl World {
 
     /// The same with other options for the database role.
     #[must_use]
-    pub fn vault_with(mut self, options: Value) -> Self {
+    pub fn vault_with(self, options: Value) -> Self {
+        self.vault_set_up(options, Bao::set_up)
+    }
+
+    /// The same, set up by the script that people use.
+    #[must_use]
+    pub fn vault_by_script(self) -> Self {
+        self.vault_set_up(json!({}), Bao::set_up_by_script)
+    }
+
+    fn vault_set_up(mut self, options: Value, set_up: impl Fn(&Bao, &str, &Path)) -> Self {
         let bao = Bao::start();
         bao.database(pg::shared(), &self.role, options);
-        let identity = bao.set_up(&self.role);
+        set_up(&bao, &self.role, &self.config_dir());
         let owner = self.owner().uid;
-        write(&self.config_dir().join("secret-id"), &identity.secret_id, 0o600, owner, owner);
-        write(&self.config_dir().join("role-id"), &identity.role_id, 0o600, owner, owner);
+        for file in ["role_id", "secret_id"] {
+            chown(self.config_dir().join(file), Some(owner), Some(owner)).expect("it was written");
+        }
         self.proxy = Some(FaultProxy::before(bao.port));
         self.bao = Some(bao);
         self.write_config();
@@ -123,9 +137,9 @@ impl World {
         self
     }
 
-    /// Puts the state directory on a file system in memory of that size, which the broker alone sees.
+    /// Puts the state directory on a file system in memory with these mount options, which the broker alone sees.
     #[must_use]
-    pub fn small_disk(mut self, size: &str) -> Self {
+    pub fn disk(mut self, options: &str) -> Self {
         let uid = self.owner().uid;
         let at = self.state_dir();
         let below = at.strip_prefix(self.path()).expect("the state is in the world").to_owned();
@@ -137,7 +151,7 @@ impl World {
                 let _ = self.dir.dir(name, 0o700, uid, uid);
             }
         }
-        self.mounts.push((at, format!("size={size},mode=700,uid={uid},gid={uid}")));
+        self.mounts.push((at, format!("{options},mode=700,uid={uid},gid={uid}")));
         self
     }
 
@@ -151,6 +165,18 @@ impl World {
     #[must_use]
     pub fn path(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// The folder of all runtime directories, in memory.
+    #[must_use]
+    pub fn runtime(&self) -> &Path {
+        self.runtime.path()
+    }
+
+    /// A person's runtime directory, as the test sees it.
+    #[must_use]
+    pub fn runtime_dir(&self, account: Account) -> PathBuf {
+        self.runtime.path().join(account.name)
     }
 
     /// The configuration directory.
@@ -172,7 +198,7 @@ impl World {
     #[must_use]
     pub fn socket_dir(&self) -> PathBuf {
         match self.mode {
-            Mode::User => self.path().join("runtime/alice/mcp-broker"),
+            Mode::User => self.runtime_dir(ALICE).join("mcp-broker"),
             Mode::System => self.path().join("run"),
         }
     }
@@ -208,8 +234,7 @@ impl World {
             .bind_read_only(parts::repository().join("tests/clients"), seen::CLIENTS);
         for person in PEOPLE {
             let at_run = format!("/run/user/{}", person.uid);
-            view =
-                view.dir(&at_run, 0o700, person.uid).bind(at(&format!("runtime/{}", person.name)), &at_run);
+            view = view.dir(&at_run, 0o700, person.uid).bind(self.runtime_dir(person), &at_run);
         }
         let programs = [
             (parts::node(), seen::NODE),
