@@ -172,7 +172,7 @@ pub struct ServerInfo {
     pub reasons: Vec<String>,
 }
 
-/// Body of `POST /v1/revoke` on the admin socket: exactly one of the keys.
+/// Body of `POST /v1/admin/revoke` on the admin socket: exactly one of the keys.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum RevokeRequest {
