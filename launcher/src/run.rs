@@ -11,7 +11,7 @@ use crate::client::{Broker, LaunchChannel};
 use crate::environment::Environment;
 use crate::failure::{AGAIN, Failure, REFUSED, UNAVAILABLE};
 use crate::inject::{self, PrivateDir};
-use crate::proxy::{self, Outcome, Relay};
+use crate::proxy::{Outcome, Relay, Signals};
 use crate::spawn::Keeper;
 use crate::{harden, say};
 
@@ -55,7 +55,7 @@ fn serve(
     files: &mut Option<PrivateDir>,
 ) -> Result<Outcome, Failure> {
     let ticket = channel.ticket()?;
-    let signals = proxy::take_signals().map_err(|e| Failure::system("take over the signals", e))?;
+    let signals = Signals::take().map_err(|e| Failure::system("take over the signals", e))?;
     let scope = ticket.scope.clone();
     let planned = inject::plan(ticket, environment, files);
     // The plan, and with it every secret that this process knows, is wiped at the end of this match.

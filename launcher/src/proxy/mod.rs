@@ -12,12 +12,13 @@ use rustix::event::{PollFd, PollFlags, poll};
 use crate::client::LaunchChannel;
 use crate::failure::{Failure, UNAVAILABLE};
 use crate::run;
-use crate::spawn::{Ended, Instance, sys};
+use crate::spawn::{Ended, Instance};
 use heart::Heart;
 use lane::{Lane, Moved};
 use port::{Port, Standard};
 use rule::{MAX_DIAGNOSTIC, MAX_MESSAGE, Rule};
 use shutdown::{Shutdown, Step};
+use signals::Signal;
 
 pub mod flow;
 pub mod heart;
@@ -25,13 +26,10 @@ pub mod lane;
 pub mod port;
 pub mod rule;
 pub mod shutdown;
+pub mod signals;
 
-/// Signals that end a launch.
-const ENDING: [i32; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
-/// Signals that are the server's business.
-const FORWARDED: [i32; 5] = [libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2, libc::SIGWINCH, libc::SIGCONT];
-/// Size of `struct signalfd_siginfo` (signalfd(2)); its first four bytes are the signal's number.
-const SIGNAL_INFO: usize = 128;
+pub use signals::Signals;
+
 /// How long the client may take to read what is left once the server is gone, from its last read.
 const DRAIN: Duration = Duration::from_secs(2);
 /// The same, where the launch was ended by somebody else.
@@ -53,7 +51,7 @@ pub struct Relay<'a> {
     scope: Label,
     channel: &'a mut LaunchChannel,
     connected: bool,
-    signals: OwnedFd,
+    signals: Signals,
     /// Client to server.
     up: Lane,
     /// Server to client.
@@ -77,16 +75,6 @@ pub struct Outcome {
     pub why: Option<Failure>,
 }
 
-/// Blocks the signals that the relay reads; until then they act by default, as nothing is to be tidied up.
-///
-/// # Errors
-/// As sigprocmask(2) and signalfd(2).
-pub fn take_signals() -> io::Result<OwnedFd> {
-    let all: Vec<_> = ENDING.into_iter().chain(FORWARDED).collect();
-    sys::block(&all)?;
-    sys::signal_fd(&all)
-}
-
 impl<'a> Relay<'a> {
     /// Between the client's standard streams and the instance.
     ///
@@ -96,7 +84,7 @@ impl<'a> Relay<'a> {
         mut instance: Instance,
         scope: Label,
         channel: &'a mut LaunchChannel,
-        signals: OwnedFd,
+        signals: Signals,
     ) -> io::Result<Self> {
         let own = |fd: Option<OwnedFd>| fd.ok_or(io::ErrorKind::BrokenPipe.into()).and_then(Port::own);
         let (stdin, stdout, stderr) =
@@ -255,16 +243,14 @@ impl<'a> Relay<'a> {
     }
 
     fn take_signal(&mut self, now: Instant) {
-        let mut info = [0; SIGNAL_INFO];
-        while let Ok(SIGNAL_INFO) = rustix::io::read(&self.signals, &mut info) {
-            let [a, b, c, d, ..] = info;
-            let signal = i32::from_ne_bytes([a, b, c, d]);
-            if ENDING.contains(&signal) {
-                self.up.cut();
-                self.shutdown.hurry(now);
-                self.drain_until = self.drain_until.min(now + DRAIN_HURRIED);
-            } else {
-                self.instance.signal(signal);
+        while let Some(signal) = self.signals.next_signal() {
+            match signal {
+                Signal::End => {
+                    self.up.cut();
+                    self.shutdown.hurry(now);
+                    self.drain_until = self.drain_until.min(now + DRAIN_HURRIED);
+                }
+                Signal::Forward(number) => self.instance.signal(number),
             }
         }
     }

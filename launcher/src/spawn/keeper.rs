@@ -17,8 +17,9 @@ use rustix::process::{
 use zeroize::{Zeroize, Zeroizing};
 
 use super::plan::{Exec, MAX_PLAN};
+use super::report::{Report, Stage};
 use super::sys::{self, Cloned, Namespaces};
-use super::{Report, Stage, tree};
+use super::tree;
 
 /// Where the control socket stands in the keeper.
 const CONTROL: RawFd = 3;

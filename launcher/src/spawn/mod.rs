@@ -17,10 +17,14 @@ use rustix::process::{
 
 use crate::failure::{CONFIG, Failure};
 use plan::ChildPlan;
+use refusal::explain;
+use report::Report;
 use sys::{Cloned, Namespaces};
 
 pub mod keeper;
 pub mod plan;
+mod refusal;
+pub mod report;
 #[expect(unsafe_code, reason = "system calls without a safe wrapper; each block says why it is sound")]
 pub mod sys;
 pub mod tree;
@@ -29,66 +33,6 @@ pub mod tree;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a killed tree may take to be gone before it is reported as alive.
 const END_PATIENCE: Duration = Duration::from_secs(5);
-
-/// What went wrong on the far side, by step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
-    /// The keeper could not take its place, or its namespace is of no use.
-    Contain,
-    /// The server's process could not be made.
-    Fork,
-    /// The working directory.
-    Directory,
-    /// The program.
-    Exec,
-}
-
-/// One message of the keeper, and of the fresh server process to the keeper.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Report {
-    /// In place; waits for the plan.
-    Ready,
-    /// The server runs.
-    Started,
-    /// It does not, with the error number.
-    Failed(Stage, i32),
-}
-
-impl Report {
-    /// Bytes of a message.
-    pub const SIZE: usize = 5;
-
-    /// To bytes.
-    #[must_use]
-    pub fn encode(self) -> [u8; Self::SIZE] {
-        let (tag, errno) = match self {
-            Self::Ready => (0, 0),
-            Self::Started => (1, 0),
-            Self::Failed(Stage::Contain, errno) => (2, errno),
-            Self::Failed(Stage::Fork, errno) => (3, errno),
-            Self::Failed(Stage::Directory, errno) => (4, errno),
-            Self::Failed(Stage::Exec, errno) => (5, errno),
-        };
-        let [a, b, c, d] = errno.to_le_bytes();
-        [tag, a, b, c, d]
-    }
-
-    /// From bytes.
-    #[must_use]
-    pub fn decode([tag, a, b, c, d]: [u8; Self::SIZE]) -> Option<Self> {
-        let errno = i32::from_le_bytes([a, b, c, d]);
-        let failed = |stage| Some(Self::Failed(stage, errno));
-        match tag {
-            0 => Some(Self::Ready),
-            1 => Some(Self::Started),
-            2 => failed(Stage::Contain),
-            3 => failed(Stage::Fork),
-            4 => failed(Stage::Directory),
-            5 => failed(Stage::Exec),
-            _ => None,
-        }
-    }
-}
 
 /// A keeper that waits for its plan. Dropping it ends it: its control socket closes.
 pub struct Keeper {
@@ -322,73 +266,6 @@ fn readable(fd: &OwnedFd, patience: Duration) -> bool {
         match poll(&mut [PollFd::new(fd, PollFlags::IN)], timeout.as_ref()) {
             Err(Errno::INTR) => {}
             outcome => return matches!(outcome, Ok(count) if count > 0),
-        }
-    }
-}
-
-/// An error of the server's start, with its cure. Names of the definition only, never a value.
-fn explain(plan: &ChildPlan, stage: Stage, errno: i32) -> Failure {
-    let program = plan.command.first().map_or("", String::as_str);
-    let error = io::Error::from_raw_os_error(errno);
-    let owner = "ask the owner of the server to correct its definition, or install what is missing";
-    let (what, hint) = match (stage, Errno::from_raw_os_error(errno)) {
-        (Stage::Exec, Errno::NOENT) => (
-            format!(
-                "the server's program `{program}` was not found, or the interpreter that it names was not"
-            ),
-            owner,
-        ),
-        (Stage::Exec, Errno::ACCESS | Errno::PERM) => (
-            format!("the server's program `{program}` may not be executed"),
-            "check its mode and that of its directories",
-        ),
-        (Stage::Exec, Errno::NOEXEC) => (
-            format!("the server's program `{program}` is not executable on this machine"),
-            "a script must begin with `#!` and its interpreter",
-        ),
-        (Stage::Exec, Errno::TOOBIG) => (
-            "the server's arguments and environment are longer than the kernel takes".to_owned(),
-            "shorten the definition, or hand long values over as files",
-        ),
-        (Stage::Exec, _) => (format!("the server's program `{program}` cannot be started: {error}"), owner),
-        (Stage::Directory, _) => (
-            format!("the server's directory `{}` cannot be entered: {error}", plan.cwd),
-            "make the directory, or correct `cwd` in the server's definition",
-        ),
-        (Stage::Contain | Stage::Fork, _) => return Failure::system("start the server's process", error),
-    };
-    Failure::new(CONFIG, what, hint)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reports_there_and_back() {
-        let stages = [Stage::Contain, Stage::Fork, Stage::Directory, Stage::Exec];
-        let failed = stages.map(|stage| Report::Failed(stage, -7));
-        for report in [Report::Ready, Report::Started].into_iter().chain(failed) {
-            assert_eq!(Report::decode(report.encode()), Some(report));
-        }
-        assert_eq!(Report::decode([9, 0, 0, 0, 0]), None);
-    }
-
-    #[test]
-    fn start_errors_are_configuration_errors() {
-        let plan =
-            ChildPlan { command: vec!["/no/such".into()], cwd: "/nowhere".into(), ..Default::default() };
-        for (stage, errno, exit, word) in [
-            (Stage::Exec, libc::ENOENT, CONFIG, "/no/such"),
-            (Stage::Exec, libc::EACCES, CONFIG, "may not be executed"),
-            (Stage::Exec, libc::ENOEXEC, CONFIG, "not executable"),
-            (Stage::Exec, libc::E2BIG, CONFIG, "longer than"),
-            (Stage::Directory, libc::ENOENT, CONFIG, "/nowhere"),
-            (Stage::Fork, libc::EAGAIN, 69, "process"),
-        ] {
-            let failure = explain(&plan, stage, errno);
-            assert_eq!(failure.exit, exit, "{failure:?}");
-            assert!(failure.what.contains(word), "{failure:?}");
         }
     }
 }
