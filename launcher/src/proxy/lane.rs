@@ -117,8 +117,13 @@ impl Lane {
             };
             match to.write(self.flow.waiting()) {
                 Ok(count) => {
+                    let all = count == self.flow.waiting().len();
                     self.flow.sent(count);
                     moved = Moved::Bytes;
+                    if !all {
+                        // Full now; asking at once would only be answered with `AGAIN`.
+                        break;
+                    }
                 }
                 Err(Errno::AGAIN) => break,
                 Err(Errno::INTR) => {}
