@@ -185,7 +185,7 @@ fn become_server(exec: &Exec<'_>, keeper: Pid) -> (Stage, io::Error) {
         if getppid() != Some(keeper) {
             return Err(Errno::SRCH.into());
         }
-        sys::reset_signals();
+        sys::reset_signals(ignored(&tree::read("/proc/self/status".as_ref())));
         sys::close_from_on_exec(CONTROL.unsigned_abs())
     })();
     if let Err(error) = prepared {
@@ -196,6 +196,14 @@ fn become_server(exec: &Exec<'_>, keeper: Pid) -> (Stage, io::Error) {
     }
     let Some(program) = exec.command.first() else { return (Stage::Exec, Errno::NOENT.into()) };
     (Stage::Exec, sys::exec(program, &exec.command, &exec.environment))
+}
+
+/// The signals that this process ignores, from its `/proc/PID/status`; every one where that cannot be
+/// read (proc(5), `SigIgn`).
+fn ignored(status: &str) -> impl Iterator<Item = i32> {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(u64::MAX);
+    (1..=64).filter(move |signal| mask >> (signal - 1) & 1 == 1)
 }
 
 /// Gives up the server's streams, so that only the server and its children hold them.
@@ -285,4 +293,28 @@ fn tell(report: Report) {
 fn fail(stage: Stage, error: &io::Error) -> ! {
     tell(Report::Failed(stage, error.raw_os_error().unwrap_or(0)));
     sys::exit_now(BROKEN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ignored_signals() {
+        for (status, want) in [
+            ("Name:\tx\nSigBlk:\tffff\nSigIgn:\t0000000000001001\n", vec![1, 13]),
+            ("SigIgn:\t8000000000000000\n", vec![64]),
+            ("SigIgn:\t0\n", vec![]),
+            ("", (1..=64).collect()),
+        ] {
+            assert_eq!(ignored(status).collect::<Vec<_>>(), want, "{status}");
+        }
+    }
+
+    #[test]
+    fn status_codes() {
+        for (exit, signal, want) in [(Some(0), None, 0), (Some(255), None, 255), (None, Some(9), 137)] {
+            assert_eq!(status_code(exit, signal), want);
+        }
+    }
 }

@@ -83,12 +83,13 @@ pub fn signal_fd(signals: &[i32]) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Every signal back to its default action and none blocked, as a freshly started program expects.
-pub fn reset_signals() {
+/// The named signals back to their default action and none blocked, as a fresh program expects. `execve`
+/// itself resets those that were caught, so only the ignored ones need naming (signal(7)).
+pub fn reset_signals(ignored: impl Iterator<Item = i32>) {
     // SAFETY: SIG_DFL is a valid action for every signal; for numbers without one the call fails and
     // changes nothing. The empty set is initialised before use.
     unsafe {
-        for signal in 1..=libc::SIGRTMAX() {
+        for signal in ignored {
             libc::signal(signal, libc::SIG_DFL);
         }
         let mut empty: libc::sigset_t = std::mem::zeroed();

@@ -87,7 +87,8 @@ fn parent_in_stat(stat: &str) -> Option<i32> {
     rest.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
-fn read(path: &std::path::Path) -> String {
+/// A small file of proc(5), or nothing where its process has gone.
+pub(super) fn read(path: &std::path::Path) -> String {
     let mut bytes = Vec::new();
     if let Ok(file) = fs::File::open(path) {
         // A process that went away in between reads as nothing, which is the truth.
