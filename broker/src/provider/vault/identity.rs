@@ -101,7 +101,7 @@ impl Identity {
         Ok(format!("{}/{namespace}", login.cluster.as_deref().unwrap_or("")))
     }
 
-    /// A way to the server with no identity, for asking how it is.
+    /// A way to the server that needs no identity: for asking how it is, and for what brings its own token.
     pub(super) async fn stranger(&self) -> Result<Arc<Transport>, ProviderError> {
         if let Some(login) = &self.state.lock().await.login {
             return Ok(Arc::clone(&login.transport));

@@ -1,5 +1,6 @@
 //! The credential itself: read with the child's token, shortened to its `ttl`, renewed later.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use mcp_broker_proto::Secret;
@@ -12,7 +13,7 @@ use super::credential::{CredentialSettings, Method};
 use super::fault::{Complaint, Fault};
 use super::gate::Urgency;
 use super::handle::{Held, Kind};
-use super::transport::REQUEST_LIMIT;
+use super::transport::{REQUEST_LIMIT, Transport};
 use crate::provider::{Blame, Handle, Issued, MintRequest, Prepared, ProviderError, Renewed};
 
 impl Vault {
@@ -31,7 +32,8 @@ impl Vault {
             Method::Read => calls::read(&settings.path, &settings.data),
             Method::Write => calls::write(&settings.path, &settings.data),
         };
-        let answer = self.identity.sent(self.fly(call, &held, opener).await)?;
+        let transport = self.identity.transport().await?;
+        let answer = self.identity.sent(self.fly(transport, call, &held, opener).await)?;
         if !answer.is_ok() {
             return Err(self.refused_read(&answer, settings));
         }
@@ -54,15 +56,20 @@ impl Vault {
 
     /// Sends the read in a task of its own: if this future is dropped or has waited long enough, the request
     /// goes on, so that the lease that it may bring is known when the token is to be revoked.
-    async fn fly(&self, call: Call, held: &Held, opener: Secret) -> Result<Answer, Fault> {
+    async fn fly(
+        &self,
+        transport: Arc<Transport>,
+        call: Call,
+        held: &Held,
+        opener: Secret,
+    ) -> Result<Answer, Fault> {
         let accessor = held.accessor.clone();
         let mut tokens = vec![accessor.clone()];
         if let Kind::Child { parent, .. } = &held.kind {
             tokens.push(parent.clone());
         }
-        let transport = self.identity.transport().await.map_err(|_error| Fault::Connect)?;
         let flight = self.flights.begin(tokens);
-        let (flights, (sender, receiver)) = (std::sync::Arc::clone(&self.flights), oneshot::channel());
+        let (flights, (sender, receiver)) = (Arc::clone(&self.flights), oneshot::channel());
         tokio::spawn(async move {
             let answer = transport.follow(call, &opener).await;
             let lease = answer.as_ref().ok().and_then(Answer::lease).filter(|lease| !lease.id.is_empty());

@@ -68,8 +68,9 @@ pub(super) async fn sign_in(deps: &LoginDeps, urgency: Urgency) -> Result<Signed
     if let (AuthMethod::Token { .. }, Some(token)) = (&deps.settings.auth, secret) {
         let sent = transport.send(call, Some(&token), urgency).await;
         let answer = sent.map_err(|fault| deps.name.fault(fault))?;
-        let cluster = cluster(&transport, urgency).await;
-        return found_token(deps, &answer, transport, token, cluster);
+        let (life, renewable) = found_token(deps, &answer)?;
+        let cluster = cluster(deps, &transport, urgency).await?;
+        return Ok(SignedIn { transport, token, life, renewable, cluster });
     }
     let answer = transport.send(call, None, urgency).await.map_err(|fault| deps.name.fault(fault))?;
     if !answer.is_ok() {
@@ -78,7 +79,7 @@ pub(super) async fn sign_in(deps: &LoginDeps, urgency: Urgency) -> Result<Signed
     let Some(NewAuth { client_token, lease_duration, renewable, .. }) = answer.auth() else {
         return Err(deps.name.unreadable("a login"));
     };
-    let cluster = cluster(&transport, urgency).await;
+    let cluster = cluster(deps, &transport, urgency).await?;
     Ok(SignedIn { transport, token: client_token, life: life(lease_duration), renewable, cluster })
 }
 
@@ -87,22 +88,28 @@ pub(super) fn life(seconds: u64) -> Option<Duration> {
     (seconds > 0).then(|| Duration::from_secs(seconds))
 }
 
-async fn cluster(transport: &Transport, urgency: Urgency) -> Option<String> {
+/// Asked at each login, and never left open: accessors and leases mean nothing at another server.
+async fn cluster(
+    deps: &LoginDeps,
+    transport: &Transport,
+    urgency: Urgency,
+) -> Result<Option<String>, ProviderError> {
     #[derive(serde::Deserialize)]
     struct Health {
-        cluster_id: String,
+        cluster_id: Option<String>,
     }
-    let answer = transport.send(calls::health(), None, urgency).await.ok()?;
-    answer.plain().map(|Health { cluster_id }| cluster_id)
+    let sent = transport.send(calls::health(), None, urgency).await;
+    let answer = sent.map_err(|fault| deps.name.fault(fault))?;
+    if !answer.is_ok() {
+        let cure = "check that `address` is an OpenBao or Vault server";
+        return Err(deps.name.refusal(answer.status, answer.complaint(), "telling its health", cure));
+    }
+    let health: Health = answer.plain().ok_or_else(|| deps.name.unreadable("a look at its health"))?;
+    Ok(health.cluster_id)
 }
 
-fn found_token(
-    deps: &LoginDeps,
-    answer: &Answer,
-    transport: Arc<Transport>,
-    token: Secret,
-    cluster: Option<String>,
-) -> Result<SignedIn, ProviderError> {
+/// The life of the token from the file, and whether it can be renewed.
+fn found_token(deps: &LoginDeps, answer: &Answer) -> Result<(Option<Duration>, bool), ProviderError> {
     #[derive(serde::Deserialize)]
     struct Token {
         ttl: u64,
@@ -114,7 +121,7 @@ fn found_token(
     let Some(Token { ttl, renewable }) = answer.data() else {
         return Err(deps.name.unreadable("a token lookup"));
     };
-    Ok(SignedIn { transport, token, life: life(ttl), renewable, cluster })
+    Ok((life(ttl), renewable))
 }
 
 /// The server answered the login with a refusal.
