@@ -17,9 +17,10 @@ pub mod lease;
 pub mod policy;
 pub mod provider;
 pub mod session;
-mod wipe;
 
 pub use cli::main;
 
+use mcp_broker_proto::wipe::Wiping;
+
 #[global_allocator]
-static ALLOCATOR: wipe::Wiping = wipe::Wiping;
+static ALLOCATOR: Wiping = Wiping;

@@ -7,6 +7,8 @@
 
 use std::process::ExitCode;
 
+use mcp_broker_proto::wipe::Wiping;
+
 pub mod cli;
 pub mod client;
 pub mod environment;
@@ -17,6 +19,9 @@ pub mod proxy;
 pub mod run;
 pub mod say;
 pub mod spawn;
+
+#[global_allocator]
+static ALLOCATOR: Wiping = Wiping;
 
 /// The whole program: arguments in, exit code out.
 #[must_use]

@@ -1,10 +1,10 @@
-//! The allocator: the system's, except that memory is wiped when it is given back. Secrets pass through
-//! buffers of libraries (JSON, HTTP, TLS) that do not wipe; this catches all of them.
+//! The allocator of both programs: the system's, except that memory is wiped when it is given back. Secrets
+//! pass through buffers of libraries (JSON, HTTP, TLS) that do not wipe; this catches all of them.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 
 /// The system's allocator with wiping.
-pub(crate) struct Wiping;
+pub struct Wiping;
 
 // JUSTIFICATION: buffers of libraries cannot be reached in any other way.
 // SAFETY: every call is handed on to the system's allocator with the caller's own arguments, so its
