@@ -10,9 +10,7 @@ use self::value::ValueError;
 use super::{Common, Report};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::provider::sealed::{
-    Entries, KIND, SealedConfig, SecretName, Source, Store, Surroundings, missing,
-};
+use crate::provider::sealed::{Entries, KIND, SealedConfig, SecretName, Source, Store, Surroundings};
 use crate::provider::{Blame, ProviderError};
 
 mod value;
@@ -154,7 +152,7 @@ async fn list(store: &Store, json: bool) -> Result<Report, ProviderError> {
 }
 
 async fn remove(store: &Store, name: &SecretName) -> Result<Report, ProviderError> {
-    let absent = || ProviderError { hint: "mcp-broker secret list".to_owned(), ..missing(name) };
+    let absent = || ProviderError { hint: "mcp-broker secret list".to_owned(), ..store.missing(name) };
     // Without a store there is nothing to remove, and no reason to make one.
     if store.read().await?.is_none() {
         return Err(absent());

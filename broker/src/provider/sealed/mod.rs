@@ -67,7 +67,8 @@ impl Provider for Sealed {
     async fn issue(&self, request: &MintRequest, prepared: Prepared) -> Result<Issued, ProviderError> {
         let name = &wanted(request)?.secret;
         let opened = self.store.read().await?;
-        let value = opened.and_then(|opened| opened.entries.take(name)).ok_or_else(|| missing(name))?;
+        let value =
+            opened.and_then(|opened| opened.entries.take(name)).ok_or_else(|| self.store.missing(name))?;
         Ok(Issued {
             handle: prepared.handle,
             fields: BTreeMap::from([(settings::FIELD.to_owned(), value)]),
@@ -87,8 +88,7 @@ impl Provider for Sealed {
 
     async fn health(&self) -> Result<Healthy, ProviderError> {
         let Some(opened) = self.store.read().await? else {
-            let hint = "mcp-broker secret set NAME".to_owned();
-            let warning = Some(("no value is sealed yet".to_owned(), hint));
+            let warning = Some(("no value is sealed yet".to_owned(), self.store.cure("NAME")));
             return Ok(Healthy { detail: "empty".to_owned(), warning });
         };
         let count = opened.entries.count();
@@ -96,13 +96,6 @@ impl Provider for Sealed {
         let detail = format!("{count} value{plural}, key from {}", opened.source.describe());
         Ok(Healthy { detail, warning: self.store.weakness(opened.source) })
     }
-}
-
-/// A value that a definition names is not in the store.
-#[must_use]
-pub fn missing(name: &SecretName) -> ProviderError {
-    let hint = format!("mcp-broker secret set {name}");
-    ProviderError::new(Blame::Missing, format!("the sealed store has no value `{name}`"), hint)
 }
 
 fn wanted(request: &MintRequest) -> Result<&SealedCredential, ProviderError> {

@@ -8,6 +8,7 @@ use super::super::{Blame, ProviderError};
 use super::entries::Entries;
 use super::format::{self, FormatError, MAX_FILE};
 use super::key::{Found, KEY_FILE, KeySources, Source, Surroundings};
+use super::name::SecretName;
 use super::settings::SealedConfig;
 use super::state_dir::{Lock, StateDir};
 use crate::config::Mode;
@@ -110,6 +111,19 @@ impl Store {
             ),
         };
         Some((what, hint))
+    }
+
+    /// A value that somebody named is not there.
+    #[must_use]
+    pub fn missing(&self, name: &SecretName) -> ProviderError {
+        let what = format!("the sealed store has no value `{name}`");
+        ProviderError::new(Blame::Missing, what, self.cure(name.as_str()))
+    }
+
+    /// The command that seals a value in this store.
+    pub(super) fn cure(&self, name: &str) -> String {
+        let own = if self.config.mode == Mode::User { " --user" } else { "" };
+        format!("mcp-broker secret set {name}{own}")
     }
 
     /// Path of the store's file, for messages.

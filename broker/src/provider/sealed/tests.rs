@@ -170,7 +170,7 @@ async fn a_change_that_fails_changes_nothing() {
     set(&store, "A", "one").await.unwrap();
     let before = std::fs::read(dir.path().join("sealed")).unwrap();
     let name: SecretName = "B".parse().unwrap();
-    assert_eq!(store.change(|_| Err::<(), _>(missing(&name))).await.unwrap_err().blame, Blame::Missing);
+    assert_eq!(store.change(|_| Err::<(), _>(store.missing(&name))).await.unwrap_err().blame, Blame::Missing);
     assert_eq!(std::fs::read(dir.path().join("sealed")).unwrap(), before);
 }
 
@@ -188,7 +188,7 @@ async fn the_provider_hands_a_value_out_and_claims_nothing() {
     let prepared = provider.prepare(&request, None).await.unwrap();
     assert_eq!(prepared.handle, Handle(json!({ "secret": "A" })));
     let error = provider.issue(&request, prepared).await.err().unwrap();
-    assert_eq!((error.blame, error.hint.as_str()), (Blame::Missing, "mcp-broker secret set A"));
+    assert_eq!((error.blame, error.hint.as_str()), (Blame::Missing, "mcp-broker secret set A --user"));
 
     set(&store(dir.path(), None, &[]), "A", "one").await.unwrap();
     let prepared = provider.prepare(&request, None).await.unwrap();
