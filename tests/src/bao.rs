@@ -110,9 +110,12 @@ impl Bao {
     /// # Panics
     /// When it printed none.
     pub fn unseal(&self) {
-        let log = fs::read_to_string(self.log()).expect("the log is readable");
-        let key = log.lines().find_map(|line| line.strip_prefix("Unseal Key: ")).expect("it prints its key");
-        self.put("sys/unseal", &json!({ "key": key.trim() }));
+        let key = eventually("OpenBao has printed its key", || {
+            let log = fs::read_to_string(self.log()).expect("the log is readable");
+            log.split_once("Unseal Key: ")
+                .and_then(|(_, rest)| Some(rest.split_whitespace().next()?.to_owned()))
+        });
+        self.put("sys/unseal", &json!({ "key": key }));
         eventually("OpenBao is unsealed", || so(self.status_of("sys/health") == Some(200)));
     }
 

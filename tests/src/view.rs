@@ -21,6 +21,7 @@ enum Step {
 /// A view under construction.
 #[derive(Default)]
 pub struct View {
+    joined: Option<CString>,
     steps: Vec<Step>,
     account: Option<(u32, Vec<u32>)>,
     death: i32,
@@ -31,6 +32,12 @@ impl View {
     #[must_use]
     pub fn new() -> Self {
         Self { death: libc::SIGKILL, ..Self::default() }
+    }
+
+    /// The mount namespace of a process that runs.
+    #[must_use]
+    pub fn of(pid: u32) -> Self {
+        Self { joined: Some(c(format!("/proc/{pid}/ns/mnt"))), ..Self::new() }
     }
 
     /// An empty file system in memory, with mount options such as `mode=755,size=64k`, or `ro,…`.
@@ -99,6 +106,9 @@ impl View {
     }
 
     fn enter(&self) -> io::Result<()> {
+        if let Some(namespace) = &self.joined {
+            join(namespace)?;
+        }
         if !self.steps.is_empty() {
             // SAFETY: no pointers but constants.
             check(unsafe { libc::unshare(libc::CLONE_NEWNS) })?;
@@ -155,6 +165,14 @@ impl Step {
             }
         }
     }
+}
+
+fn join(namespace: &std::ffi::CStr) -> io::Result<()> {
+    // SAFETY: the path is a C string that outlives the call.
+    let fd = unsafe { libc::open(namespace.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
+    check(fd)?;
+    // SAFETY: a plain number; exec closes the descriptor.
+    check(unsafe { libc::setns(fd, libc::CLONE_NEWNS) })
 }
 
 fn mount(

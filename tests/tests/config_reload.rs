@@ -46,18 +46,19 @@ fn a_new_server_appears_and_launches_go_on() {
 fn a_broken_configuration_leaves_the_old_one_in_force_and_says_so() {
     let mut world = World::system().vault().probe("orders-db", &[]).start();
     let mut client = world.launch(ALICE, "orders-db");
-    let told =
-        |world: &World| health(world).warnings.into_iter().find(|warning| warning.contains("orders-db.toml"));
+    let told = |world: &World| {
+        health(world).warnings.into_iter().find(|warning| warning.contains("the old one is in force"))
+    };
     assert_eq!(told(&world), None);
     let good = world.definition(&[seen::PROBE]);
     world.write_server("orders-db", &good.replace("tier =", "teir ="));
     world.broker().reload();
     eventually("the broken reload is told", || told(&world));
-    world.broker().wait_log("teir");
+    world.broker().wait_log("orders-db.toml:3:");
     assert_eq!(client.call("echo", json!({})), "{}");
     assert_eq!(world.launch(ALICE, "orders-db").finish().code(), 0, "the old one is in force");
     let doctor = world.run_to_end(ALICE, &["doctor"]);
-    assert!(format!("{}{}", doctor.text(), doctor.stderr).contains("orders-db.toml"), "{doctor:?}");
+    assert!(format!("{}{}", doctor.text(), doctor.stderr).contains("the old one is in force"), "{doctor:?}");
 
     world.write_server("orders-db", &good);
     world.broker().reload();

@@ -43,7 +43,7 @@ impl World {
     pub fn admin_as(&self, account: Account, arguments: &[&str]) -> Outcome {
         let mut command = self.broker_command(account);
         command.args(arguments);
-        let mut client = Client::start(command, self.view(account));
+        let mut client = Client::start(command, self.admin_view(account));
         client.close();
         client.outcome()
     }

@@ -257,6 +257,14 @@ impl World {
         view.account(self.owner())
     }
 
+    /// What an admin sees who works where the broker does.
+    pub(super) fn admin_view(&self, account: Account) -> View {
+        match &self.broker {
+            Some(broker) if !self.mounts.is_empty() => View::of(broker.process.pid()).account(account),
+            _ => self.view(account),
+        }
+    }
+
     /// Starts the broker without waiting for it.
     #[must_use]
     pub fn start_anyway(mut self) -> Self {
