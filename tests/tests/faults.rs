@@ -5,8 +5,9 @@
 use std::time::Duration;
 
 use e2e::accounts::ALICE;
+use e2e::eventually::{so, within};
 use e2e::fault::Fault;
-use e2e::{World, eventually};
+use e2e::{PATIENCE, World, eventually};
 
 /// How late a slow server answers.
 const SLOW: Duration = Duration::from_secs(30);

@@ -16,6 +16,7 @@ struct Source {
     /// From the root of the repository, with `/`.
     path: String,
     text: String,
+    for_tests: bool,
 }
 
 impl Source {
@@ -51,7 +52,19 @@ fn sources() -> Vec<Source> {
     }
     assert!(found.len() > 20, "the sources were not found");
     found.sort_by(|a, b| a.path.cmp(&b.path));
-    found
+    // Until nothing more is found: a module of a module for tests is one too.
+    loop {
+        let tests: BTreeSet<String> =
+            found.iter().flat_map(Source::declared).filter_map(|(path, test)| test.then_some(path)).collect();
+        let mut changed = false;
+        for source in found.iter_mut().filter(|source| !source.for_tests && tests.contains(&source.path)) {
+            source.for_tests = true;
+            changed = true;
+        }
+        if !changed {
+            return found;
+        }
+    }
 }
 
 fn collect(root: &Path, folder: &Path, found: &mut Vec<Source>) {
@@ -61,7 +74,9 @@ fn collect(root: &Path, folder: &Path, found: &mut Vec<Source>) {
             collect(root, &path, found);
         } else if path.extension().is_some_and(|end| end == "rs") {
             let text = fs::read_to_string(&path).unwrap();
-            found.push(Source { path: path.strip_prefix(root).unwrap().display().to_string(), text });
+            let path = path.strip_prefix(root).unwrap().display().to_string();
+            let for_tests = path.starts_with("tests/");
+            found.push(Source { path, text, for_tests });
         }
     }
 }
@@ -80,7 +95,7 @@ fn rule(breach: &Source, check: impl Fn(&Source, &mut Vec<String>)) {
 }
 
 fn source(path: &str, text: &str) -> Source {
-    Source { path: path.into(), text: text.into() }
+    Source { path: path.into(), text: text.into(), for_tests: path.starts_with("tests/") }
 }
 
 #[test]
@@ -97,7 +112,7 @@ fn a_file_begins_by_saying_what_it_owns() {
 fn no_file_is_longer_than_the_wall() {
     rule(&source("broker/src/x.rs", &"//! x\n".repeat(FILE_WALL + 1)), |source, breaches| {
         let lines = source.production().lines().count();
-        if lines > FILE_WALL && !source.path.starts_with("tests/tests/") {
+        if lines > FILE_WALL && (!source.is_test() || source.path.starts_with("tests/src/")) {
             breaches.push(format!("{}: {lines} lines above its tests; the wall is {FILE_WALL}", source.path));
         }
     });
@@ -107,7 +122,7 @@ fn no_file_is_longer_than_the_wall() {
 fn no_function_is_longer_than_the_wall() {
     let long = format!("fn long() {{\n{}}}\n", "    step();\n".repeat(FUNCTION_WALL));
     rule(&source("broker/src/x.rs", &long), |source, breaches| {
-        for (name, length) in functions(&source.text) {
+        for (name, length) in functions(source.production()) {
             if length > FUNCTION_WALL {
                 breaches.push(format!(
                     "{}: fn {name} has {length} lines; the wall is {FUNCTION_WALL}",
@@ -156,11 +171,16 @@ fn broker_floors() -> BTreeMap<&'static str, &'static [&'static str]> {
     BTreeMap::from([
         ("lib", &[][..]),
         ("main", &[]),
+        // What knows nothing of the broker: any floor may stand on it.
         ("clock", &[]),
         ("harden", &[]),
+        ("wipe", &[]),
+        ("inherit", &[]),
+        ("durable", &[]),
         ("config", &["clock"]),
         ("policy", &["config"]),
-        ("audit", &["config", "clock"]),
+        // Its events carry the words of a decision.
+        ("audit", &["policy", "config", "clock"]),
         ("provider", &["policy", "audit", "config", "clock"]),
         ("lease", &["provider", "policy", "audit", "config", "clock"]),
         ("session", &["lease", "provider", "policy", "audit", "config", "clock"]),
@@ -213,7 +233,12 @@ fn dependencies_run_downwards_inside_the_broker() {
             return;
         }
         for name in named_modules(source) {
-            if floors.contains_key(name.as_str()) && name != module && !allowed.contains(&name.as_str()) {
+            let foundation = ["durable", "wipe", "inherit", "harden"].contains(&name.as_str());
+            if floors.contains_key(name.as_str())
+                && name != module
+                && !foundation
+                && !allowed.contains(&name.as_str())
+            {
                 breaches.push(format!("{}: `{module}` must not name `{name}`", source.path));
             }
         }
@@ -319,7 +344,13 @@ fn nothing_panics_outside_tests() {
 }
 
 /// Unsafe code is confined to few files, each of which says so here.
-const MAY_BE_UNSAFE: &[&str] = &["broker/src/harden.rs", "broker/src/api/", "launcher/src/", "tests/src/"];
+const MAY_BE_UNSAFE: &[&str] = &[
+    "broker/src/wipe.rs",
+    "broker/src/inherit.rs",
+    "launcher/src/spawn/sys.rs",
+    "tests/src/",
+    "tests/tests/",
+];
 
 #[test]
 fn unsafe_code_is_confined_and_explained() {
@@ -398,16 +429,13 @@ fn a_kind_is_one_file_and_one_line() {
         assert_eq!(&offered, kinds, "{path}: the folder's kinds and its table differ");
     }
     let names = ["\"vault\"", "\"sealed\""];
-    for source in all
-        .iter()
-        .filter(|s| s.path.starts_with("broker/src/") && !s.path.starts_with("broker/src/provider/"))
-    {
+    // The sealed provider's own command is about that provider alone.
+    let own = ["broker/src/provider/", "broker/src/cli/secret"];
+    let others = all.iter().filter(|source| source.path.starts_with("broker/src/") && !source.is_test());
+    for source in others.filter(|source| !own.iter().any(|prefix| source.path.starts_with(prefix))) {
         for (number, code) in code_lines(source) {
-            assert!(
-                !names.iter().any(|name| code.contains(name)),
-                "{}:{number}: a provider kind is named outside its folder",
-                source.path
-            );
+            let named = names.iter().any(|name| code.contains(name));
+            assert!(!named, "{}:{number}: a provider kind is named outside its folder", source.path);
         }
     }
 }

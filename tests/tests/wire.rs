@@ -202,6 +202,7 @@ fn lease_info() -> LeaseInfo {
         id: lease(),
         launch: launch(),
         session: session(),
+        user: "alice".into(),
         server: server(),
         scope: label("read"),
         credential: label("db"),
