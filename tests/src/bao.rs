@@ -196,7 +196,7 @@ impl Bao {
             self.put(&format!("auth/token/roles/{name}"), &role);
         }
         self.put("sys/auth/approle", &json!({ "type": "approle" }));
-        let role = json!({ "token_policies": ["mcp-broker"], "token_period": "1h", "token_no_default_policy": true });
+        let role = json!({ "token_policies": ["mcp-broker"], "token_type": "service", "token_period": "1h", "token_no_default_policy": true });
         self.put("auth/approle/role/mcp-broker", &role);
         let role_id = self.get("auth/approle/role/mcp-broker/role-id");
         let secret_id = self.put("auth/approle/role/mcp-broker/secret-id", &json!({}));

@@ -66,3 +66,13 @@ fn a_broken_configuration_leaves_the_old_one_in_force_and_says_so() {
     assert_eq!(client.finish().code(), 0);
     world.assert_settled();
 }
+
+/// Whoever starts the broker may signal it as soon as it says that it is ready.
+#[test]
+fn a_signal_right_after_the_ready_line_is_heeded() {
+    for _ in 0..5 {
+        let mut world = World::user().start();
+        world.broker().reload();
+        assert_eq!(world.broker().term().code(), 0, "{}", world.broker().log());
+    }
+}
