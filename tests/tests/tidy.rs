@@ -34,13 +34,35 @@ impl Source {
         &self.text[..at.map_or(self.text.len(), |at| at + 1)]
     }
 
-    /// Whether the whole file is for tests.
+    /// The files of the modules that it declares, and whether only tests compile them.
+    fn declared(&self) -> Vec<(String, bool)> {
+        let (folder, name) = self.path.rsplit_once('/').unwrap_or(("", &self.path));
+        let own = name.trim_end_matches(".rs");
+        let below =
+            if ["mod", "lib", "main"].contains(&own) { folder.to_owned() } else { format!("{folder}/{own}") };
+        let (mut found, mut attributes) = (Vec::new(), Vec::new());
+        for line in self.text.lines().map(str::trim) {
+            if line.starts_with("#[") {
+                attributes.push(line);
+                continue;
+            }
+            let module = line.strip_suffix(';').and_then(|line| line.rsplit_once("mod "));
+            if let Some((_, module)) = module.filter(|_| !line.starts_with("//")) {
+                let for_tests = self.for_tests || attributes.contains(&"#[cfg(test)]");
+                let named =
+                    attributes.iter().find_map(|a| a.strip_prefix("#[path = \"")?.strip_suffix("\"]"));
+                found.extend(named.map(|file| (format!("{folder}/{file}"), for_tests)));
+                found.push((format!("{below}/{module}.rs"), for_tests));
+                found.push((format!("{below}/{module}/mod.rs"), for_tests));
+            }
+            attributes.clear();
+        }
+        found
+    }
+
+    /// Whether only tests compile it.
     fn is_test(&self) -> bool {
-        let name = self.path.rsplit('/').next().unwrap_or_default();
-        self.path.starts_with("tests/")
-            || name == "tests.rs"
-            || name == "testing.rs"
-            || name.ends_with("_tests.rs")
+        self.for_tests
     }
 }
 
@@ -345,7 +367,7 @@ fn nothing_panics_outside_tests() {
 
 /// Unsafe code is confined to few files, each of which says so here.
 const MAY_BE_UNSAFE: &[&str] = &[
-    "broker/src/wipe.rs",
+    "proto/src/wipe.rs",
     "broker/src/inherit.rs",
     "launcher/src/spawn/sys.rs",
     "tests/src/",
@@ -443,6 +465,9 @@ fn a_kind_is_one_file_and_one_line() {
 /// The check of a rule is itself a few lines that can be wrong.
 #[test]
 fn the_checks_read_code_as_meant() {
+    let parent = source("broker/src/a/mod.rs", "#[cfg(test)]\nmod tests;\nmod b;\n");
+    assert!(parent.declared().contains(&("broker/src/a/tests.rs".into(), true)));
+    assert!(parent.declared().contains(&("broker/src/a/b.rs".into(), false)));
     let text = "//! A file of tests.\nfn a() {\n}\n\n#[cfg(test)]\n#[expect(clippy::unwrap_used, reason = \"x\")]\nmod tests {\n    x.unwrap();\n}\n";
     assert!(!source("a.rs", text).production().contains("unwrap()"));
     assert_eq!(
