@@ -47,8 +47,26 @@ pub struct App {
     sessions: Arc<Sessions>,
     listeners: Listeners,
     lost: mpsc::UnboundedReceiver<Lost>,
+    signals: Signals,
     /// Held until the end, so that no second broker works on the same state.
     _state: StateDir,
+}
+
+/// The signals that the broker takes, watched before it says that it is ready.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn watch() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
 }
 
 /// At a stop, what is open is ended within this time; the rest is in the journal for the next start.
@@ -78,13 +96,7 @@ impl App {
 
     /// Serves until a signal asks to stop, then drains. Answers with the number of credentials whose end is
     /// not verified; they are in the journal.
-    ///
-    /// # Errors
-    /// When signals cannot be watched.
-    pub async fn run(mut self) -> std::io::Result<usize> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut hangup = signal(SignalKind::hangup())?;
+    pub async fn run(mut self) -> usize {
         let stop = CancellationToken::new();
         let api = Api {
             sessions: Arc::clone(&self.sessions),
@@ -112,7 +124,7 @@ impl App {
             leases: self.leases,
             sessions: self.sessions,
         };
-        parts.serve_until_stopped(&mut terminate, &mut interrupt, &mut hangup, &mut self.lost).await;
+        parts.serve_until_stopped(&mut self.signals, &mut self.lost).await;
         drop(sd_notify::notify(&[sd_notify::NotifyState::Stopping]));
         stop.cancel();
         for door in doors {
@@ -122,7 +134,7 @@ impl App {
         if !adopted {
             parts.remove_sockets();
         }
-        Ok(parts.drain().await)
+        parts.drain().await
     }
 }
 
@@ -137,18 +149,12 @@ struct Parts {
 }
 
 impl Parts {
-    async fn serve_until_stopped(
-        &self,
-        terminate: &mut Signal,
-        interrupt: &mut Signal,
-        hangup: &mut Signal,
-        lost: &mut mpsc::UnboundedReceiver<Lost>,
-    ) {
+    async fn serve_until_stopped(&self, signals: &mut Signals, lost: &mut mpsc::UnboundedReceiver<Lost>) {
         loop {
             tokio::select! {
-                _ = terminate.recv() => return,
-                _ = interrupt.recv() => return,
-                _ = hangup.recv() => self.reload().await,
+                _ = signals.terminate.recv() => return,
+                _ = signals.interrupt.recv() => return,
+                _ = signals.hangup.recv() => self.reload().await,
                 Some(lost) = lost.recv() => self.lose(lost),
             }
         }

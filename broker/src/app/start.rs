@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 
-use super::{App, Options, StateDir, StateDirError};
+use super::{App, Options, Signals, StateDir, StateDirError};
 use crate::api::{ListenError, Listeners};
 use crate::audit::{AuditLog, Event};
 use crate::clock::{Clock, SystemClock};
@@ -41,6 +41,9 @@ pub enum StartError {
     /// A provider cannot be built.
     #[error(transparent)]
     Provider(#[from] ProviderError),
+    /// Signals cannot be watched.
+    #[error("cannot watch signals: {0}")]
+    Signals(std::io::Error),
     /// A socket cannot be bound.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -56,6 +59,7 @@ impl StartError {
             Self::File { .. } => {
                 "mend the file or the disk; move a damaged file away only after a backup".to_owned()
             }
+            Self::Signals(_) => "see the limits of this account".to_owned(),
             Self::Audit(_) => "free disk space or mend the disk".to_owned(),
             Self::Provider(error) => error.hint.clone(),
             Self::Listen(error) => error.hint().to_owned(),
@@ -92,6 +96,7 @@ impl App {
         let (sender, lost) = mpsc::unbounded_channel();
         let leases = Leases::new(book, audit.clone(), Arc::clone(&clock), providers, sender);
         let sessions = Sessions::new(Arc::clone(&leases), audit.clone(), clock);
+        let signals = Signals::watch().map_err(StartError::Signals)?;
         // Sockets before recovery: a start that fails here has changed nothing.
         let listeners = Listeners::open(&config.broker, config.mode)?;
         let left = leases.recover();
@@ -112,6 +117,7 @@ impl App {
             sessions,
             listeners,
             lost,
+            signals,
             _state: state,
         })
     }

@@ -46,12 +46,11 @@ async fn serve(common: &Common, weaknesses: Vec<String>) -> Report {
     // The one line on standard output; whoever started the broker may have closed it.
     drop(writeln!(std::io::stdout(), "{ready}"));
     match app.run().await {
-        Ok(0) => Report::success(String::new()),
-        Ok(pending) => {
+        0 => Report::success(String::new()),
+        pending => {
             let what = format!("stopped with {pending} credentials whose end is not verified yet");
             Report::failure(75, &what, "start the broker again: it goes on with them")
         }
-        Err(error) => Report::failure(69, &format!("cannot watch signals: {error}"), "report this"),
     }
 }
 
@@ -59,7 +58,7 @@ fn refused(error: &StartError) -> Report {
     let code = match error {
         StartError::Config(found) => return Report::refused_configuration(found),
         StartError::Provider(_) | StartError::Listen(_) => 78,
-        StartError::State(_) | StartError::File { .. } | StartError::Audit(_) => 69,
+        StartError::State(_) | StartError::File { .. } | StartError::Audit(_) | StartError::Signals(_) => 69,
     };
     Report::failure(code, &error.to_string(), &error.hint())
 }
