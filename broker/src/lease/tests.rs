@@ -81,7 +81,8 @@ impl Provider for Scripted {
         }
         let fields = BTreeMap::from([("value".to_owned(), Secret::new("s".to_owned()))]);
         let expires_at = self.life.map(|life| SystemClock.now() + life);
-        Ok(Issued { handle: prepared.handle, fields, expires_at, renewable: true })
+        let revocability = Revocability::Immediate;
+        Ok(Issued { handle: prepared.handle, fields, expires_at, renewable: true, revocability })
     }
 
     async fn revoke(&self, handle: &Handle) -> Result<Revocation, ProviderError> {

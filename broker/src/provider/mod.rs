@@ -53,7 +53,7 @@ pub struct BuildDeps {
 /// durable, so that no crash leaves a credential that nobody knows of.
 #[async_trait]
 pub trait Provider: Send + Sync {
-    /// What `revoke` can do for a credential of this kind.
+    /// What `revoke` will probably be able to do for a credential of this kind, before it is asked for.
     fn revocability(&self, spec: &CredentialSpec) -> Revocability;
 
     /// Makes what can later be revoked but opens nothing by itself.
@@ -158,6 +158,8 @@ pub struct Issued {
     pub expires_at: Option<Timestamp>,
     /// Whether `renew` can lengthen it.
     pub renewable: bool,
+    /// What `revoke` can do for it, now that the backend has said what it is.
+    pub revocability: Revocability,
 }
 
 /// The result of a renewal.

@@ -74,6 +74,7 @@ impl Provider for Sealed {
             fields: BTreeMap::from([(settings::FIELD.to_owned(), value)]),
             expires_at: None,
             renewable: false,
+            revocability: Revocability::None,
         })
     }
 

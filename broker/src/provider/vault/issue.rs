@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mcp_broker_proto::Secret;
+use mcp_broker_proto::session::Revocability;
 use tokio::sync::oneshot;
 
 use super::Vault;
@@ -47,11 +48,12 @@ impl Vault {
         }
         if lease.id.is_empty() {
             let handle = self.end_reader(held).await;
-            return Ok(Issued { handle, fields, expires_at: None, renewable: false });
+            return Ok(Issued { handle, fields, expires_at: None, renewable: false, revocability: Revocability::None });
         }
         let (handle, renewed) = self.take_lease(request, held, lease).await?;
         let Renewed { expires_at, renewable } = renewed;
-        Ok(Issued { handle, fields, expires_at: Some(expires_at), renewable })
+        let revocability = Revocability::Immediate;
+        Ok(Issued { handle, fields, expires_at: Some(expires_at), renewable, revocability })
     }
 
     /// Sends the read in a task of its own: if this future is dropped or has waited long enough, the request
