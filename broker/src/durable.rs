@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use mcp_broker_proto::problem::{ErrorCode, Problem};
 use tokio::sync::oneshot;
 
 /// Turns records into bytes, in the order in which they are written.
@@ -49,6 +50,21 @@ pub enum DurableError {
         /// The file.
         path: PathBuf,
     },
+}
+
+impl DurableError {
+    /// The rendering for the person.
+    #[must_use]
+    pub fn to_problem(&self) -> Problem {
+        let hint = match self {
+            Self::Write { .. } => "free disk space; nothing is launched until the broker can write",
+            Self::Broken { .. } => "mend the disk, then restart the broker; nothing is launched until then",
+            Self::Slow { .. } => {
+                "see what keeps the disk busy; nothing is launched until the broker can write"
+            }
+        };
+        Problem::new(ErrorCode::StorageUnavailable, self.to_string(), hint)
+    }
 }
 
 /// How long a record may take to the disk.
@@ -112,6 +128,13 @@ impl<R: Send + 'static> Durable<R> {
         let mut writer = Writer { path: path.to_owned(), file, length, encoder, broken: false };
         std::thread::Builder::new().name(name).spawn(move || writer.run(&receiver))?;
         Ok(Self { path: path.to_owned(), sender })
+    }
+
+    /// A file that cannot be written to from the start: every record is refused.
+    #[must_use]
+    pub fn broken(path: &Path) -> Self {
+        let (sender, _nobody) = mpsc::channel();
+        Self { path: path.to_owned(), sender }
     }
 
     /// Puts a record in line. It is written even when nobody waits for it.
@@ -210,12 +233,13 @@ impl<E: Encoder> Writer<E> {
             self.encoder.encode(record, &mut bytes);
         }
         match replace_file(&self.path, &bytes) {
-            Ok(file) => {
+            Ok(Replaced { file, synced }) => {
+                // The old file has no name any more, so this one it is, whatever the directory's sync said.
                 self.file = file;
                 self.length = bytes.len() as u64;
-                self.broken = false;
+                self.broken = synced.is_err();
                 self.encoder.committed();
-                Ok(())
+                synced.map_err(|error| self.failed(&error))
             }
             Err(error) => {
                 self.encoder.rolled_back();
@@ -240,24 +264,28 @@ pub fn open_append(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-/// Writes `bytes` beside `path`, syncs, and moves it there; answers with the new file, ready to append.
-///
-/// # Errors
-/// Whatever the file system answers; the old file is then untouched.
-pub fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<File> {
+/// A file that took another's place.
+struct Replaced {
+    /// It, ready to append.
+    file: File,
+    /// Whether the directory's new entry is on the disk.
+    synced: io::Result<()>,
+}
+
+/// Writes `bytes` beside `path`, syncs, and moves it there. An error means that the old file is untouched.
+fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<Replaced> {
     let temporary = path.with_extension("new");
     match std::fs::remove_file(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _removed_or_absent => {}
     }
+    // Before the rename: without a descriptor left it could not be opened after it.
+    let directory = File::open(path.parent().unwrap_or_else(|| Path::new("/")))?;
     let mut file = open_append(&temporary)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     std::fs::rename(&temporary, path)?;
-    if let Some(directory) = path.parent() {
-        File::open(directory)?.sync_all()?;
-    }
-    Ok(file)
+    Ok(Replaced { file, synced: directory.sync_all() })
 }
 
 #[cfg(test)]

@@ -16,6 +16,11 @@ pub fn harden() -> Vec<String> {
     if setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).is_err() {
         missing.push("core dumps could not be switched off".to_owned());
     }
+    // Each launch holds descriptors, and revocation needs some too.
+    let files = getrlimit(Resource::Nofile);
+    if setrlimit(Resource::Nofile, Rlimit { current: files.maximum, maximum: files.maximum }).is_err() {
+        missing.push("the limit of open files could not be raised".to_owned());
+    }
     // Under a small limit later allocations would fail instead; then memory may be swapped out.
     let unlimited = getrlimit(Resource::Memlock).current.is_none();
     let locked = unlimited

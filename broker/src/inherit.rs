@@ -9,18 +9,25 @@ const PERSON: &str = "broker";
 /// Name of the admin socket.
 const ADMIN: &str = "admin";
 
-/// The sockets of `mcp-run` and of the admin commands, when both were handed over.
-pub(crate) fn sockets() -> Option<(UnixListener, UnixListener)> {
+/// Only one of the sockets was handed over.
+pub(crate) struct Half;
+
+/// The sockets of `mcp-run` and of the admin commands, when they were handed over.
+pub(crate) fn sockets() -> Result<Option<(UnixListener, UnixListener)>, Half> {
     let mut person = None;
     let mut admin = None;
-    for (fd, name) in sd_notify::listen_fds_with_names().ok()? {
+    for (fd, name) in sd_notify::listen_fds_with_names().into_iter().flatten() {
         match name.as_str() {
             PERSON => person = Some(take(fd)),
             ADMIN => admin = Some(take(fd)),
             _ => tracing::warn!(name, "systemd handed over a socket that is not known"),
         }
     }
-    person.zip(admin)
+    match (person, admin) {
+        (Some(person), Some(admin)) => Ok(Some((person, admin))),
+        (None, None) => Ok(None),
+        _ => Err(Half),
+    }
 }
 
 fn take(fd: RawFd) -> UnixListener {

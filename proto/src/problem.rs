@@ -28,6 +28,8 @@ pub enum ErrorCode {
     NotSignedIn,
     /// The session is locked.
     SessionLocked,
+    /// What was to be ended is not there.
+    NothingThere,
     /// The process that asked is gone.
     PeerGone,
     /// Too many launches or connections of this person.
@@ -58,7 +60,7 @@ impl ErrorCode {
     pub fn status(self) -> u16 {
         match self {
             Self::BadRequest | Self::ProtocolVersion => 400,
-            Self::NotFound | Self::UnknownServer => 404,
+            Self::NotFound | Self::UnknownServer | Self::NothingThere => 404,
             Self::NoAccess
             | Self::ArgumentsNotAllowed
             | Self::NotBuilt
@@ -77,7 +79,7 @@ impl ErrorCode {
     #[must_use]
     pub fn exit_code(self) -> u8 {
         match self {
-            Self::BadRequest => 64,
+            Self::BadRequest | Self::NothingThere => 64,
             Self::ProviderUnreachable
             | Self::ProviderBroken
             | Self::StorageUnavailable

@@ -191,12 +191,18 @@ pub enum RevokeRequest {
 /// Answer to a revocation: what was verified, and what is still pending.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RevokeReport {
-    /// Launches that were ended.
+    /// Launches that were ended: no process of theirs is left, or their launcher was killed.
     pub launches: usize,
+    /// Launches that were told to end and have not yet.
+    pub still_running: usize,
     /// Leases whose end was verified.
     pub verified: usize,
     /// Static values that were withheld and cannot be revoked.
     pub not_revocable: usize,
+    /// Leases that reached their expiry before their end could be verified.
+    pub expired: usize,
     /// Leases whose end is not verified yet.
     pub pending: Vec<LeaseInfo>,
+    /// Tokens above leases, and credentials that a damaged journal could not name, that are being ended.
+    pub unlisted_pending: usize,
 }

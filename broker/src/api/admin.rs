@@ -8,7 +8,6 @@ use mcp_broker_proto::session::{LaunchInfo, LeaseInfo, RevokeReport, RevokeReque
 use super::Api;
 use super::answer::{Refusal, bad_request};
 use super::peer::Peer;
-use crate::session::Target;
 
 pub(super) async fn sessions(State(api): State<Api>) -> Json<Vec<SessionInfo>> {
     Json(api.sessions.sessions())
@@ -27,14 +26,7 @@ pub(super) async fn revoke(
     Extension(peer): Extension<Peer>,
     body: Bytes,
 ) -> Result<Json<RevokeReport>, Refusal> {
-    let request = serde_json::from_slice(&body);
+    let request = serde_json::from_slice::<RevokeRequest>(&body);
     let request = request.map_err(|_malformed| bad_request("the revocation cannot be understood"))?;
-    let target = match request {
-        RevokeRequest::Launch(id) => Target::Launch(id),
-        RevokeRequest::Session(id) => Target::Session(id),
-        RevokeRequest::User(user) => Target::User(user),
-        RevokeRequest::Server(server) => Target::Server(server),
-        RevokeRequest::All => Target::All,
-    };
-    Ok(Json(api.sessions.revoke(&target, peer.by()).await))
+    Ok(Json(api.sessions.revoke(request, peer.by()).await?))
 }

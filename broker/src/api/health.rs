@@ -42,9 +42,25 @@ pub(super) async fn show(State(api): State<Api>, Query(ask): Query<Ask>) -> Json
         version: env!("CARGO_PKG_VERSION").to_owned(),
         protocol: PROTOCOL,
         mode: config.mode.as_str().to_owned(),
-        warnings: api.warnings.borrow().clone(),
+        warnings: warnings(&api),
         providers,
     })
+}
+
+/// The standing ones, and what is not in any list of leases.
+fn warnings(api: &Api) -> Vec<String> {
+    let mut warnings = api.warnings.borrow().clone();
+    let lost = api.sessions.lost_records();
+    if lost > 0 {
+        warnings.push(format!("{lost} records of the audit log could not be written: see the broker's log"));
+    }
+    let pending = api.leases.unlisted_pending();
+    if pending > 0 {
+        warnings.push(format!(
+            "{pending} tokens above credentials, or credentials that a damaged journal could not name, are being revoked and not verified yet"
+        ));
+    }
+    warnings
 }
 
 async fn check(kind: &'static str, name: Label, provider: Arc<dyn Provider>) -> ProviderInfo {

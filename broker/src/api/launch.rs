@@ -40,6 +40,7 @@ pub(super) async fn open(
     let asking = Asking::identify(peer.by()).await?;
     let admitted = api.sessions.admit(asking, &wanted, &config).await?;
     if !peer.alive() {
+        api.sessions.never_began(admitted);
         let hint = "start the server again";
         return Err(Problem::new(ErrorCode::PeerGone, "the process that asked is gone", hint).into());
     }
@@ -47,7 +48,10 @@ pub(super) async fn open(
     tokio::spawn(async move {
         match upgrade.await {
             Ok(stream) => run(sessions, admitted, Arc::new(peer), TokioIo::new(stream)).await,
-            Err(error) => tracing::info!(%error, "a launcher went away before its launch began"),
+            Err(error) => {
+                tracing::info!(%error, "a launcher went away before its launch began");
+                sessions.never_began(admitted);
+            }
         }
     });
     let headers = [(header::CONNECTION, "upgrade"), (header::UPGRADE, UPGRADE)];

@@ -33,6 +33,9 @@ pub enum ListenError {
         /// What is wrong with it.
         what: &'static str,
     },
+    /// systemd handed over one of the two sockets.
+    #[error("systemd handed over only one of the broker's sockets")]
+    Half,
     /// Another broker answers there.
     #[error("another broker is running at `{}`", path.display())]
     Taken {
@@ -57,6 +60,9 @@ impl ListenError {
             Self::Unsafe { .. } => {
                 "remove it, or set `socket` and `admin_socket` in broker.toml to a place of your own"
             }
+            Self::Half => {
+                "enable both sockets: `systemctl enable --now mcp-broker.socket mcp-broker-admin.socket`"
+            }
             Self::Taken { .. } => "stop that broker first, or set another `socket` in broker.toml",
             Self::System { .. } => "see that the directory is there and may be written to",
         }
@@ -69,7 +75,7 @@ impl Listeners {
     /// # Errors
     /// When that cannot be done safely.
     pub fn open(section: &BrokerSection, mode: Mode) -> Result<Self, ListenError> {
-        if let Some((person, admin)) = inherit::sockets() {
+        if let Some((person, admin)) = inherit::sockets().map_err(|inherit::Half| ListenError::Half)? {
             let person = adopt(person, &section.socket)?;
             let admin = adopt(admin, &section.admin_socket)?;
             return Ok(Self { person, admin, adopted: true });
@@ -105,7 +111,12 @@ fn bind(path: &Path, directory_mode: u32, socket_mode: u32) -> Result<UnixListen
 fn ours(directory: &Path, mode: u32) -> Result<(), ListenError> {
     let system = |error| ListenError::System { path: directory.to_owned(), error };
     let not_ours = |what| ListenError::Unsafe { path: directory.to_owned(), what };
+    let there = directory.exists();
     DirBuilder::new().mode(mode).recursive(true).create(directory).map_err(system)?;
+    if !there {
+        // The mode above is less what the umask takes away.
+        std::fs::set_permissions(directory, Permissions::from_mode(mode)).map_err(system)?;
+    }
     let metadata = std::fs::symlink_metadata(directory).map_err(system)?;
     if !metadata.is_dir() {
         return Err(not_ours("is not a directory"));

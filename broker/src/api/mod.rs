@@ -7,11 +7,13 @@ mod health;
 mod launch;
 mod listener;
 mod peer;
+mod places;
 mod routes;
 mod serve;
 mod servers;
 mod session;
 
 pub use listener::{ListenError, Listeners};
+pub use peer::knows_peers_for_sure;
 pub use routes::{Api, admin as admin_routes, person as person_routes};
 pub use serve::{Door, serve};

@@ -14,6 +14,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
 
+use super::places::Place;
 use crate::audit::ByWhom;
 use crate::session::PeerWatch;
 
@@ -26,6 +27,8 @@ pub(super) struct Peer {
     pub(super) pid: Option<u32>,
     /// It, and no other process that gets its number later (`SO_PEERPIDFD`, Linux 6.5).
     pidfd: Option<Arc<OwnedFd>>,
+    /// Its place at the socket, held as long as anything of the connection is.
+    _place: Arc<Place>,
 }
 
 impl Peer {
@@ -33,7 +36,7 @@ impl Peer {
     ///
     /// # Errors
     /// When the peer is gone already.
-    pub(super) fn of(stream: &UnixStream) -> io::Result<Self> {
+    pub(super) fn of(stream: &UnixStream, place: Place) -> io::Result<Self> {
         let cred = stream.peer_cred()?;
         let pidfd = match getsockopt(stream, PeerPidfd) {
             Ok(pidfd) => Some(Arc::new(pidfd)),
@@ -41,13 +44,21 @@ impl Peer {
             Err(Errno::ENOPROTOOPT) => None,
             Err(error) => return Err(error.into()),
         };
-        Ok(Self { uid: cred.uid(), pid: cred.pid().and_then(|pid| u32::try_from(pid).ok()), pidfd })
+        let pid = cred.pid().and_then(|pid| u32::try_from(pid).ok());
+        Ok(Self { uid: cred.uid(), pid, pidfd, _place: Arc::new(place) })
     }
 
     /// For the audit log.
     pub(super) fn by(&self) -> ByWhom {
         ByWhom { uid: self.uid, pid: self.pid }
     }
+}
+
+/// Whether the kernel names the very process that connected (Linux 6.5).
+#[must_use]
+pub fn knows_peers_for_sure() -> bool {
+    let pair = std::os::unix::net::UnixStream::pair();
+    pair.is_ok_and(|(one, _other)| !matches!(getsockopt(&one, PeerPidfd), Err(Errno::ENOPROTOOPT)))
 }
 
 #[async_trait]

@@ -20,7 +20,7 @@ pub(super) async fn show(State(api): State<Api>, Extension(peer): Extension<Peer
 pub(super) async fn sign_in(State(api): State<Api>, Extension(peer): Extension<Peer>) -> Answer {
     let config = Arc::clone(&api.config.borrow());
     let person = os::person(peer.uid).await?;
-    api.sessions.sign_in(&person, &config).await?;
+    api.sessions.sign_in(&person, &config)?;
     Ok(Json(api.sessions.status(&person)))
 }
 

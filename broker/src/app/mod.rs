@@ -104,15 +104,15 @@ impl App {
             warnings: self.warnings.subscribe(),
             leases: Arc::clone(&self.leases),
         };
-        let own = Door::Only(self.options.places.uid);
-        let door = match self.options.mode {
-            Mode::User => own,
-            Mode::System => Door::Everybody,
+        let uid = self.options.places.uid;
+        let (door, admin_door) = match self.options.mode {
+            Mode::User => (Door::Only(uid), Door::Only(uid)),
+            Mode::System => (Door::Everybody, Door::OnlyOrRoot(uid)),
         };
         let Listeners { person, admin, adopted } = self.listeners;
         let doors = [
             tokio::spawn(serve(person, door, person_routes(api.clone()), stop.clone())),
-            tokio::spawn(serve(admin, own, admin_routes(api), stop.clone())),
+            tokio::spawn(serve(admin, admin_door, admin_routes(api), stop.clone())),
         ];
         // Without systemd there is nobody to tell.
         drop(sd_notify::notify(&[sd_notify::NotifyState::Ready]));
@@ -164,7 +164,7 @@ impl Parts {
     fn lose(&self, lost: Lost) {
         match lost {
             Lost::Credential(launch) => self.sessions.end_launch(launch, EndReason::CredentialEnded),
-            Lost::Parent(session) => self.sessions.end_launches_of(session, EndReason::ParentLost),
+            Lost::Parent(session, parents) => self.sessions.lost_parent(session, parents),
         }
     }
 

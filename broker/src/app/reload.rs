@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::Parts;
-use super::start::{build, readers, standing_warnings};
+use super::start::{InForce, build, readers, standing_warnings};
 use crate::audit::Event;
 use crate::clock::{Clock, SystemClock};
 use crate::config::diagnostic::{Diagnostic, Severity};
@@ -38,7 +38,8 @@ impl Parts {
             return Err(Refused { errors: 1, first });
         }
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let providers = build(&new, &clock);
+        let in_force = InForce { config: &old, providers: self.leases.providers() };
+        let providers = build(&new, &clock, Some(&in_force));
         let providers = providers.map_err(|error| Refused { errors: 1, first: error.to_string() })?;
         Ok((new, providers))
     }

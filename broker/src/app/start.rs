@@ -12,7 +12,6 @@ use crate::audit::{AuditLog, Event};
 use crate::clock::{Clock, SystemClock};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::{Config, KindReader, load};
-use crate::durable::DurableError;
 use crate::lease::journal::{self, Damage};
 use crate::lease::{Book, Leases, Providers};
 use crate::provider::{BuildDeps, KINDS, Kind, ProviderError};
@@ -35,9 +34,6 @@ pub enum StartError {
         /// Why.
         error: std::io::Error,
     },
-    /// The audit log cannot be written.
-    #[error(transparent)]
-    Audit(#[from] DurableError),
     /// A provider cannot be built.
     #[error(transparent)]
     Provider(#[from] ProviderError),
@@ -60,7 +56,6 @@ impl StartError {
                 "mend the file or the disk; move a damaged file away only after a backup".to_owned()
             }
             Self::Signals(_) => "see the limits of this account".to_owned(),
-            Self::Audit(_) => "free disk space or mend the disk".to_owned(),
             Self::Provider(error) => error.hint.clone(),
             Self::Listen(error) => error.hint().to_owned(),
         }
@@ -84,15 +79,10 @@ impl App {
         let state = StateDir::open(&config.broker.state_dir)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
 
-        let (audit, torn) = AuditLog::open(state.path(), Arc::clone(&clock))
-            .map_err(|error| StartError::File { path: state.path().join(crate::audit::FILE_NAME), error })?;
-        if torn > 0 {
-            audit.record(Event::AuditRepaired { bytes: torn }).await?;
-        }
         let mut warnings = standing_warnings(&options, &config);
-        let book = open_book(&state, &audit, &mut warnings).await?;
-
-        let providers = build(&config, &clock)?;
+        let audit = open_audit(&state, &clock, &mut warnings);
+        let book = open_book(&state, &audit, &mut warnings)?;
+        let providers = build(&config, &clock, None)?;
         let (sender, lost) = mpsc::unbounded_channel();
         let leases = Leases::new(book, audit.clone(), Arc::clone(&clock), providers, sender);
         let sessions = Sessions::new(Arc::clone(&leases), audit.clone(), clock);
@@ -107,7 +97,8 @@ impl App {
                 "ending what an earlier broker left"
             );
         }
-        audit.record(started(&config)).await?;
+        // Not waited for, like every record of a start: what was left is ended also with the disk full.
+        audit.note(started(&config));
         Ok(Self {
             options,
             config: watch::Sender::new(config),
@@ -133,11 +124,29 @@ pub(super) fn standing_warnings(options: &Options, config: &Config) -> Vec<Strin
     warnings
 }
 
-/// One provider for each `[provider.*]`.
-pub(super) fn build(config: &Config, clock: &Arc<dyn Clock>) -> Result<Providers, ProviderError> {
+/// What is in force, when a configuration is read again.
+pub(super) struct InForce<'a> {
+    pub(super) config: &'a Config,
+    pub(super) providers: Providers,
+}
+
+/// One provider for each `[provider.*]`. One whose section did not change stays what it is, with its sign-in,
+/// its connections, and what it has in flight.
+pub(super) fn build(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    in_force: Option<&InForce<'_>>,
+) -> Result<Providers, ProviderError> {
     let kinds: HashMap<&str, &Kind> = KINDS.iter().map(|kind| (kind.reader.name, kind)).collect();
     let mut providers = Providers::new();
     for (name, section) in &config.providers {
+        let unchanged = in_force.filter(|old| {
+            old.config.providers.get(name).is_some_and(|before| before.written == section.written)
+        });
+        if let Some(provider) = unchanged.and_then(|old| old.providers.get(name)) {
+            providers.insert(name.clone(), Arc::clone(provider));
+            continue;
+        }
         let Some(kind) = kinds.get(section.kind) else { continue };
         let deps = BuildDeps {
             name: name.clone(),
@@ -149,22 +158,45 @@ pub(super) fn build(config: &Config, clock: &Arc<dyn Clock>) -> Result<Providers
     Ok(providers)
 }
 
-async fn open_book(
-    state: &StateDir,
-    audit: &AuditLog,
-    warnings: &mut Vec<String>,
-) -> Result<Book, StartError> {
+/// A log that cannot be used stops minting, and nothing else: what was left is still to be ended.
+fn open_audit(state: &StateDir, clock: &Arc<dyn Clock>, warnings: &mut Vec<String>) -> AuditLog {
+    match AuditLog::open(state.path(), Arc::clone(clock)) {
+        Ok((audit, 0)) => audit,
+        Ok((audit, bytes)) => {
+            audit.note(Event::AuditRepaired { bytes });
+            audit
+        }
+        Err(error) => {
+            let path = state.path().join(crate::audit::FILE_NAME);
+            warnings.push(format!(
+                "nothing is launched: the audit log {} cannot be used ({error}); mend it or move it away, and restart the broker",
+                path.display()
+            ));
+            AuditLog::unusable(state.path(), Arc::clone(clock))
+        }
+    }
+}
+
+fn open_book(state: &StateDir, audit: &AuditLog, warnings: &mut Vec<String>) -> Result<Book, StartError> {
     let file = |error| StartError::File { path: state.path().join(journal::FILE_NAME), error };
     let found = journal::open(state.path()).map_err(file)?;
+    if found.file.is_none() {
+        warnings.push(format!(
+            "nothing is launched: the journal {} cannot be written; mend the disk, and restart the broker",
+            found.path.display()
+        ));
+    }
     match &found.damage {
         Damage::None => {}
-        Damage::TornTail { bytes } => audit.record(Event::JournalRepaired { bytes: *bytes }).await?,
+        Damage::TornTail { bytes } => audit.note(Event::JournalRepaired { bytes: *bytes }),
         Damage::Middle { unreadable, kept_as } => {
-            let kept = kept_as.display().to_string();
+            let kept_as = kept_as.as_ref().map(|path| path.display().to_string());
+            let kept =
+                kept_as.as_deref().map_or(String::new(), |path| format!(", and the file is kept as {path}"));
             warnings.push(format!(
-                "the journal was damaged: {unreadable} records cannot be read; everything else in it is revoked, and the file is kept as {kept}"
+                "the journal was damaged: {unreadable} records cannot be read; everything else in it is revoked{kept}"
             ));
-            audit.record(Event::JournalDamaged { unreadable: *unreadable, kept_as: kept }).await?;
+            audit.note(Event::JournalDamaged { unreadable: *unreadable, kept_as });
         }
     }
     Book::open(found).map_err(file)

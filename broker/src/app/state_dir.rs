@@ -73,7 +73,10 @@ impl StateDir {
         if metadata.mode() & 0o077 != 0 {
             return Err(unsafe_dir("can be read or written by other accounts"));
         }
-        let lock = open_append(&path.join("lock")).map_err(system)?;
+        let name = path.join("lock");
+        // On a disk that can only be read, an earlier broker's lock file serves as well.
+        let lock = open_append(&name).or_else(|error| File::open(&name).map_err(|_also| error));
+        let lock = lock.map_err(system)?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(StateDirError::InUse { path: path.to_owned() }),

@@ -4,7 +4,7 @@
 use mcp_broker_proto::channel::{Containment, EndReason};
 use mcp_broker_proto::names::{Label, LaunchId, LeaseId, ServerName, SessionId};
 use mcp_broker_proto::problem::ErrorCode;
-use mcp_broker_proto::session::Revocability;
+use mcp_broker_proto::session::{Revocability, RevokeRequest};
 use serde::Serialize;
 
 use crate::policy::Reason;
@@ -31,7 +31,7 @@ pub enum Event {
     /// A torn last record, left by a crash, was cut off the journal.
     JournalRepaired { bytes: u64 },
     /// The journal is damaged in the middle: everything in it that can be read is revoked.
-    JournalDamaged { unreadable: usize, kept_as: String },
+    JournalDamaged { unreadable: usize, kept_as: Option<String> },
     /// A new configuration is in force.
     ConfigReloaded { servers: usize },
     /// A new configuration was refused; the old one stays in force.
@@ -62,6 +62,8 @@ pub enum Event {
     InstanceExited { launch: LaunchId, scope: Label, status: u8 },
     /// A launch is over. `dead` says whether its launcher reported that no process is left.
     LaunchEnded { launch: LaunchId, reason: EndReason, dead: bool },
+    /// An account was refused so often that further requests are not looked at for a while.
+    LaunchesThrottled { by: ByWhom },
     /// A credential is about to be minted.
     CredentialIntended {
         lease: LeaseId,
@@ -92,5 +94,5 @@ pub enum Event {
     /// The parent of a session's credentials was made.
     ParentOpened { lease: LeaseId, session: SessionId, provider: Label },
     /// An admin pulled the kill switch.
-    AdminRevoked { by: ByWhom, target: &'static str, launches: usize },
+    AdminRevoked { by: ByWhom, target: RevokeRequest, launches: usize },
 }

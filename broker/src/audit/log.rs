@@ -43,6 +43,13 @@ impl AuditLog {
         Ok((Self { log, clock, lost: Arc::default() }, tail.torn))
     }
 
+    /// A log that cannot be written to: nothing is minted, ends go on.
+    #[must_use]
+    pub fn unusable(state_dir: &Path, clock: Arc<dyn Clock>) -> Self {
+        let log = Durable::broken(&state_dir.join(super::FILE_NAME));
+        Self { log, clock, lost: Arc::default() }
+    }
+
     /// Writes an event before the thing that it tells of is done: no record, no credential.
     ///
     /// # Errors

@@ -58,7 +58,8 @@ pub(super) fn run(common: &Common, args: Args) -> Report {
 }
 
 fn code(report: &RevokeReport) -> u8 {
-    if report.pending.is_empty() { 0 } else { 75 }
+    let done = report.pending.is_empty() && report.still_running == 0 && report.unlisted_pending == 0;
+    if done { 0 } else { 75 }
 }
 
 fn text(report: &RevokeReport) -> String {
@@ -69,12 +70,24 @@ fn text(report: &RevokeReport) -> String {
     if report.not_revocable > 0 {
         text.push_str(&format!("static values withheld, not revocable: {}\n", report.not_revocable));
     }
+    if report.expired > 0 {
+        text.push_str(&format!("expired before their end could be verified: {}\n", report.expired));
+    }
+    if report.still_running > 0 {
+        text.push_str(&format!("launches told to end that still run: {}\n", report.still_running));
+    }
     for lease in &report.pending {
         let expires = lease.expires_at.as_deref().unwrap_or("at a time that is not known");
         let state = alive::state(lease);
         text.push_str(&format!(
             "not verified yet: {} for {}, expires {expires}: {state}\n",
             lease.id, lease.server
+        ));
+    }
+    if report.unlisted_pending > 0 {
+        text.push_str(&format!(
+            "tokens above them whose end is not verified yet: {}\n",
+            report.unlisted_pending
         ));
     }
     text

@@ -58,7 +58,7 @@ fn refused(error: &StartError) -> Report {
     let code = match error {
         StartError::Config(found) => return Report::refused_configuration(found),
         StartError::Provider(_) | StartError::Listen(_) => 78,
-        StartError::State(_) | StartError::File { .. } | StartError::Audit(_) | StartError::Signals(_) => 69,
+        StartError::State(_) | StartError::File { .. } | StartError::Signals(_) => 69,
     };
     Report::failure(code, &error.to_string(), &error.hint())
 }

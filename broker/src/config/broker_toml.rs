@@ -135,14 +135,15 @@ fn read_providers(table: &Reader<'_>, mode: Mode, kinds: &[&KindReader]) -> Prov
         }
         let Some(section) = table.table(&key) else { continue };
         let Some(kind) = kind_of(&section, kinds) else { continue };
-        providers.kinds.insert(key, Some(kind.name));
+        providers.kinds.insert(key.clone(), Some(kind.name));
         let config = (kind.provider)(&section, mode);
         if config.is_none() {
             section.given_up(keys_of(kind.provider_schema));
         }
         section.finish();
         if let (Ok(name), Some(config)) = (name, config) {
-            providers.sections.insert(name, ProviderSection { kind: kind.name, config });
+            let written = table.json(&key).unwrap_or_default();
+            providers.sections.insert(name, ProviderSection { kind: kind.name, written, config });
         }
     }
     providers

@@ -71,6 +71,8 @@ pub struct SessionSection {
 pub struct ProviderSection {
     /// The kind's name in the `KINDS` table.
     pub kind: &'static str,
+    /// The section as it was written, to see whether it changed.
+    pub written: serde_json::Value,
     /// The kind's own keys, parsed by the kind.
     pub config: Arc<dyn ProviderConfig>,
 }

@@ -7,12 +7,13 @@ use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use mcp_broker_proto::channel::EndReason;
-use mcp_broker_proto::names::LeaseId;
+use mcp_broker_proto::names::{Label, LaunchId, LeaseId};
 
-use super::journal::Found;
+use super::journal::{Damage, Found};
 use super::record::{Lines, Record, What};
-use super::state::{Ending, State};
+use super::state::{Alive, Ending, State};
 use crate::durable::{Durable, Pending};
+use crate::provider::Handle;
 
 /// The journal is rewritten when it holds so many records, and most of them are settled.
 const COMPACT_AT: usize = 4096;
@@ -49,7 +50,14 @@ impl Book {
         for record in &found.records {
             replay(&mut entries, record);
         }
-        let journal = Durable::start(&found.path, found.file, found.length, Lines)?;
+        let journal = match found.file {
+            Some(file) => Durable::start(&found.path, file, found.length, Lines)?,
+            None => Durable::broken(&found.path),
+        };
+        if matches!(found.damage, Damage::Middle { .. }) {
+            // So that the next start does not meet the same damage; the damaged file was kept.
+            drop(journal.replace(snapshot(&entries)));
+        }
         Ok(Self { inner: Mutex::new(Inner { entries, written }), journal })
     }
 
@@ -100,6 +108,15 @@ impl Book {
         // Not waited for: an end goes on with the disk full.
         drop(self.write(&mut inner, record));
         true
+    }
+
+    /// The entries of a launch that are not being ended yet.
+    #[must_use]
+    pub fn of_launch(&self, launch: LaunchId) -> Vec<LeaseId> {
+        let inner = self.lock();
+        let mine = |entry: &Entry| matches!(&entry.what, What::Lease(facts) if facts.launch == launch);
+        let open = |entry: &Entry| !matches!(entry.state, State::Ending(_));
+        inner.entries.iter().filter(|(_, entry)| mine(entry) && open(entry)).map(|(id, _)| *id).collect()
     }
 
     /// One entry.
@@ -166,17 +183,10 @@ fn snapshot(entries: &HashMap<LeaseId, Entry>) -> Vec<Record> {
             State::Prepared(handle) => {
                 records.push(Record::Prepared { id, provider, handle: handle.clone() })
             }
-            State::Live(alive) => records.push(Record::Live {
-                id,
-                provider,
-                handle: alive.handle.clone(),
-                expires_at: alive.expires_at,
-            }),
+            State::Live(alive) => records.push(Record::Live { id, provider, alive: alive.clone() }),
             State::Ending(ending) => {
                 if let Some(handle) = &ending.handle {
-                    let (handle, expires_at) = (handle.clone(), ending.expires_at);
-                    // `Live` also where it was only prepared: the handle is what revocation needs.
-                    records.push(Record::Live { id, provider, handle, expires_at });
+                    records.push(kept(id, provider, handle.clone(), ending));
                 }
                 records.push(Record::Ending { id, reason: ending.reason });
             }
@@ -185,13 +195,24 @@ fn snapshot(entries: &HashMap<LeaseId, Entry>) -> Vec<Record> {
     records
 }
 
+/// What a handle that is being ended was, as far as is known.
+fn kept(id: LeaseId, provider: Label, handle: Handle, ending: &Ending) -> Record {
+    match ending.revocability {
+        None => Record::Prepared { id, provider, handle },
+        Some(revocability) => {
+            let alive = Alive { handle, expires_at: ending.expires_at, revocability };
+            Record::Live { id, provider, alive }
+        }
+    }
+}
+
 #[cfg(test)]
 #[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may")]
 mod tests {
     use super::*;
     use crate::lease::journal;
-    use crate::provider::Handle;
     use mcp_broker_proto::names::SessionId;
+    use mcp_broker_proto::session::Revocability;
 
     fn parent() -> What {
         What::Parent { session: SessionId::fresh(), provider: "bao".parse().unwrap() }
@@ -204,15 +225,11 @@ mod tests {
         std::fs::create_dir_all(&directory).unwrap();
         let book = Book::open(journal::open(&directory).unwrap()).unwrap();
         let handle = Handle(serde_json::json!({"accessor": "a"}));
+        let alive = Alive { handle, expires_at: None, revocability: Revocability::Immediate };
         let open: Vec<LeaseId> = (0..3).map(|_| LeaseId::fresh()).collect();
         for id in &open {
             book.intend(*id, parent());
-            book.step(Record::Live {
-                id: *id,
-                provider: "bao".parse().unwrap(),
-                handle: handle.clone(),
-                expires_at: None,
-            });
+            book.step(Record::Live { id: *id, provider: "bao".parse().unwrap(), alive: alive.clone() });
         }
         book.step(Record::Ending { id: open[1], reason: EndReason::Locked });
         let mut last = None;

@@ -16,9 +16,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::Leases;
 use super::record::{LeaseFacts, Record, What};
+use super::state::Alive;
 use crate::audit::Event;
 use crate::clock::shown;
-use crate::durable::DurableError;
 use crate::policy::Grant;
 use crate::provider::{Issued, MINT_LIMIT, MintRequest, Prepared, Provider, ProviderError, REST};
 
@@ -75,17 +75,20 @@ impl Leases {
                 horizon: tag.horizon,
             })
             .map(|request| {
-                let (leases, fence) = (Arc::clone(self), tag.fence.clone());
-                self.tasks.spawn(async move { leases.mint_one(request, fence).await })
+                let (leases, fence, id) = (Arc::clone(self), tag.fence.clone(), request.lease);
+                (id, tokio::spawn(async move { leases.mint_one(request, fence).await }))
             })
             .collect();
         let mut minted = Vec::new();
         let mut failure = None;
-        for mint in mints {
+        for (id, mint) in mints {
             match mint.await {
                 Ok(Ok(one)) => minted.push(one),
                 Ok(Err(problem)) => failure = Some(problem),
-                Err(_panicked) => failure = Some(internal()),
+                Err(_panicked) => {
+                    self.abandon(id, REST);
+                    failure = Some(internal());
+                }
             }
         }
         match failure {
@@ -118,12 +121,16 @@ impl Leases {
         request: &MintRequest,
         fence: &CancellationToken,
     ) -> Result<Minted, Failure> {
+        if fence.is_cancelled() {
+            return Err(fenced().into());
+        }
         let provider = self.provider(&request.spec.provider).ok_or_else(internal)?;
         let revocability = provider.revocability(&request.spec);
         let deadline = Instant::now() + MINT_LIMIT;
 
         let audited = self.audit.put(intended(request));
         let facts = facts(request, revocability);
+        self.backings.put(request.lease, &provider);
         // Not waited for: the handle below is what a restart needs, and it comes after this in the file.
         drop(self.book.intend(request.lease, What::Lease(facts)));
         let prepared = self.prepare(&provider, request, fence, deadline).await?;
@@ -132,10 +139,10 @@ impl Leases {
         let noted = self.book.step(Record::Prepared { id, provider: request.spec.provider.clone(), handle });
         let noted = noted.ok_or_else(internal)?;
         let (noted, audited) = tokio::join!(noted.durable(), audited.durable());
-        noted.and(audited).map_err(|error| storage(&error))?;
+        noted.and(audited).map_err(|error| error.to_problem())?;
 
         let issued = self.issue(&provider, request, prepared, fence, deadline).await?;
-        self.keep(request, &issued);
+        self.keep(&provider, request, &issued);
         if fence.is_cancelled() {
             return Err(fenced().into());
         }
@@ -144,7 +151,7 @@ impl Leases {
             name: request.spec.name.clone(),
             fields: issued.fields,
             expires_at: issued.expires_at,
-            revocability,
+            revocability: issued.revocability,
         })
     }
 
@@ -163,10 +170,14 @@ impl Leases {
             let parent = parent.as_ref().map(|held| &held.parent);
             provider.prepare(request, parent).await.map_err(|error| error.to_problem())
         };
-        match timeout_at(deadline, work).await {
-            Ok(Ok(prepared)) => Ok(prepared),
-            Ok(Err(problem)) => Err(problem.into()),
-            Err(_elapsed) => Err(too_slow(request).into()),
+        tokio::select! {
+            biased;
+            prepared = timeout_at(deadline, work) => match prepared {
+                Ok(Ok(prepared)) => Ok(prepared),
+                Ok(Err(problem)) => Err(problem.into()),
+                Err(_elapsed) => Err(too_slow(request).into()),
+            },
+            () = fence.cancelled() => Err(fenced().into()),
         }
     }
 
@@ -199,23 +210,16 @@ impl Leases {
         }
     }
 
-    fn keep(self: &Arc<Self>, request: &MintRequest, issued: &Issued) {
-        let (id, expires_at) = (request.lease, issued.expires_at);
-        let provider = request.spec.provider.clone();
-        let handle = issued.handle.clone();
+    fn keep(self: &Arc<Self>, provider: &Arc<dyn Provider>, request: &MintRequest, issued: &Issued) {
+        let (id, expires_at, revocability) = (request.lease, issued.expires_at, issued.revocability);
+        let alive = Alive { handle: issued.handle.clone(), expires_at, revocability };
         // Not waited for: until it is on the disk, a restart revokes by the handle of `Prepared`.
-        drop(self.book.step(Record::Live { id, provider, handle, expires_at }));
-        let revocability = self.revocability_of(request);
+        drop(self.book.step(Record::Live { id, provider: request.spec.provider.clone(), alive }));
         let expires = expires_at.map(shown);
         self.audit.note(Event::CredentialIssued { lease: id, expires_at: expires, revocability });
         if let Some(expires_at) = expires_at {
-            self.keep_alive(request, expires_at, issued.renewable);
+            self.keep_alive(provider, request, issued, expires_at);
         }
-    }
-
-    fn revocability_of(&self, request: &MintRequest) -> Revocability {
-        self.provider(&request.spec.provider)
-            .map_or(Revocability::None, |provider| provider.revocability(&request.spec))
     }
 }
 
@@ -280,9 +284,4 @@ fn too_slow(request: &MintRequest) -> Problem {
         title,
         "run `mcp-run doctor`; try again when it is reachable",
     )
-}
-
-pub(super) fn storage(error: &DurableError) -> Problem {
-    let hint = "free disk space or mend the disk; nothing is minted until the broker can write";
-    Problem::new(ErrorCode::StorageUnavailable, format!("{error}"), hint)
 }

@@ -17,8 +17,8 @@ const MAX_BYTES: u64 = 256 << 20;
 pub struct Found {
     /// Where it is.
     pub path: PathBuf,
-    /// The open file, at its end.
-    pub file: File,
+    /// The open file, at its end; `None` when it can be read but not written.
+    pub file: Option<File>,
     /// Its length in bytes after the repair.
     pub length: u64,
     /// Every record that can be read, oldest first.
@@ -41,18 +41,22 @@ pub enum Damage {
     Middle {
         /// How many lines.
         unreadable: usize,
-        /// Where the damaged file was kept.
-        kept_as: PathBuf,
+        /// Where the damaged file was kept, where that was possible.
+        kept_as: Option<PathBuf>,
     },
 }
 
-/// Opens or creates the journal in `state_dir`.
+/// Opens or creates the journal in `state_dir`. One that can only be read is read: what it tells of is to be
+/// ended, even where nothing can be minted.
 ///
 /// # Errors
-/// When it cannot be read or written, or is not a journal.
+/// When it cannot be read, or is not a journal.
 pub fn open(state_dir: &Path) -> io::Result<Found> {
     let path = state_dir.join(FILE_NAME);
-    let mut file = durable::open_append(&path)?;
+    let (mut file, writable) = match durable::open_append(&path) {
+        Ok(file) => (file, true),
+        Err(error) => (File::open(&path).map_err(|_also| error)?, false),
+    };
     if file.metadata()?.len() > MAX_BYTES {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, "the journal is far too long"));
     }
@@ -62,19 +66,24 @@ pub fn open(state_dir: &Path) -> io::Result<Found> {
     let torn = bytes.len() as u64 - length;
     let damage = if bad > 0 {
         let kept_as = path.with_extension("damaged");
-        std::fs::copy(&path, &kept_as)?;
-        Damage::Middle { unreadable: bad, kept_as }
+        Damage::Middle { unreadable: bad, kept_as: std::fs::copy(&path, &kept_as).ok().map(|_| kept_as) }
     } else if torn > 0 {
         Damage::TornTail { bytes: torn }
     } else {
         Damage::None
     };
-    if torn > 0 {
+    let file = if writable { ready(file, length, torn > 0).ok() } else { None };
+    Ok(Found { path, file, length, records, damage })
+}
+
+/// Cuts a torn tail off and goes to the end.
+fn ready(mut file: File, length: u64, torn: bool) -> io::Result<File> {
+    if torn {
         file.set_len(length)?;
         file.sync_all()?;
     }
     file.seek(SeekFrom::Start(length))?;
-    Ok(Found { path, file, length, records, damage })
+    Ok(file)
 }
 
 /// The readable records, the length up to the torn tail, and how many lines before it cannot be read.
@@ -159,7 +168,9 @@ mod tests {
         bytes[12] ^= 1;
         std::fs::write(directory.join(FILE_NAME), &bytes).unwrap();
         let found = open(&directory).unwrap();
-        let Damage::Middle { unreadable: 1, kept_as } = found.damage else { panic!("{:?}", found.damage) };
+        let Damage::Middle { unreadable: 1, kept_as: Some(kept_as) } = found.damage else {
+            panic!("{:?}", found.damage)
+        };
         assert_eq!(std::fs::read(kept_as).unwrap(), bytes);
         assert_eq!(found.records.len(), 2);
     }

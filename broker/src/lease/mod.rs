@@ -2,6 +2,7 @@
 //! Knows providers, the journal and the audit log; of sessions and launches only their ids. What it finds
 //! out (a credential that cannot be renewed) goes up through a channel.
 
+mod backing;
 mod book;
 mod issue;
 pub mod journal;
@@ -22,7 +23,6 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use mcp_broker_proto::names::{Label, LaunchId, LeaseId, SessionId};
 use tokio::sync::{broadcast, mpsc};
-use tokio_util::task::TaskTracker;
 
 use crate::audit::AuditLog;
 use crate::clock::Clock;
@@ -30,6 +30,7 @@ use crate::provider::Provider;
 
 pub use book::Book;
 pub use issue::{LaunchTag, Minted};
+pub use parent::Parents;
 pub use revoke::Outcome;
 
 /// Providers by name.
@@ -41,19 +42,19 @@ pub struct Leases {
     audit: AuditLog,
     clock: Arc<dyn Clock>,
     providers: RwLock<Providers>,
-    parents: parent::Parents,
+    backings: backing::Backings,
+    parents: parent::Slots,
     lost: mpsc::UnboundedSender<Lost>,
     outcomes: broadcast::Sender<(LeaseId, Outcome)>,
-    tasks: TaskTracker,
 }
 
 /// Something that a launch or a session lives on is about to end, or has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lost {
     /// A credential of the launch cannot be renewed further.
     Credential(LaunchId),
-    /// The parent of the session's credentials could not be renewed in time.
-    Parent(SessionId),
+    /// The parent of the session's credentials could not be renewed in time. Its launches are to be ended
+    /// first, then the parent.
+    Parent(SessionId, Parents),
 }
 
 /// So many outcomes are kept for a listener that is slow to take them.
@@ -74,23 +75,23 @@ impl Leases {
             audit,
             clock,
             providers: RwLock::new(providers),
-            parents: parent::Parents::default(),
+            backings: backing::Backings::default(),
+            parents: parent::Slots::default(),
             lost,
             outcomes: broadcast::Sender::new(OUTCOMES),
-            tasks: TaskTracker::new(),
         })
     }
 
-    /// Puts reloaded providers in force. One that is no longer configured stays, to end what it minted.
+    /// Puts reloaded providers in force for what is minted from now on. What was minted before is renewed and
+    /// ended by the provider that made it.
     pub fn set_providers(&self, providers: Providers) {
-        let mut all = self.providers.write().unwrap_or_else(PoisonError::into_inner);
-        all.extend(providers);
+        *self.providers.write().unwrap_or_else(PoisonError::into_inner) = providers;
     }
 
     /// Tells the floor above; during the last moments of the broker nobody listens any more.
     fn tell(&self, lost: Lost) {
         if self.lost.send(lost).is_err() {
-            tracing::debug!(?lost, "nobody listens any more");
+            tracing::debug!("nobody listens any more");
         }
     }
 

@@ -2,19 +2,21 @@
 //! session is, ended with it. A broker that dies ends it too, by not renewing.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Once};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::time::Duration;
 
 use mcp_broker_proto::channel::EndReason;
 use mcp_broker_proto::names::{Label, LeaseId, SessionId};
 use mcp_broker_proto::problem::Problem;
-use tokio::sync::{Mutex, OnceCell};
+use mcp_broker_proto::session::Revocability;
+use tokio::sync::OnceCell;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::issue::{fenced, internal, storage};
+use super::issue::{fenced, internal};
 use super::record::{Record, What};
 use super::renew::jittered;
+use super::state::Alive;
 use super::{Leases, Lost};
 use crate::audit::Event;
 use crate::provider::{MintRequest, Parent, Provider, SessionTag};
@@ -36,9 +38,20 @@ struct Slot {
     closed: CancellationToken,
 }
 
-/// Parents by session and provider.
+/// Slots by session and provider.
 #[derive(Default)]
-pub(super) struct Parents(Mutex<HashMap<(SessionId, Label), Arc<Slot>>>);
+pub(super) struct Slots(Mutex<HashMap<(SessionId, Label), Arc<Slot>>>);
+
+impl Slots {
+    fn lock(&self) -> MutexGuard<'_, HashMap<(SessionId, Label), Arc<Slot>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Parents that were taken out of service: nothing is minted under them and they are not renewed any more.
+/// They are ended when everything below them is.
+#[must_use]
+pub struct Parents(Vec<Arc<Slot>>);
 
 /// One renewal must be done in this time.
 const RENEW_LIMIT: Duration = Duration::from_secs(5);
@@ -51,14 +64,21 @@ impl Leases {
         request: &MintRequest,
     ) -> Result<Option<Arc<Held>>, Problem> {
         let key = (request.session, request.spec.provider.clone());
-        let slot = Arc::clone(self.parents.0.lock().await.entry(key).or_default());
+        let slot = Arc::clone(self.parents.lock().entry(key).or_default());
         if let Some(held) = slot.held.get() {
             return Ok(held.clone());
         }
         let (leases, provider, request) = (Arc::clone(self), Arc::clone(provider), request.clone());
         // A task of its own: whoever waits may be dropped at its deadline, and the parent must be known then.
-        let made = self.tasks.spawn(async move {
-            let held = slot.held.get_or_try_init(|| leases.open_parent(&provider, &request)).await?.clone();
+        let made = tokio::spawn(async move {
+            let open = || async {
+                if slot.closed.is_cancelled() {
+                    Err(fenced())
+                } else {
+                    leases.open_parent(&provider, &request).await
+                }
+            };
+            let held = slot.held.get_or_try_init(open).await?.clone();
             if slot.closed.is_cancelled() {
                 leases.end(held.iter().map(|held| held.id), EndReason::MintFailed);
                 return Err(fenced());
@@ -85,13 +105,15 @@ impl Leases {
             Err(error) => return Err(error.to_problem()),
         };
         // A crash before this line leaves a token that nobody renews and that opens nothing: it ends by itself.
+        self.backings.put(id, provider);
         drop(self.book.intend(id, What::Parent { session, provider: name.clone() }));
-        let handle = parent.handle.clone();
-        let live = Record::Live { id, provider: name.clone(), handle, expires_at: None };
+        let alive =
+            Alive { handle: parent.handle.clone(), expires_at: None, revocability: Revocability::Immediate };
+        let live = Record::Live { id, provider: name.clone(), alive };
         let durable = self.book.step(live).ok_or_else(internal)?.durable().await;
         if let Err(error) = durable {
             self.end([id], EndReason::MintFailed);
-            return Err(storage(&error));
+            return Err(error.to_problem());
         }
         self.audit.note(Event::ParentOpened { lease: id, session, provider: name });
         Ok(Some(Arc::new(Held { id, parent, kept: Once::new() })))
@@ -106,9 +128,8 @@ impl Leases {
     ) {
         held.kept.call_once(|| {
             let (session, name) = (request.session, request.spec.provider.clone());
-            let (provider, held) = (Arc::clone(provider), Arc::clone(held));
-            let closed = slot.closed.clone();
-            self.tasks.spawn(Arc::clone(self).keep_parent(provider, session, name, held, closed));
+            let (provider, held, slot) = (Arc::clone(provider), Arc::clone(held), Arc::clone(slot));
+            tokio::spawn(Arc::clone(self).keep_parent(provider, session, name, held, slot));
         });
     }
 
@@ -119,17 +140,21 @@ impl Leases {
         session: SessionId,
         name: Label,
         held: Arc<Held>,
-        closed: CancellationToken,
+        slot: Arc<Slot>,
     ) {
         let mut alive_until = self.clock.boot() + held.parent.period;
         let mut wait = jittered(held.parent.period / 3);
         loop {
             tokio::select! {
-                () = closed.cancelled() => return,
+                () = slot.closed.cancelled() => return,
                 () = sleep(wait) => {}
             }
             let asked = self.clock.boot();
             let answer = timeout(RENEW_LIMIT, provider.renew_session(&held.parent)).await;
+            if slot.closed.is_cancelled() {
+                // Being ended, so that it may well be gone: whoever ends it says so.
+                return;
+            }
             match answer {
                 Ok(Ok(life)) => {
                     alive_until = asked + life;
@@ -149,18 +174,30 @@ impl Leases {
                 break;
             }
         }
-        self.parents.0.lock().await.remove(&(session, name));
-        self.end([held.id], EndReason::ParentLost);
-        self.tell(Lost::Parent(session));
+        let key = (session, name);
+        let mut slots = self.parents.lock();
+        if slots.get(&key).is_some_and(|current| Arc::ptr_eq(current, &slot)) {
+            slots.remove(&key);
+        }
+        drop(slots);
+        slot.closed.cancel();
+        self.tell(Lost::Parent(session, Parents(vec![slot])));
     }
 
-    /// Stops renewing the parents of a session and ends them; its leases are ended before.
-    pub async fn end_parents(self: &Arc<Self>, session: SessionId, reason: EndReason) {
-        let mut parents = self.parents.0.lock().await;
-        let mine: Vec<_> = parents.keys().filter(|(owner, _)| *owner == session).cloned().collect();
-        for key in mine {
-            let Some(slot) = parents.remove(&key) else { continue };
+    /// Takes the parents of a session out of service, at the fence: what is minted after it gets new ones.
+    pub fn take_parents(&self, session: SessionId) -> Parents {
+        let mut slots = self.parents.lock();
+        let taken: Vec<_> =
+            slots.extract_if(|(owner, _), _| *owner == session).map(|(_, slot)| slot).collect();
+        for slot in &taken {
             slot.closed.cancel();
+        }
+        Parents(taken)
+    }
+
+    /// Ends parents that were taken; one that is still being made is ended by its maker.
+    pub fn end_parents(self: &Arc<Self>, taken: &Parents, reason: EndReason) {
+        for slot in &taken.0 {
             let held = slot.held.get().and_then(Option::as_ref);
             self.end(held.map(|held| held.id), reason);
         }

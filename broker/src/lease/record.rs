@@ -1,11 +1,11 @@
 //! Records of the write-ahead journal, and their lines: `CRC32 JSON`. Ids and accessors only, never a secret.
 
-use jiff::Timestamp;
 use mcp_broker_proto::channel::EndReason;
 use mcp_broker_proto::names::{Label, LaunchId, LeaseId, ServerName, SessionId};
 use mcp_broker_proto::session::Revocability;
 use serde::{Deserialize, Serialize};
 
+use super::state::Alive;
 use crate::durable::Encoder;
 use crate::provider::Handle;
 
@@ -46,7 +46,7 @@ pub struct LeaseFacts {
     pub credential: Label,
     /// Who mints it.
     pub provider: Label,
-    /// What revoking it will do.
+    /// What revoking it will do, as far as could be said before it was minted.
     pub revocability: Revocability,
 }
 
@@ -87,10 +87,9 @@ pub enum Record {
         id: LeaseId,
         /// Who made it; said again, as above.
         provider: Label,
-        /// Names it to its provider.
-        handle: Handle,
-        /// When it ends unless renewed, where it ends at all.
-        expires_at: Option<Timestamp>,
+        /// It.
+        #[serde(flatten)]
+        alive: Alive,
     },
     /// Its end was asked for.
     Ending {

@@ -8,7 +8,6 @@ use mcp_broker_proto::channel::EndReason;
 
 use super::Leases;
 use super::record::What;
-use super::state::State;
 use crate::provider::REST;
 
 /// What was found.
@@ -21,20 +20,15 @@ pub struct Left {
 }
 
 impl Leases {
-    /// Begins to end everything in the book. An intent that was never settled may still be in flight at the
-    /// backend, so it is left to come to rest first; parents wait for that too, as their end takes the rest along.
+    /// Begins to end everything in the book, after the backends had time to finish what an earlier broker had
+    /// in flight: the journal cannot say of any entry that nothing was.
     pub fn recover(self: &Arc<Self>) -> Left {
         let mut left = Left::default();
-        let entries = self.book.entries();
-        let unsettled = |state: &State| matches!(state, State::Intended | State::Prepared(_));
-        let in_flight = entries.iter().any(|(_, entry)| unsettled(&entry.state));
-        for (id, entry) in entries {
+        for (id, entry) in self.book.entries() {
             let is_parent = matches!(entry.what, What::Parent { .. });
             *(if is_parent { &mut left.parents } else { &mut left.leases }) += 1;
-            let rest = unsettled(&entry.state) || (is_parent && in_flight);
             self.book.begin_end(id, EndReason::Recovered);
-            let rest = if rest { REST } else { Duration::ZERO };
-            self.tasks.spawn(Arc::clone(self).settle(id, rest));
+            tokio::spawn(Arc::clone(self).settle(id, REST));
         }
         left
     }

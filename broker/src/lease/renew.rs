@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use mcp_broker_proto::names::LeaseId;
+use mcp_broker_proto::session::Revocability;
 use tokio::time::{sleep, timeout};
 
 use super::record::Record;
-use super::state::State;
+use super::state::{Alive, State};
 use super::{Leases, Lost};
 use crate::audit::Event;
 use crate::clock::shown;
-use crate::provider::{Handle, MintRequest, Provider, ProviderError, Renewed};
+use crate::provider::{Blame, Handle, Issued, MintRequest, Provider, ProviderError, Renewed};
 
 /// One renewal must be done in this time.
 const RENEW_LIMIT: Duration = Duration::from_secs(5);
@@ -24,14 +25,16 @@ const NOTICE: Duration = Duration::from_secs(2);
 impl Leases {
     pub(super) fn keep_alive(
         self: &Arc<Self>,
+        provider: &Arc<dyn Provider>,
         request: &MintRequest,
+        issued: &Issued,
         expires_at: Timestamp,
-        renewable: bool,
     ) {
-        let (leases, request) = (Arc::clone(self), request.clone());
-        self.tasks.spawn(async move {
-            let Some(provider) = leases.provider(&request.spec.provider) else { return };
-            if leases.renew_until_the_end(&provider, &request, expires_at, renewable).await {
+        let ends = self.note_end(request.lease, expires_at);
+        let life = Life { expires_at, ends, renewable: issued.renewable, revocability: issued.revocability };
+        let (leases, provider, request) = (Arc::clone(self), Arc::clone(provider), request.clone());
+        tokio::spawn(async move {
+            if leases.renew_until_the_end(&provider, &request, life).await {
                 leases.tell(Lost::Credential(request.launch));
             }
         });
@@ -39,28 +42,28 @@ impl Leases {
 
     /// `true` when the credential is about to end; `false` when it was ended by somebody.
     async fn renew_until_the_end(
-        self: &Arc<Self>,
+        &self,
         provider: &Arc<dyn Provider>,
         request: &MintRequest,
-        mut expires_at: Timestamp,
-        mut renewable: bool,
+        mut life: Life,
     ) -> bool {
         loop {
-            let left = self.left(expires_at);
+            let left = life.ends.saturating_sub(self.clock.boot());
             let last = left.saturating_sub(NOTICE);
-            let wait = if renewable { jittered(left * 2 / 3).min(last) } else { last };
+            let wait = if life.renewable { jittered(left * 2 / 3).min(last) } else { last };
             sleep(wait).await;
             let Some(handle) = self.live_handle(request.lease) else { return false };
-            if !renewable {
+            if !life.renewable {
                 return true;
             }
             match renew(provider, &handle, request).await {
                 Ok(renewed) => {
-                    let gained = renewed.expires_at > expires_at;
-                    expires_at = renewed.expires_at;
                     // A backend that gives no more life would be asked again and again.
-                    renewable = renewed.renewable && gained;
-                    self.renewed(request, &handle, expires_at);
+                    let gained = renewed.expires_at > life.expires_at;
+                    let ends = self.note_end(request.lease, renewed.expires_at);
+                    let renewable = renewed.renewable && gained;
+                    life = Life { expires_at: renewed.expires_at, ends, renewable, ..life };
+                    self.renewed(request, handle, &life);
                 }
                 Err(error) if !error.is_passing() => {
                     tracing::warn!(lease = %request.lease, %error, "a credential cannot be renewed");
@@ -68,8 +71,8 @@ impl Leases {
                 }
                 Err(error) => {
                     tracing::warn!(lease = %request.lease, %error, "a renewal failed");
-                    if self.left(expires_at) <= NOTICE + RENEW_LIMIT {
-                        renewable = false;
+                    if life.ends.saturating_sub(self.clock.boot()) <= NOTICE + RENEW_LIMIT {
+                        life.renewable = false;
                     }
                 }
             }
@@ -83,16 +86,24 @@ impl Leases {
         }
     }
 
-    fn renewed(&self, request: &MintRequest, handle: &Handle, expires_at: Timestamp) {
+    fn renewed(&self, request: &MintRequest, handle: Handle, life: &Life) {
         let (id, provider) = (request.lease, request.spec.provider.clone());
-        let live = Record::Live { id, provider, handle: handle.clone(), expires_at: Some(expires_at) };
-        drop(self.book.step(live));
-        self.audit.note(Event::CredentialRenewed { lease: id, expires_at: shown(expires_at) });
+        let alive = Alive { handle, expires_at: Some(life.expires_at), revocability: life.revocability };
+        // Refused when it was ended meanwhile; then there is nothing to tell either.
+        if self.live_handle(id).is_some() && self.book.step(Record::Live { id, provider, alive }).is_some() {
+            self.audit.note(Event::CredentialRenewed { lease: id, expires_at: shown(life.expires_at) });
+        }
     }
+}
 
-    fn left(&self, expires_at: Timestamp) -> Duration {
-        Duration::try_from(expires_at.duration_since(self.clock.now())).unwrap_or_default()
-    }
+/// What is known of a credential's life.
+struct Life {
+    /// As the backend says it.
+    expires_at: Timestamp,
+    /// The same on the boot clock, which goes on in sleep and cannot be set.
+    ends: Duration,
+    renewable: bool,
+    revocability: Revocability,
 }
 
 async fn renew(
@@ -100,14 +111,11 @@ async fn renew(
     handle: &Handle,
     request: &MintRequest,
 ) -> Result<Renewed, ProviderError> {
-    match timeout(RENEW_LIMIT, provider.renew(handle, request.spec.ttl)).await {
-        Ok(answer) => answer,
-        Err(_elapsed) => Err(ProviderError::new(
-            crate::provider::Blame::Unreachable,
-            "the renewal took too long",
-            "see whether the provider can be reached",
-        )),
-    }
+    let late = |_elapsed| {
+        let hint = "see whether the provider can be reached";
+        ProviderError::new(Blame::Unreachable, "the renewal took too long", hint)
+    };
+    timeout(RENEW_LIMIT, provider.renew(handle, request.spec.ttl)).await.map_err(late)?
 }
 
 /// Between 80 and 100 % of `wait`, so that many sessions do not renew at once.

@@ -4,8 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use mcp_broker_proto::channel::EndReason;
-use mcp_broker_proto::names::LeaseId;
+use mcp_broker_proto::names::{LaunchId, LeaseId};
+use mcp_broker_proto::session::Revocability;
 use tokio::sync::broadcast;
 use tokio::time::{sleep, timeout};
 
@@ -27,6 +29,8 @@ pub enum Outcome {
     NotRevocable,
     /// It expired before its end could be verified.
     Expired,
+    /// Nothing was made that is known of.
+    NothingMade,
 }
 
 /// One try must be done in this time.
@@ -46,15 +50,20 @@ impl Leases {
     pub fn end(self: &Arc<Self>, ids: impl IntoIterator<Item = LeaseId>, reason: EndReason) {
         for id in ids {
             if self.book.begin_end(id, reason) {
-                self.tasks.spawn(Arc::clone(self).settle(id, Duration::ZERO));
+                tokio::spawn(Arc::clone(self).settle(id, Duration::ZERO));
             }
         }
+    }
+
+    /// Ends whatever a launch has, known to it or not.
+    pub fn end_launch(self: &Arc<Self>, launch: LaunchId, reason: EndReason) {
+        self.end(self.book.of_launch(launch), reason);
     }
 
     /// Ends a credential whose mint failed, `rest` after now. One that never got a handle is simply settled.
     pub(super) fn abandon(self: &Arc<Self>, id: LeaseId, rest: Duration) {
         if self.book.begin_end(id, EndReason::MintFailed) {
-            self.tasks.spawn(Arc::clone(self).settle(id, rest));
+            tokio::spawn(Arc::clone(self).settle(id, rest));
         }
     }
 
@@ -69,13 +78,14 @@ impl Leases {
         sleep(rest).await;
         loop {
             let Some((entry, ending)) = self.ending(id) else { return };
-            let error = match self.try_once(&entry, &ending).await {
+            let error = match self.try_once(id, &entry, &ending).await {
                 Ok(revocation) => return self.settled(id, &entry, revocation.as_ref()),
                 Err(error) => error,
             };
             tracing::warn!(lease = %id, %error, "a revocation failed and is tried again");
             let Some(ending) = self.book.trouble(id, error.what.clone()) else { return };
-            if let Some(expired_at) = ending.expires_at.filter(|at| self.clock.now() > *at + EXPIRY_MARGIN) {
+            let passed = |at: &Timestamp| self.has_expired(id, *at, EXPIRY_MARGIN);
+            if let Some(expired_at) = ending.expires_at.filter(passed) {
                 self.audit.note(Event::CredentialExpired { lease: id, expired_at: shown(expired_at) });
                 return self.close(id, Outcome::Expired);
             }
@@ -96,10 +106,15 @@ impl Leases {
     }
 
     /// `None` when nothing was made that has a handle.
-    async fn try_once(&self, entry: &Entry, ending: &Ending) -> Result<Option<Revocation>, ProviderError> {
+    async fn try_once(
+        &self,
+        id: LeaseId,
+        entry: &Entry,
+        ending: &Ending,
+    ) -> Result<Option<Revocation>, ProviderError> {
         let Some(handle) = &ending.handle else { return Ok(None) };
         let name = entry.what.provider();
-        let provider = self.provider(name).ok_or_else(|| {
+        let provider = self.maker(id, name).ok_or_else(|| {
             let what = format!("provider `{name}` is no longer configured");
             ProviderError::new(
                 Blame::Config,
@@ -107,8 +122,16 @@ impl Leases {
                 "put it back into broker.toml, so that this can be revoked",
             )
         })?;
-        match timeout(TRY_LIMIT, provider.revoke(handle)).await {
-            Ok(answer) => answer.map(Some),
+        let handle = handle.clone();
+        // A task of its own: a panic in a provider must not leave the entry without anybody who tries again.
+        let asked = tokio::spawn(async move { provider.revoke(&handle).await });
+        match timeout(TRY_LIMIT, asked).await {
+            Ok(Ok(answer)) => answer.map(Some),
+            Ok(Err(_panicked)) => Err(ProviderError::new(
+                Blame::Broken,
+                format!("provider `{name}` failed inside the broker"),
+                "read the broker's log, and report it",
+            )),
             Err(_elapsed) => Err(ProviderError::new(
                 Blame::Unreachable,
                 format!("provider `{name}` did not answer"),
@@ -120,7 +143,10 @@ impl Leases {
     fn settled(&self, lease: LeaseId, entry: &Entry, revocation: Option<&Revocation>) {
         let (event, outcome) = match revocation {
             // Never prepared: there is nothing to prove, and the audit log has the failure.
-            None => return self.close(lease, Outcome::Verified),
+            None => return self.close(lease, Outcome::NothingMade),
+            Some(Revocation::Revoked(_) | Revocation::AlreadyGone(_)) if is_static(&entry.what) => {
+                (Event::CredentialWithheld { lease, lives_until: None }, Outcome::NotRevocable)
+            }
             Some(Revocation::Revoked(proof)) => (revoked(lease, *proof, false), Outcome::Verified),
             Some(Revocation::AlreadyGone(proof)) => (revoked(lease, *proof, true), Outcome::Verified),
             Some(Revocation::ExpiresAt(at)) => {
@@ -135,6 +161,7 @@ impl Leases {
 
     fn close(&self, id: LeaseId, outcome: Outcome) {
         drop(self.book.step(Record::Settled { id }));
+        self.backings.forget(id);
         // Nobody may be listening.
         drop(self.outcomes.send((id, outcome)));
     }
@@ -147,6 +174,11 @@ fn revoked(lease: LeaseId, proof: Proof, was_gone: bool) -> Event {
         Proof::Object => "object",
     };
     Event::CredentialRevoked { lease, proof, was_gone }
+}
+
+/// A value that was there before and stays: a dead token in front of it changes nothing about that.
+fn is_static(what: &What) -> bool {
+    matches!(what, What::Lease(facts) if facts.revocability == Revocability::None)
 }
 
 fn kind(what: &What) -> &'static str {

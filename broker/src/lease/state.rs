@@ -3,6 +3,8 @@
 
 use jiff::Timestamp;
 use mcp_broker_proto::channel::EndReason;
+use mcp_broker_proto::session::Revocability;
+use serde::{Deserialize, Serialize};
 
 use super::record::Record;
 use crate::provider::Handle;
@@ -23,12 +25,14 @@ pub enum State {
 }
 
 /// A live credential.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alive {
     /// Names it to its provider.
     pub handle: Handle,
     /// When it ends unless renewed, where it ends at all.
     pub expires_at: Option<Timestamp>,
+    /// What revoking it does.
+    pub revocability: Revocability,
 }
 
 /// A credential that is being ended.
@@ -38,6 +42,8 @@ pub struct Ending {
     pub handle: Option<Handle>,
     /// When it ends by itself, where that is known.
     pub expires_at: Option<Timestamp>,
+    /// What revoking it does, where it was issued as far as is known.
+    pub revocability: Option<Revocability>,
     /// Why.
     pub reason: EndReason,
     /// Why the last try failed.
@@ -64,14 +70,17 @@ impl State {
     pub fn step(self, record: &Record) -> Result<Self, IllegalStep> {
         match (self, record) {
             (Self::Intended, Record::Prepared { handle, .. }) => Ok(Self::Prepared(handle.clone())),
-            (Self::Intended | Self::Prepared(_) | Self::Live(_), Record::Live { handle, expires_at, .. }) => {
-                Ok(Self::Live(Alive { handle: handle.clone(), expires_at: *expires_at }))
+            (Self::Intended | Self::Prepared(_) | Self::Live(_), Record::Live { alive, .. }) => {
+                Ok(Self::Live(alive.clone()))
             }
             (state, Record::Ending { reason, .. }) => state.end(*reason),
             // A credential that was issued while its end was already asked for: revoke it by what is known now.
-            (Self::Ending(ending), Record::Live { handle, expires_at, .. }) => {
-                Ok(Self::Ending(Ending { handle: Some(handle.clone()), expires_at: *expires_at, ..ending }))
-            }
+            (Self::Ending(ending), Record::Live { alive, .. }) => Ok(Self::Ending(Ending {
+                handle: Some(alive.handle.clone()),
+                expires_at: alive.expires_at,
+                revocability: Some(alive.revocability),
+                ..ending
+            })),
             (Self::Ending(ending), Record::Prepared { handle, .. }) => {
                 Ok(Self::Ending(Ending { handle: Some(handle.clone()), ..ending }))
             }
@@ -81,15 +90,15 @@ impl State {
     }
 
     fn end(self, reason: EndReason) -> Result<Self, IllegalStep> {
-        let (handle, expires_at) = match self {
-            Self::Intended => (None, None),
-            Self::Prepared(handle) => (Some(handle), None),
-            Self::Live(alive) => (Some(alive.handle), alive.expires_at),
+        let (handle, expires_at, revocability) = match self {
+            Self::Intended => (None, None, None),
+            Self::Prepared(handle) => (Some(handle), None, None),
+            Self::Live(alive) => (Some(alive.handle), alive.expires_at, Some(alive.revocability)),
             // The first reason stays.
             Self::Ending(ending) => return Ok(Self::Ending(ending)),
             Self::Settled => return Err(IllegalStep { from: "settled", to: "ending" }),
         };
-        Ok(Self::Ending(Ending { handle, expires_at, reason, trouble: None, attempts: 0 }))
+        Ok(Self::Ending(Ending { handle, expires_at, revocability, reason, trouble: None, attempts: 0 }))
     }
 
     /// The word for messages.
@@ -129,13 +138,17 @@ mod tests {
         "bao".parse().unwrap()
     }
 
+    fn alive(handle: Handle) -> Alive {
+        Alive { handle, expires_at: None, revocability: Revocability::Immediate }
+    }
+
     fn walk(steps: &str) -> Result<&'static str, IllegalStep> {
         let id = LeaseId::fresh();
         let mut state = State::Intended;
         for step in steps.chars() {
             let record = match step {
                 'p' => Record::Prepared { id, provider: provider(), handle: handle() },
-                'l' => Record::Live { id, provider: provider(), handle: handle(), expires_at: None },
+                'l' => Record::Live { id, provider: provider(), alive: alive(handle()) },
                 'e' => Record::Ending { id, reason: EndReason::Revoked },
                 _ => Record::Settled { id },
             };
@@ -176,7 +189,7 @@ mod tests {
         let late = Handle(serde_json::json!({"accessor": "a", "lease": "l"}));
         let state = ended
             .unwrap()
-            .step(&Record::Live { id, provider: provider(), handle: late.clone(), expires_at: None })
+            .step(&Record::Live { id, provider: provider(), alive: alive(late.clone()) })
             .unwrap();
         let State::Ending(ending) = state else { panic!("not ending") };
         assert_eq!((ending.handle, ending.reason), (Some(late), EndReason::Locked));

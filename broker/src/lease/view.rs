@@ -19,21 +19,26 @@ impl Leases {
         infos
     }
 
-    /// How many entries, parents included, wait for their end to be verified.
+    /// What is being ended and is in no list: sessions' parents, and what a damaged journal could not name.
     #[must_use]
-    pub fn pending(&self) -> usize {
+    pub fn unlisted_pending(&self) -> usize {
+        let unlisted = |entry: &Entry| !matches!(entry.what, What::Lease(_));
         let ending = |entry: &Entry| matches!(entry.state, State::Ending(_));
-        self.book.entries().iter().filter(|(_, entry)| ending(entry)).count()
+        self.book.entries().iter().filter(|(_, entry)| unlisted(entry) && ending(entry)).count()
     }
 }
 
 fn info(id: LeaseId, entry: &Entry) -> Option<LeaseInfo> {
     let What::Lease(facts) = &entry.what else { return None };
-    let (state, expires_at, trouble) = match &entry.state {
+    let (state, expires_at, revocability) = match &entry.state {
         State::Intended | State::Prepared(_) => (LeaseState::Minting, None, None),
-        State::Live(alive) => (LeaseState::Live, alive.expires_at, None),
-        State::Ending(ending) => (LeaseState::RevocationPending, ending.expires_at, ending.trouble.clone()),
+        State::Live(alive) => (LeaseState::Live, alive.expires_at, Some(alive.revocability)),
+        State::Ending(ending) => (LeaseState::RevocationPending, ending.expires_at, ending.revocability),
         State::Settled => return None,
+    };
+    let trouble = match &entry.state {
+        State::Ending(ending) => ending.trouble.clone(),
+        _ => None,
     };
     Some(LeaseInfo {
         id,
@@ -46,7 +51,7 @@ fn info(id: LeaseId, entry: &Entry) -> Option<LeaseInfo> {
         provider: facts.provider.clone(),
         state,
         expires_at: expires_at.map(shown),
-        revocability: facts.revocability,
+        revocability: revocability.unwrap_or(facts.revocability),
         trouble,
     })
 }

@@ -1,17 +1,18 @@
 //! Admits a launch: which session, may it, write that down, take a seat. Every outcome is in the audit log.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use mcp_broker_proto::channel::EndReason;
 use mcp_broker_proto::launch::LaunchRequest;
 use mcp_broker_proto::names::SessionId;
 use mcp_broker_proto::problem::{ErrorCode, Problem};
 use mcp_broker_proto::session::ServerInfo;
 
-use super::registry::{Seat, Sessions, State, locked};
+use super::registry::{Refusals, Seat, Sessions, State, locked};
 use super::sign_in::{Person, os};
 use crate::audit::{ByWhom, Event};
 use crate::config::Config;
-use crate::durable::DurableError;
 use crate::policy::{Decision, Grant, Subject, decide};
 
 /// Who asks for a launch.
@@ -37,6 +38,12 @@ impl Asking {
     }
 }
 
+/// So many refusals an account is given in a [`REFUSAL_WINDOW`].
+const MAX_REFUSALS: u32 = 60;
+
+/// The time in which refusals are counted.
+const REFUSAL_WINDOW: Duration = Duration::from_secs(60);
+
 /// A launch that may begin.
 pub struct Admitted {
     /// Its place in the register.
@@ -48,19 +55,22 @@ pub struct Admitted {
 }
 
 impl Sessions {
+    /// An admitted launch whose launcher went away before it began.
+    pub fn never_began(&self, admitted: Admitted) {
+        let (launch, reason) = (admitted.seat.launch, EndReason::LauncherGone);
+        drop(admitted);
+        self.audit.note(Event::LaunchEnded { launch, reason, dead: true });
+    }
+
     /// Begins the account's session, or finds the one there is.
     ///
     /// # Errors
-    /// When the broker stops, or the session's beginning cannot be written down.
-    pub async fn sign_in(self: &Arc<Self>, person: &Person, config: &Config) -> Result<SessionId, Problem> {
+    /// When the broker stops.
+    pub fn sign_in(self: &Arc<Self>, person: &Person, config: &Config) -> Result<SessionId, Problem> {
         let (session, new) = self.open(person, config.session.max_age)?;
         if new {
-            let event = Event::SessionStarted { session, uid: person.uid, user: person.user.clone() };
-            if let Err(error) = self.audit.record(event).await {
-                self.lock().sessions.remove(&session);
-                return Err(storage(&error));
-            }
-            self.watch_age(session);
+            // Not waited for: what opens anything, a launch and its mint, waits for records of its own.
+            self.audit.note(Event::SessionStarted { session, uid: person.uid, user: person.user.clone() });
         }
         Ok(session)
     }
@@ -75,7 +85,7 @@ impl Sessions {
         request: &LaunchRequest,
         config: &Config,
     ) -> Result<Admitted, Problem> {
-        let session = self.sign_in(&asking.person, config).await?;
+        self.throttle(&asking.by)?;
         let decision = decide(&config.servers, &request.server, &asking.subject(), &request.args);
         let grant = match decision {
             Decision::Grant(grant) => grant,
@@ -85,6 +95,7 @@ impl Sessions {
                 return Err(problem);
             }
         };
+        let session = self.sign_in(&asking.person, config)?;
         let seat = match self.seat(session, &request.server, asking.by.pid) {
             Ok(seat) => seat,
             Err(problem) => {
@@ -101,7 +112,7 @@ impl Sessions {
             by: asking.by,
             reasons: grant.reasons().to_vec(),
         };
-        self.audit.record(granted).await.map_err(|error| storage(&error))?;
+        self.audit.record(granted).await.map_err(|error| error.to_problem())?;
         Ok(Admitted { seat, grant, person: asking.person })
     }
 
@@ -137,6 +148,30 @@ impl Sessions {
         matches!(session.state, State::Locked).then(locked)
     }
 
+    /// An account that is refused again and again is not looked at for the rest of a minute: each refusal is
+    /// a line in the audit log, and nobody may fill the disk with them.
+    fn throttle(&self, by: &ByWhom) -> Result<(), Problem> {
+        let now = self.clock.boot();
+        let mut inner = self.lock();
+        let refusals = inner.refusals.entry(by.uid).or_default();
+        if now.saturating_sub(refusals.since) > REFUSAL_WINDOW {
+            *refusals = Refusals { since: now, count: 0 };
+        }
+        if refusals.count < MAX_REFUSALS {
+            return Ok(());
+        }
+        if refusals.count == MAX_REFUSALS {
+            refusals.count += 1;
+            self.audit.note(Event::LaunchesThrottled { by: by.clone() });
+        }
+        let title = format!("this account was refused {MAX_REFUSALS} times within a minute");
+        Err(Problem::new(
+            ErrorCode::TooMany,
+            title,
+            "wait a minute; `mcp-run servers` says what may be launched",
+        ))
+    }
+
     fn deny(
         &self,
         asking: &Asking,
@@ -144,6 +179,9 @@ impl Sessions {
         code: ErrorCode,
         reasons: Vec<crate::policy::Reason>,
     ) {
+        if let Some(refusals) = self.lock().refusals.get_mut(&asking.by.uid) {
+            refusals.count += 1;
+        }
         self.audit.note(Event::LaunchDenied {
             user: asking.person.user.clone(),
             server: request.server.clone(),
@@ -152,9 +190,4 @@ impl Sessions {
             reasons,
         });
     }
-}
-
-fn storage(error: &DurableError) -> Problem {
-    let hint = "free disk space or mend the disk; nothing is launched until the broker can write";
-    Problem::new(ErrorCode::StorageUnavailable, error.to_string(), hint)
 }

@@ -4,11 +4,13 @@
 use std::io;
 use std::time::Duration;
 
-use mcp_broker_proto::MAX_FRAME;
 use mcp_broker_proto::channel::{ToBroker, ToLauncher};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
+
+/// A launcher has nothing to say that is longer, in bytes.
+const MAX_HEARD: usize = 4096;
 
 /// A launcher that does not take a frame within this time counts as gone.
 const WRITE_LIMIT: Duration = Duration::from_secs(5);
@@ -40,7 +42,7 @@ impl<S: AsyncRead> Reader<S> {
                 return serde_json::from_slice(&line).map(Some).map_err(|_not_a_frame| broken());
             }
             self.scanned = self.buffer.len();
-            if self.buffer.len() >= MAX_FRAME {
+            if self.buffer.len() >= MAX_HEARD {
                 return Err(broken());
             }
             if self.stream.read_buf(&mut self.buffer).await? == 0 {

@@ -1,56 +1,33 @@
 //! Ends and locks sessions and launches, always in one order: fence, kill, revoke the leaves, revoke the
-//! parent. Killing and revoking a launch's own leases is the launch's task; this waits for it.
+//! parents. Killing and revoking a launch's own leases is the launch's task; this waits for it. An end runs in
+//! a task of its own, so that nobody who asked for it and went away can leave it half done.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mcp_broker_proto::channel::EndReason;
-use mcp_broker_proto::names::{LaunchId, LeaseId, ServerName, SessionId};
-use mcp_broker_proto::problem::Problem;
-use mcp_broker_proto::session::RevokeReport;
+use mcp_broker_proto::names::{LaunchId, SessionId};
+use mcp_broker_proto::problem::{ErrorCode, Problem};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::registry::{Sessions, State};
+use super::registry::{Inner, Sessions, State};
 use crate::audit::{ByWhom, Event};
-use crate::lease::Outcome;
-
-/// What is to be ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
-    /// One launch.
-    Launch(LaunchId),
-    /// One session.
-    Session(SessionId),
-    /// The session of an account.
-    User(String),
-    /// Every launch of a server.
-    Server(ServerName),
-    /// Everything.
-    All,
-}
-
-impl Target {
-    fn word(&self) -> &'static str {
-        match self {
-            Self::Launch(_) => "launch",
-            Self::Session(_) => "session",
-            Self::User(_) => "user",
-            Self::Server(_) => "server",
-            Self::All => "all",
-        }
-    }
-}
+use crate::lease::Parents;
 
 /// Launches are waited for so long: each has half a second to die, and its mint 2 s to settle.
 const LAUNCH_LIMIT: Duration = Duration::from_secs(8);
 
-/// An answer about revocation waits so long for proof; what is pending then is said to be pending.
-const PROOF_LIMIT: Duration = Duration::from_secs(10);
-
 /// The age of a session is looked at so often, as timers stand still while the machine sleeps.
 const AGE_CHECK: Duration = Duration::from_secs(15);
+
+/// What is to be wound up after a fence fell.
+struct Fenced {
+    launches: HashSet<LaunchId>,
+    parents: Parents,
+}
 
 impl Sessions {
     /// Locks the account's session. In this stage its launches end; the launcher does not park yet.
@@ -62,15 +39,15 @@ impl Sessions {
             let mut inner = self.lock();
             let found = inner.sessions.iter_mut().find(|(_, session)| session.person.uid == by.uid);
             let (id, session) = found.ok_or_else(no_session)?;
+            let id = *id;
             match std::mem::replace(&mut session.state, State::Locked) {
-                State::Active(fence) => Some((*id, fence)),
+                State::Active(fence) => Some((id, self.fence(&inner, id, &fence, EndReason::Locked))),
                 State::Locked => None,
             }
         };
-        if let Some((session, fence)) = fenced {
-            fence.cancel();
+        if let Some((session, fenced)) = fenced {
             self.audit.note(Event::SessionLocked { session, by });
-            self.wind_up(session, EndReason::Locked).await;
+            self.wind_up(fenced, EndReason::Locked, None).await;
         }
         Ok(())
     }
@@ -103,14 +80,25 @@ impl Sessions {
         Ok(())
     }
 
-    /// Ends a session: fence, launches, leases, parents.
-    pub async fn end_session(self: &Arc<Self>, session: SessionId, reason: EndReason) {
-        let Some(ended) = self.lock().sessions.remove(&session) else { return };
-        if let State::Active(fence) = ended.state {
-            fence.cancel();
+    /// Ends a session: fence, launches, leases, parents. The fence has fallen when this returns its future.
+    pub fn end_session(
+        self: &Arc<Self>,
+        session: SessionId,
+        reason: EndReason,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let fenced = {
+            let mut inner = self.lock();
+            inner.sessions.remove(&session).map(|ended| match ended.state {
+                State::Active(fence) => self.fence(&inner, session, &fence, reason),
+                State::Locked => self.fence(&inner, session, &CancellationToken::new(), reason),
+            })
+        };
+        let winding = fenced.map(|fenced| self.wind_up(fenced, reason, Some(session)));
+        async move {
+            if let Some(winding) = winding {
+                winding.await;
+            }
         }
-        self.wind_up(session, reason).await;
-        self.audit.note(Event::SessionEnded { session, reason });
     }
 
     /// Tells a launch to end; it does the rest.
@@ -120,55 +108,13 @@ impl Sessions {
         }
     }
 
-    /// Tells every launch of a session to end, without ending the session.
-    pub fn end_launches_of(&self, session: SessionId, reason: EndReason) {
-        for launch in self.lock().launches.values().filter(|launch| launch.info.session == session) {
-            launch.tell(reason);
-        }
-    }
-
-    /// The kill switch: ends what is meant, and says what was verified.
-    pub async fn revoke(self: &Arc<Self>, target: &Target, by: ByWhom) -> RevokeReport {
-        let (launches, sessions) = self.meant(target);
-        let mut outcomes = self.leases.outcomes();
-        let sessions_meant: HashSet<_> = sessions.iter().copied().collect();
-        let wanted = |lease: &mcp_broker_proto::session::LeaseInfo| {
-            launches.contains(&lease.launch)
-                || sessions_meant.contains(&lease.session)
-                || *target == Target::All
+    /// A session lost its parent at a provider: its launches end, then what is left of the parent.
+    pub fn lost_parent(self: &Arc<Self>, session: SessionId, parents: Parents) {
+        let launches = {
+            let inner = self.lock();
+            tell_all(&inner, session, EndReason::ParentLost)
         };
-        let mut open: HashSet<LeaseId> =
-            self.leases.infos().into_iter().filter(wanted).map(|lease| lease.id).collect();
-        self.audit.note(Event::AdminRevoked { by, target: target.word(), launches: launches.len() });
-        for launch in &launches {
-            self.end_launch(*launch, EndReason::Revoked);
-        }
-        let ends: Vec<_> = sessions
-            .into_iter()
-            .map(|session| {
-                let sessions = Arc::clone(self);
-                tokio::spawn(async move { sessions.end_session(session, EndReason::Revoked).await })
-            })
-            .collect();
-        let deadline = Instant::now() + PROOF_LIMIT;
-        let mut report =
-            RevokeReport { launches: launches.len(), verified: 0, not_revocable: 0, pending: vec![] };
-        while !open.is_empty() {
-            let Ok(Ok((id, outcome))) = timeout_at(deadline, outcomes.recv()).await else { break };
-            if open.remove(&id) {
-                match outcome {
-                    Outcome::Verified => report.verified += 1,
-                    Outcome::NotRevocable | Outcome::Expired => report.not_revocable += 1,
-                }
-            }
-        }
-        self.gone(&launches, deadline).await;
-        for end in ends {
-            // What is not done by then goes on; its leases are reported as pending.
-            drop(timeout_at(deadline, end).await);
-        }
-        report.pending = self.leases.infos().into_iter().filter(|lease| open.contains(&lease.id)).collect();
-        report
+        drop(self.wind_up(Fenced { launches, parents }, EndReason::ParentLost, None));
     }
 
     /// Ends everything, as the broker stops: no launch and no session begins any more.
@@ -178,77 +124,74 @@ impl Sessions {
             inner.stopping = true;
             inner.sessions.keys().copied().collect()
         };
+        // All fences first, then all waits.
         let ends: Vec<_> = sessions
             .into_iter()
-            .map(|session| {
-                let sessions = Arc::clone(self);
-                tokio::spawn(async move { sessions.end_session(session, EndReason::BrokerStopping).await })
-            })
+            .map(|session| self.end_session(session, EndReason::BrokerStopping))
             .collect();
         for end in ends {
-            if end.await.is_err() {
-                tracing::error!("ending a session panicked");
+            end.await;
+        }
+    }
+
+    /// Lets the fence of a session fall: nothing more is minted, every launch is told, and its parents are
+    /// out of service. Under the register's lock.
+    fn fence(
+        &self,
+        inner: &Inner,
+        session: SessionId,
+        fence: &CancellationToken,
+        reason: EndReason,
+    ) -> Fenced {
+        fence.cancel();
+        let launches = tell_all(inner, session, reason);
+        Fenced { launches, parents: self.leases.take_parents(session) }
+    }
+
+    /// Launches first, then what they left, then the parents. The task goes on when its handle is dropped.
+    fn wind_up(
+        self: &Arc<Self>,
+        fenced: Fenced,
+        reason: EndReason,
+        ended: Option<SessionId>,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let sessions = Arc::clone(self);
+        let task: JoinHandle<()> = tokio::spawn(async move {
+            let deadline = Instant::now() + LAUNCH_LIMIT;
+            sessions.gone(&fenced.launches, deadline).await;
+            sessions.leaves_settled(&fenced.launches, deadline).await;
+            sessions.leases.end_parents(&fenced.parents, reason);
+            if let Some(session) = ended {
+                sessions.audit.note(Event::SessionEnded { session, reason });
+            }
+        });
+        async move {
+            if task.await.is_err() {
+                tracing::error!("ending a session panicked; what it left is ended at the next start");
             }
         }
     }
 
-    /// Launches first, then what they left, then the parents.
-    async fn wind_up(self: &Arc<Self>, session: SessionId, reason: EndReason) {
-        self.end_launches_of(session, reason);
-        let launches: HashSet<_> = {
-            let inner = self.lock();
-            let of = inner.launches.values().filter(|launch| launch.info.session == session);
-            of.map(|launch| launch.info.id).collect()
-        };
-        let deadline = Instant::now() + LAUNCH_LIMIT;
-        self.gone(&launches, deadline).await;
-        self.leaves_settled(session, deadline).await;
-        self.leases.end_parents(session, reason).await;
-    }
-
-    async fn leaves_settled(&self, session: SessionId, deadline: Instant) {
+    async fn leaves_settled(&self, launches: &HashSet<LaunchId>, deadline: Instant) {
         let mut outcomes = self.leases.outcomes();
-        while self.leases.infos().iter().any(|lease| lease.session == session) {
+        while self.leases.infos().iter().any(|lease| launches.contains(&lease.launch)) {
             if timeout_at(deadline, outcomes.recv()).await.is_err() {
                 return;
             }
         }
     }
 
-    /// Waits until these launches left the register.
-    async fn gone(&self, launches: &HashSet<LaunchId>, deadline: Instant) {
+    /// Waits until these launches left the register; answers with how many did not in time.
+    pub(super) async fn gone(&self, launches: &HashSet<LaunchId>, deadline: Instant) -> usize {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            if !self.lock().launches.keys().any(|launch| launches.contains(launch)) {
-                return;
-            }
-            if timeout_at(deadline, changed).await.is_err() {
-                return;
+            let left = self.lock().launches.keys().filter(|launch| launches.contains(launch)).count();
+            if left == 0 || timeout_at(deadline, changed).await.is_err() {
+                return left;
             }
         }
-    }
-
-    fn meant(&self, target: &Target) -> (HashSet<LaunchId>, Vec<SessionId>) {
-        let inner = self.lock();
-        let sessions: Vec<_> = inner
-            .sessions
-            .iter()
-            .filter(|(id, session)| match target {
-                Target::Session(wanted) => *id == wanted,
-                Target::User(user) => session.person.user == *user,
-                Target::All => true,
-                Target::Launch(_) | Target::Server(_) => false,
-            })
-            .map(|(id, _)| *id)
-            .collect();
-        let launches = inner.launches.values().filter(|launch| match target {
-            Target::Launch(wanted) => launch.info.id == *wanted,
-            Target::Server(server) => launch.info.server == *server,
-            Target::Session(_) | Target::User(_) | Target::All => sessions.contains(&launch.info.session),
-        });
-        (launches.map(|launch| launch.info.id).collect(), sessions)
     }
 
     /// Ends the session when it reaches its maximum age.
@@ -269,7 +212,11 @@ impl Sessions {
     }
 }
 
+fn tell_all(inner: &Inner, session: SessionId, reason: EndReason) -> HashSet<LaunchId> {
+    let launches = inner.launches.values().filter(|launch| launch.info.session == session);
+    launches.inspect(|launch| launch.tell(reason)).map(|launch| launch.info.id).collect()
+}
+
 fn no_session() -> Problem {
-    use mcp_broker_proto::problem::ErrorCode;
     Problem::new(ErrorCode::NotSignedIn, "there is no session", "`mcp-run login` or a launch begins one")
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use mcp_broker_proto::channel::{End, EndReason, ToBroker, ToLauncher};
 use mcp_broker_proto::launch::{IssuedCredential, LaunchTicket, SecretsTicket};
-use mcp_broker_proto::names::LeaseId;
+use mcp_broker_proto::names::{Label, LeaseId};
 use mcp_broker_proto::problem::{ErrorCode, Problem};
 use mcp_broker_proto::{BEAT_SECS, SILENCE_SECS};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -66,10 +66,24 @@ struct Launch<S> {
     leases: Vec<LeaseId>,
     heard: Instant,
     dead: bool,
+    stage: Stage,
+}
+
+/// What the launcher may say next; anything else is passed over, as it would stand in the audit log.
+#[derive(PartialEq, Eq)]
+enum Stage {
+    /// It has nothing yet.
+    Waiting,
+    /// It has its ticket.
+    Delivered,
+    /// It said that the instance runs.
+    Started,
+    /// It said that the instance ended.
+    Exited,
 }
 
 /// Runs a launch over its stream until its end.
-pub async fn run<S: AsyncRead + AsyncWrite + Send>(
+pub async fn run<S: AsyncRead + AsyncWrite + Send + 'static>(
     sessions: Arc<Sessions>,
     admitted: Admitted,
     peer: Arc<dyn PeerWatch>,
@@ -77,6 +91,7 @@ pub async fn run<S: AsyncRead + AsyncWrite + Send>(
 ) {
     let (reader, writer) = split(stream);
     let mint = begin_mint(&sessions, &admitted);
+    let (id, leases) = (admitted.seat.launch, Arc::clone(&sessions.leases));
     let mut launch = Launch {
         sessions,
         admitted,
@@ -87,9 +102,16 @@ pub async fn run<S: AsyncRead + AsyncWrite + Send>(
         leases: Vec::new(),
         heard: Instant::now(),
         dead: false,
+        stage: Stage::Waiting,
     };
-    let reason = launch.watch().await;
-    launch.finish(reason).await;
+    let life = tokio::spawn(async move {
+        let reason = launch.watch().await;
+        launch.finish(reason).await;
+    });
+    if life.await.is_err() {
+        tracing::error!(launch = %id, "a launch panicked; what it had is ended");
+        leases.end_launch(id, EndReason::LauncherGone);
+    }
 }
 
 fn begin_mint(sessions: &Arc<Sessions>, admitted: &Admitted) -> JoinHandle<Result<Vec<Minted>, Problem>> {
@@ -115,8 +137,8 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
             match self.wake(&mut beat).await {
                 Wake::Minted(Ok(minted)) => {
                     self.leases = minted.iter().map(|one| one.lease).collect();
-                    if !self.deliver(minted).await {
-                        return EndReason::LauncherGone;
+                    if let Err(reason) = self.deliver(minted).await {
+                        return reason;
                     }
                 }
                 Wake::Minted(Err(problem)) => {
@@ -161,42 +183,51 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
         }
     }
 
-    /// Hands the credentials over; `false` when there is nobody to take them.
-    async fn deliver(&mut self, minted: Vec<Minted>) -> bool {
-        if self.admitted.seat.fence.is_cancelled() || !self.peer.alive() {
-            return false;
+    /// Hands the credentials over, unless the fence fell or there is nobody to take them.
+    async fn deliver(&mut self, minted: Vec<Minted>) -> Result<(), EndReason> {
+        if self.admitted.seat.fence.is_cancelled() {
+            return Err(self.admitted.seat.end.borrow().unwrap_or(EndReason::BrokerStopping));
+        }
+        if !self.peer.alive() {
+            return Err(EndReason::LauncherGone);
         }
         let leases = self.leases.clone();
         let launch = self.admitted.seat.launch;
         let ticket = ticket(&self.admitted.grant, launch, &self.admitted.person, minted);
         let frame = ToLauncher::Ticket(Box::new(LaunchTicket::Secrets(ticket)));
-        let sent = self.writer.send(&frame).await.is_ok();
-        if sent {
-            for lease in leases {
-                self.sessions.audit.note(Event::CredentialDelivered { lease, launch });
-            }
+        self.writer.send(&frame).await.map_err(|_gone| EndReason::LauncherGone)?;
+        self.stage = Stage::Delivered;
+        for lease in leases {
+            self.sessions.audit.note(Event::CredentialDelivered { lease, launch });
         }
-        sent
+        Ok(())
     }
 
     fn hear(&mut self, frame: ToBroker) -> Option<EndReason> {
         let launch = self.admitted.seat.launch;
         match frame {
             ToBroker::Beat => None,
-            ToBroker::Started { scope, pid, containment } => {
+            ToBroker::Started { scope, pid, containment } if self.is_next(&scope, &Stage::Delivered) => {
+                self.stage = Stage::Started;
                 self.admitted.seat.started(pid, containment);
                 self.sessions.audit.note(Event::InstanceStarted { launch, scope, pid, containment });
                 None
             }
-            ToBroker::Exited { scope, status } => {
+            ToBroker::Exited { scope, status } if self.is_next(&scope, &Stage::Started) => {
+                self.stage = Stage::Exited;
                 self.sessions.audit.note(Event::InstanceExited { launch, scope, status });
                 None
             }
+            ToBroker::Started { .. } | ToBroker::Exited { .. } => None,
             ToBroker::Dead => {
                 self.dead = true;
                 Some(EndReason::ServerExited)
             }
         }
+    }
+
+    fn is_next(&self, scope: &Label, stage: &Stage) -> bool {
+        self.stage == *stage && *scope == self.admitted.grant.scope().name
     }
 
     /// Fence, kill, revoke: in this order, whatever the reason.

@@ -4,11 +4,11 @@
 mod admit;
 mod channel;
 mod end;
+mod kill_switch;
 mod launch;
 mod registry;
 pub mod sign_in;
 
 pub use admit::{Admitted, Asking};
-pub use end::Target;
 pub use launch::{PeerWatch, run};
 pub use registry::{Seat, Sessions};

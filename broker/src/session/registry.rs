@@ -36,6 +36,8 @@ pub(super) struct Inner {
     pub(super) launches: HashMap<LaunchId, Launch>,
     /// Set once: the broker stops, and nothing begins any more.
     pub(super) stopping: bool,
+    /// How often each account was refused lately.
+    pub(super) refusals: HashMap<u32, Refusals>,
 }
 
 pub(super) struct Session {
@@ -45,6 +47,13 @@ pub(super) struct Session {
     pub(super) ends_at: Timestamp,
     /// `max_age` on the clock that goes on while the machine sleeps.
     pub(super) deadline: Duration,
+}
+
+/// Refusals of one account since a moment on the boot clock.
+#[derive(Default)]
+pub(super) struct Refusals {
+    pub(super) since: Duration,
+    pub(super) count: u32,
 }
 
 /// Where a session stands; an ended one is no longer in the register.
@@ -121,7 +130,11 @@ impl Sessions {
     }
 
     /// The session of the account, made if there is none.
-    pub(super) fn open(&self, person: &Person, max_age: Duration) -> Result<(SessionId, bool), Problem> {
+    pub(super) fn open(
+        self: &Arc<Self>,
+        person: &Person,
+        max_age: Duration,
+    ) -> Result<(SessionId, bool), Problem> {
         let mut inner = self.lock();
         if inner.stopping {
             return Err(stopping());
@@ -137,6 +150,7 @@ impl Sessions {
         let deadline = self.clock.boot() + max_age;
         let state = State::Active(CancellationToken::new());
         inner.sessions.insert(id, Session { person: person.clone(), state, since, ends_at, deadline });
+        self.watch_age(id);
         Ok((id, true))
     }
 
@@ -194,6 +208,12 @@ impl Sessions {
         launches.sort_by_key(|launch| launch.id);
         let leases = self.leases.infos().into_iter().filter(|lease| lease.user == person.user).collect();
         Status { session, launches, leases }
+    }
+
+    /// How many records of the audit log were lost.
+    #[must_use]
+    pub fn lost_records(&self) -> u64 {
+        self.audit.lost()
     }
 
     /// All sessions, for the admin.

@@ -48,7 +48,13 @@ impl Vault {
         }
         if lease.id.is_empty() {
             let handle = self.end_reader(held).await;
-            return Ok(Issued { handle, fields, expires_at: None, renewable: false, revocability: Revocability::None });
+            return Ok(Issued {
+                handle,
+                fields,
+                expires_at: None,
+                renewable: false,
+                revocability: Revocability::None,
+            });
         }
         let (handle, renewed) = self.take_lease(request, held, lease).await?;
         let Renewed { expires_at, renewable } = renewed;

@@ -5,8 +5,12 @@ use std::time::Duration;
 
 use mcp_broker_proto::problem::{ErrorCode, Problem};
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
+use tokio::sync::Semaphore;
 
 use super::Person;
+
+/// So many lookups run at once.
+static LOOKUPS: Semaphore = Semaphore::const_new(16);
 
 /// The account database may be a directory on the network.
 const LOOKUP_LIMIT: Duration = Duration::from_secs(5);
@@ -16,11 +20,16 @@ const LOOKUP_LIMIT: Duration = Duration::from_secs(5);
 /// # Errors
 /// When there is no such account, or the account database does not answer.
 pub async fn person(uid: u32) -> Result<Person, Problem> {
-    let lookup = tokio::task::spawn_blocking(move || look_up(uid));
+    let slow = || refused(format!("the account database did not answer for user id {uid}"));
+    let lookup = async {
+        let place = LOOKUPS.acquire().await.ok()?;
+        // The place goes along: a database that hangs must not take every thread that blocking work has.
+        tokio::task::spawn_blocking(move || (look_up(uid), place).0).await.ok()
+    };
     match tokio::time::timeout(LOOKUP_LIMIT, lookup).await {
-        Ok(Ok(Some(person))) => Ok(person),
-        Ok(Ok(None)) => Err(refused(format!("user id {uid} has no account"))),
-        Ok(Err(_)) | Err(_) => Err(refused(format!("the account database did not answer for user id {uid}"))),
+        Ok(Some(Some(person))) => Ok(person),
+        Ok(Some(None)) => Err(refused(format!("user id {uid} has no account"))),
+        Ok(None) | Err(_) => Err(slow()),
     }
 }
 

@@ -1,0 +1,64 @@
+//! What is kept in memory of an entry beside the book: the provider that made it, whatever the configuration
+//! says now, and its end on the clock that nobody can set.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use mcp_broker_proto::names::{Label, LeaseId};
+
+use super::Leases;
+use crate::provider::Provider;
+
+/// By entry. Entries of an earlier broker have none.
+#[derive(Default)]
+pub(super) struct Backings(Mutex<HashMap<LeaseId, Backing>>);
+
+struct Backing {
+    provider: Arc<dyn Provider>,
+    /// On the boot clock.
+    ends: Option<Duration>,
+}
+
+impl Backings {
+    fn lock(&self) -> MutexGuard<'_, HashMap<LeaseId, Backing>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes who makes the entry.
+    pub(super) fn put(&self, id: LeaseId, provider: &Arc<dyn Provider>) {
+        self.lock().insert(id, Backing { provider: Arc::clone(provider), ends: None });
+    }
+
+    /// The entry is settled.
+    pub(super) fn forget(&self, id: LeaseId) {
+        self.lock().remove(&id);
+    }
+}
+
+impl Leases {
+    /// Who can end the entry: its maker, or after a restart whoever has the maker's name now.
+    pub(super) fn maker(&self, id: LeaseId, name: &Label) -> Option<Arc<dyn Provider>> {
+        let made = self.backings.lock().get(&id).map(|backing| Arc::clone(&backing.provider));
+        made.or_else(|| self.provider(name))
+    }
+
+    /// Notes when the entry ends, and answers with that on the boot clock.
+    pub(super) fn note_end(&self, id: LeaseId, expires_at: Timestamp) -> Duration {
+        let left = Duration::try_from(expires_at.duration_since(self.clock.now())).unwrap_or_default();
+        let ends = self.clock.boot() + left;
+        if let Some(backing) = self.backings.lock().get_mut(&id) {
+            backing.ends = Some(ends);
+        }
+        ends
+    }
+
+    /// Whether the entry's end has passed by more than `margin` on both clocks: one of them can be set. An
+    /// entry of an earlier broker has the wall clock only.
+    pub(super) fn has_expired(&self, id: LeaseId, expires_at: Timestamp, margin: Duration) -> bool {
+        let ends = self.backings.lock().get(&id).and_then(|backing| backing.ends);
+        let passed = ends.is_none_or(|ends| self.clock.boot() > ends + margin);
+        passed && self.clock.now() > expires_at + margin
+    }
+}

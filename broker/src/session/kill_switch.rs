@@ -1,0 +1,145 @@
+//! The admin's kill switch: ends what is meant, and reports what was verified and what is not.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mcp_broker_proto::channel::EndReason;
+use mcp_broker_proto::names::{LaunchId, LeaseId, SessionId};
+use mcp_broker_proto::problem::{ErrorCode, Problem};
+use mcp_broker_proto::session::{LeaseInfo, RevokeReport, RevokeRequest};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::{Instant, timeout_at};
+
+use super::registry::Sessions;
+use crate::audit::{ByWhom, Event};
+use crate::lease::Outcome;
+
+/// An answer waits so long for proof; what is pending then is said to be pending.
+const PROOF_LIMIT: Duration = Duration::from_secs(10);
+
+/// What a request means at this moment.
+struct Meant {
+    launches: HashSet<LaunchId>,
+    sessions: Vec<SessionId>,
+    leases: HashSet<LeaseId>,
+}
+
+impl Sessions {
+    /// Ends what is meant, and says what was verified.
+    ///
+    /// # Errors
+    /// When nothing of the kind is there: a typing mistake must not look like success.
+    pub async fn revoke(
+        self: &Arc<Self>,
+        target: RevokeRequest,
+        by: ByWhom,
+    ) -> Result<RevokeReport, Problem> {
+        let mut outcomes = self.leases.outcomes();
+        let Meant { launches, sessions, leases } = self.meant(&target);
+        let nothing = launches.is_empty() && sessions.is_empty() && leases.is_empty();
+        if nothing && target != RevokeRequest::All {
+            return Err(nothing_there(&target));
+        }
+        self.audit.note(Event::AdminRevoked { by, target, launches: launches.len() });
+        for launch in &launches {
+            self.end_launch(*launch, EndReason::Revoked);
+        }
+        let ends: Vec<_> =
+            sessions.into_iter().map(|session| self.end_session(session, EndReason::Revoked)).collect();
+        let deadline = Instant::now() + PROOF_LIMIT;
+        let still_running = self.gone(&launches, deadline).await;
+        for end in ends {
+            // What is not done by then goes on; it is reported as pending.
+            drop(timeout_at(deadline, end).await);
+        }
+        let mut report = RevokeReport { launches: launches.len() - still_running, still_running, ..empty() };
+        let mut open = leases;
+        while !open.is_empty() {
+            match timeout_at(deadline, outcomes.recv()).await {
+                Ok(Ok((id, outcome))) => {
+                    if open.remove(&id) {
+                        count(&mut report, outcome);
+                    }
+                }
+                // What was missed in a flood is settled and in neither list.
+                Ok(Err(RecvError::Lagged(_))) => {
+                    let alive: HashSet<_> = self.leases.infos().iter().map(|lease| lease.id).collect();
+                    open.retain(|id| alive.contains(id));
+                }
+                Ok(Err(RecvError::Closed)) | Err(_) => break,
+            }
+        }
+        report.pending = self.leases.infos().into_iter().filter(|lease| open.contains(&lease.id)).collect();
+        report.unlisted_pending = self.leases.unlisted_pending();
+        Ok(report)
+    }
+
+    fn meant(&self, target: &RevokeRequest) -> Meant {
+        let inner = self.lock();
+        let sessions = inner.sessions.iter().filter(|(id, session)| match target {
+            RevokeRequest::Session(wanted) => *id == wanted,
+            RevokeRequest::User(user) => session.person.user == *user,
+            RevokeRequest::All => true,
+            RevokeRequest::Launch(_) | RevokeRequest::Server(_) => false,
+        });
+        let sessions = sessions.map(|(id, _)| *id).collect();
+        let launches = inner.launches.values().map(|launch| &launch.info).filter(|launch| match target {
+            RevokeRequest::Launch(wanted) => launch.id == *wanted,
+            RevokeRequest::Server(server) => launch.server == *server,
+            RevokeRequest::Session(wanted) => launch.session == *wanted,
+            RevokeRequest::User(user) => launch.user == *user,
+            RevokeRequest::All => true,
+        });
+        let launches = launches.map(|launch| launch.id).collect();
+        drop(inner);
+        let leases = self.leases.infos().into_iter().filter(|lease| hits(target, lease));
+        Meant { launches, sessions, leases: leases.map(|lease| lease.id).collect() }
+    }
+}
+
+fn hits(target: &RevokeRequest, lease: &LeaseInfo) -> bool {
+    match target {
+        RevokeRequest::Launch(launch) => lease.launch == *launch,
+        RevokeRequest::Server(server) => lease.server == *server,
+        RevokeRequest::Session(session) => lease.session == *session,
+        RevokeRequest::User(user) => lease.user == *user,
+        RevokeRequest::All => true,
+    }
+}
+
+fn count(report: &mut RevokeReport, outcome: Outcome) {
+    match outcome {
+        Outcome::Verified => report.verified += 1,
+        Outcome::NotRevocable => report.not_revocable += 1,
+        Outcome::Expired => report.expired += 1,
+        Outcome::NothingMade => {}
+    }
+}
+
+fn empty() -> RevokeReport {
+    RevokeReport {
+        launches: 0,
+        still_running: 0,
+        verified: 0,
+        not_revocable: 0,
+        expired: 0,
+        pending: Vec::new(),
+        unlisted_pending: 0,
+    }
+}
+
+fn nothing_there(target: &RevokeRequest) -> Problem {
+    let (what, command) = match target {
+        RevokeRequest::Launch(id) => (format!("there is no launch {id}"), "launches"),
+        RevokeRequest::Session(id) => (format!("there is no session {id}"), "sessions"),
+        RevokeRequest::User(user) => (format!("account `{user}` has no session and no launch"), "sessions"),
+        RevokeRequest::Server(server) => (format!("no launch of `{server}` is running"), "launches"),
+        RevokeRequest::All => ("nothing is running".to_owned(), "launches"),
+    };
+    Problem::new(
+        ErrorCode::NothingThere,
+        what,
+        format!("`mcp-broker {command}` lists what there is; nothing was ended"),
+    )
+}
