@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -44,6 +44,12 @@ pub enum DurableError {
         /// The file.
         path: PathBuf,
     },
+    /// The name leads to another file, or to none: whoever reads it would not see what is written.
+    #[error("`{}` was moved away or removed", path.display())]
+    Moved {
+        /// The file.
+        path: PathBuf,
+    },
     /// The disk did not answer in time.
     #[error("`{}` was not written in time", path.display())]
     Slow {
@@ -59,6 +65,9 @@ impl DurableError {
         let hint = match self {
             Self::Write { .. } => "free disk space; nothing is launched until the broker can write",
             Self::Broken { .. } => "mend the disk, then restart the broker; nothing is launched until then",
+            Self::Moved { .. } => {
+                "put it back, or restart the broker to begin a new one; nothing is launched until then"
+            }
             Self::Slow { .. } => {
                 "see what keeps the disk busy; nothing is launched until the broker can write"
             }
@@ -209,6 +218,9 @@ impl<E: Encoder> Writer<E> {
         if self.broken {
             return Err(DurableError::Broken { path: self.path.clone() });
         }
+        if !self.is_in_place() {
+            return Err(DurableError::Moved { path: self.path.clone() });
+        }
         if let Err(error) = self.file.write_all(bytes) {
             self.cut_back();
             return Err(self.failed(&error));
@@ -219,6 +231,12 @@ impl<E: Encoder> Writer<E> {
         }
         self.length += bytes.len() as u64;
         Ok(())
+    }
+
+    fn is_in_place(&self) -> bool {
+        let named = std::fs::symlink_metadata(&self.path);
+        let open = self.file.metadata();
+        named.is_ok_and(|named| open.is_ok_and(|open| (named.dev(), named.ino()) == (open.dev(), open.ino())))
     }
 
     /// Removes what a failed write left, so that the next record starts on a clean end.
@@ -322,6 +340,19 @@ mod tests {
         replaced.durable().await.unwrap();
         after.durable().await.unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "c\nd\n");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_was_moved_away_is_not_written_to() {
+        let path = scratch("moved");
+        drop(std::fs::remove_file(&path));
+        let log = Durable::start(&path, open_append(&path).unwrap(), 0, Lines).unwrap();
+        log.append("a".into()).durable().await.unwrap();
+        std::fs::rename(&path, path.with_extension("1")).unwrap();
+        assert!(matches!(log.append("b".into()).durable().await, Err(DurableError::Moved { .. })));
+        std::fs::rename(path.with_extension("1"), &path).unwrap();
+        log.append("c".into()).durable().await.unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "a\nc\n");
     }
 
     #[tokio::test]

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{Api, Door, Listeners, admin_routes, person_routes, serve};
 use crate::audit::{AuditLog, Event};
 use crate::config::{Config, Mode, Places};
-use crate::lease::{Leases, Lost};
+use crate::lease::{Leases, Lost, Providers};
 use crate::session::Sessions;
 use mcp_broker_proto::channel::EndReason;
 
@@ -69,6 +69,20 @@ impl Signals {
     }
 }
 
+/// The terminal that the broker was started from, if any. When a person closes it, SIGHUP does not mean to
+/// read the configuration again.
+struct Terminal(bool);
+
+impl Terminal {
+    fn at_start() -> Self {
+        Self(rustix::termios::isatty(std::io::stderr()))
+    }
+
+    fn is_gone(&self) -> bool {
+        self.0 && rustix::termios::tcgetattr(std::io::stderr()).is_err()
+    }
+}
+
 /// At a stop, what is open is ended within this time; the rest is in the journal for the next start.
 const DRAIN_LIMIT: Duration = Duration::from_secs(12);
 
@@ -114,6 +128,7 @@ impl App {
             tokio::spawn(serve(person, door, person_routes(api.clone()), stop.clone())),
             tokio::spawn(serve(admin, admin_door, admin_routes(api), stop.clone())),
         ];
+        tokio::spawn(look_at_providers(self.leases.providers()));
         // Without systemd there is nobody to tell.
         drop(sd_notify::notify(&[sd_notify::NotifyState::Ready]));
         let parts = Parts {
@@ -138,6 +153,20 @@ impl App {
     }
 }
 
+/// Says in the log what the first launch would run into; `mcp-run doctor` says it at any time.
+async fn look_at_providers(providers: Providers) {
+    for (name, provider) in providers {
+        match tokio::time::timeout(HEALTH_LIMIT, provider.health()).await {
+            Ok(Ok(_healthy)) => {}
+            Ok(Err(error)) => tracing::warn!(provider = %name, hint = error.hint, "{error}"),
+            Err(_elapsed) => tracing::warn!(provider = %name, "no answer yet"),
+        }
+    }
+}
+
+/// A provider is given so long to say at the start how it does.
+const HEALTH_LIMIT: Duration = Duration::from_secs(10);
+
 /// What is left of the app once its sockets are being served.
 struct Parts {
     options: Options,
@@ -150,11 +179,15 @@ struct Parts {
 
 impl Parts {
     async fn serve_until_stopped(&self, signals: &mut Signals, lost: &mut mpsc::UnboundedReceiver<Lost>) {
+        let terminal = Terminal::at_start();
         loop {
             tokio::select! {
                 _ = signals.terminate.recv() => return,
                 _ = signals.interrupt.recv() => return,
-                _ = signals.hangup.recv() => self.reload().await,
+                _ = signals.hangup.recv() => match terminal.is_gone() {
+                    true => return,
+                    false => self.reload().await,
+                },
                 Some(lost) = lost.recv() => self.lose(lost),
             }
         }

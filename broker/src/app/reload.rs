@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use super::Parts;
 use super::start::{InForce, build, readers, standing_warnings};
+use super::{Parts, look_at_providers};
 use crate::audit::Event;
 use crate::clock::{Clock, SystemClock};
 use crate::config::diagnostic::{Diagnostic, Severity};
@@ -51,6 +51,7 @@ impl Parts {
         self.config.send_replace(Arc::new(config));
         tracing::info!(servers, "the new configuration is in force");
         self.audit.note(Event::ConfigReloaded { servers });
+        tokio::spawn(look_at_providers(self.leases.providers()));
     }
 }
 

@@ -90,7 +90,10 @@ impl Sessions {
             let mut inner = self.lock();
             inner.sessions.remove(&session).map(|ended| match ended.state {
                 State::Active(fence) => self.fence(&inner, session, &fence, reason),
-                State::Locked => self.fence(&inner, session, &CancellationToken::new(), reason),
+                State::Locked => {
+                    inner.locked.insert(ended.person.uid);
+                    self.fence(&inner, session, &CancellationToken::new(), reason)
+                }
             })
         };
         let winding = fenced.map(|fenced| self.wind_up(fenced, reason, Some(session)));

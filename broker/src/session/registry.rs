@@ -1,6 +1,6 @@
 //! The register of sessions and launches. One lock holds both, and every fence falls under it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -36,6 +36,9 @@ pub(super) struct Inner {
     pub(super) launches: HashMap<LaunchId, Launch>,
     /// Set once: the broker stops, and nothing begins any more.
     pub(super) stopping: bool,
+    /// Accounts whose session ended while it was locked: the next one begins locked, as nothing but an unlock
+    /// unlocks.
+    pub(super) locked: HashSet<u32>,
     /// How often each account was refused lately.
     pub(super) refusals: HashMap<u32, Refusals>,
 }
@@ -148,7 +151,10 @@ impl Sessions {
         let ends_at =
             since.saturating_add(SignedDuration::try_from(max_age).unwrap_or_default()).unwrap_or(since);
         let deadline = self.clock.boot() + max_age;
-        let state = State::Active(CancellationToken::new());
+        let state = match inner.locked.remove(&person.uid) {
+            true => State::Locked,
+            false => State::Active(CancellationToken::new()),
+        };
         inner.sessions.insert(id, Session { person: person.clone(), state, since, ends_at, deadline });
         self.watch_age(id);
         Ok((id, true))
