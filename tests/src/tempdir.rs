@@ -23,7 +23,8 @@ struct Roots {
 fn roots() -> &'static Roots {
     static ROOTS: OnceLock<Roots> = OnceLock::new();
     ROOTS.get_or_init(|| {
-        let name = format!("e2e-{}", uuid::Uuid::now_v7().simple());
+        let run = std::env::var("E2E_RUN").map_or(String::new(), |run| format!("{run}-"));
+        let name = format!("e2e-{run}{}", uuid::Uuid::now_v7().simple());
         let (disk, memory) = (std::env::temp_dir().join(&name), Path::new("/dev/shm").join(&name));
         make(&disk, 0o711, 0, 0);
         make(&memory, 0o711, 0, 0);
