@@ -198,3 +198,16 @@ fn status_tells_what_is_alive() {
     let text = launched.world.run_to_end(ALICE, &["status"]);
     assert!(text.assert_code(0).text().contains("orders-db"), "{}", text.text());
 }
+
+/// The control of every test above: a user that OpenBao claims to have revoked and that is still there is seen.
+#[test]
+fn the_ground_truth_sees_a_user_that_stays() {
+    let mut world = World::user().vault_with(json!({ "revocation_statements": ["SELECT 1"] }));
+    world = world.probe("orders-db", &[]).start();
+    let mut client = world.launch(ALICE, "orders-db");
+    assert_eq!(client.finish().code(), 0);
+    eventually("the lease is gone", || so(world.leases().is_empty()));
+    let users = world.users();
+    assert_eq!(users.len(), 1);
+    world.pg().sql(&format!("DROP ROLE \"{}\"", users[0]));
+}
