@@ -296,6 +296,8 @@ impl World {
 
     fn serve(&self) -> Command {
         let mut command = self.broker_command(self.owner());
+        // Everything that it may ever log, for the searches in what it logged.
+        command.env("MCP_BROKER_LOG", "trace");
         command.arg("serve").arg("--config").arg(self.config_dir());
         if self.mode == Mode::User {
             command.arg("--user");
