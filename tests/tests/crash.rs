@@ -3,6 +3,7 @@
 //!
 //! Not proved: that every moment was hit, and power loss (the page cache survives a killed process).
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -46,9 +47,34 @@ fn round(world: &mut World, victim: Victim, window_ms: u64) -> (usize, Duration)
             let _ = client.process.wait();
         }
     }
-    eventually("nothing is left", || so(world.users().is_empty() && world.instances().is_empty()));
+    let settled = |world: &World| so(world.users().is_empty() && world.instances().is_empty());
+    let patient = catch_unwind(AssertUnwindSafe(|| eventually("nothing is left", || settled(world))));
+    assert!(patient.is_ok(), "after the end of {victim:?}: {}", remains(world));
     world.assert_settled();
     (minted, start.elapsed())
+}
+
+/// What there is to be told when something is left.
+fn remains(world: &World) -> String {
+    let leases = world.bao().leases(&format!("database/creds/{}", world.role));
+    let audit: Vec<String> = world.audit().iter().map(ToString::to_string).collect();
+    let recent = &audit[audit.len().saturating_sub(60)..];
+    let (users, instances) = (world.users(), world.instances());
+    let requests: Vec<String> = world
+        .proxy()
+        .seen()
+        .iter()
+        .rev()
+        .take(60)
+        .rev()
+        .map(|seen| format!("{} {}", seen.method, seen.path))
+        .collect();
+    format!(
+        "users {users:?}, processes {instances:?}, leases in OpenBao {leases:?}, in the journal {:?}\n{}\n{}",
+        world.leases(),
+        recent.join("\n"),
+        requests.join("\n"),
+    )
 }
 
 fn play(mut world: World, window_ms: u64, count: usize) {
