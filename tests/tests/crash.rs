@@ -69,11 +69,25 @@ fn remains(world: &World) -> String {
         .rev()
         .map(|seen| format!("{} {}", seen.method, seen.path))
         .collect();
+    let log = std::fs::read_to_string(world.bao().log()).unwrap_or_default();
+    let log: Vec<&str> = log.lines().rev().take(20).collect();
+    let by_root: Vec<String> = leases
+        .iter()
+        .filter_map(|lease| {
+            let id = format!("database/creds/{}/{lease}", world.role);
+            let body = json!({ "lease_id": id, "sync": true });
+            let answer =
+                world.bao().try_call("PUT", "sys/leases/revoke", Some(&body), e2e::bao::ROOT_TOKEN)?;
+            Some(format!("{} {}", answer.status, String::from_utf8_lossy(&answer.body)))
+        })
+        .collect();
     format!(
-        "users {users:?}, processes {instances:?}, leases in OpenBao {leases:?}, in the journal {:?}\n{}\n{}",
+        "users {users:?}, processes {instances:?}, leases in OpenBao {leases:?} (revoked by root: {by_root:?}), \
+         in the journal {:?}\n{}\n{}\n{}",
         world.leases(),
         recent.join("\n"),
         requests.join("\n"),
+        log.join("\n"),
     )
 }
 
