@@ -168,6 +168,7 @@ fn every_problem() {
         C::NotBuilt,
         C::NotSignedIn,
         C::SessionLocked,
+        C::NothingThere,
         C::PeerGone,
         C::TooMany,
         C::Stopping,
@@ -185,7 +186,12 @@ fn every_problem() {
         // A code that is new must be added above: this match has no other arm.
         match code {
             C::BadRequest | C::NotFound | C::ProtocolVersion | C::UnknownServer | C::NoAccess => {}
-            C::ArgumentsNotAllowed | C::NotBuilt | C::NotSignedIn | C::SessionLocked | C::PeerGone => {}
+            C::ArgumentsNotAllowed
+            | C::NotBuilt
+            | C::NotSignedIn
+            | C::NothingThere
+            | C::SessionLocked
+            | C::PeerGone => {}
             C::TooMany | C::Stopping | C::ProviderUnreachable | C::ProviderBusy | C::ProviderRefused => {}
             C::ProviderBroken | C::SecretMissing | C::StorageUnavailable | C::ConfigError | C::Internal => {}
         }
@@ -295,7 +301,15 @@ fn the_kill_switch() {
     );
     check(
         "revoke-report",
-        &RevokeReport { launches: 2, verified: 1, not_revocable: 0, pending: vec![lease_info()] },
+        &RevokeReport {
+            launches: 2,
+            still_running: 1,
+            verified: 1,
+            not_revocable: 0,
+            expired: 0,
+            pending: vec![lease_info()],
+            unlisted_pending: 0,
+        },
     );
 }
 
