@@ -8,6 +8,8 @@ mod read;
 
 pub use event::{ByWhom, Event};
 pub use log::AuditLog;
+#[doc(hidden)]
+pub use log::encoded;
 pub use read::{Line, Verdict, lines, verify};
 
 /// Name of the log in the state directory.

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use super::record::{Record, decode};
 use crate::durable;
 
+#[doc(hidden)]
+pub use super::record::encode;
+
 /// Name of the journal in the state directory.
 pub const FILE_NAME: &str = "journal";
 

@@ -131,7 +131,7 @@ impl Encoder for Lines {
 }
 
 /// Appends one line.
-pub(super) fn encode(record: &Record, out: &mut Vec<u8>) {
+pub fn encode(record: &Record, out: &mut Vec<u8>) {
     // Serialising these types into memory cannot fail; an empty line would be reported as damage.
     let json = serde_json::to_vec(record).unwrap_or_default();
     out.extend_from_slice(format!("{:08x} ", crc32fast::hash(&json)).as_bytes());
