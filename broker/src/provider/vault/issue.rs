@@ -1,20 +1,16 @@
 //! The credential itself: read with the child's token, shortened to its `ttl`, renewed later.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use mcp_broker_proto::Secret;
 use mcp_broker_proto::session::Revocability;
-use tokio::sync::oneshot;
 
 use super::Vault;
 use super::answer::{Answer, LeaseTerms};
-use super::calls::{self, Call};
+use super::calls;
 use super::credential::{CredentialSettings, Method};
-use super::fault::{Complaint, Fault};
+use super::fault::Complaint;
 use super::gate::Urgency;
 use super::handle::{Held, Kind};
-use super::transport::{REQUEST_LIMIT, Transport};
 use crate::provider::{Blame, Handle, Issued, MintRequest, Prepared, ProviderError, Renewed};
 
 impl Vault {
@@ -34,7 +30,7 @@ impl Vault {
             Method::Write => calls::write(&settings.path, &settings.data),
         };
         let transport = self.identity.transport().await?;
-        let answer = self.identity.sent(self.fly(transport, call, &held, opener).await)?;
+        let answer = self.fly(transport, call, &held, opener).await?;
         if !answer.is_ok() {
             return Err(self.refused_read(&answer, settings));
         }
@@ -48,53 +44,13 @@ impl Vault {
         }
         if lease.id.is_empty() {
             let handle = self.end_reader(held).await;
-            return Ok(Issued {
-                handle,
-                fields,
-                expires_at: None,
-                renewable: false,
-                revocability: Revocability::None,
-            });
+            let revocability = Revocability::None;
+            return Ok(Issued { handle, fields, expires_at: None, renewable: false, revocability });
         }
         let (handle, renewed) = self.take_lease(request, held, lease).await?;
         let Renewed { expires_at, renewable } = renewed;
         let revocability = Revocability::Immediate;
         Ok(Issued { handle, fields, expires_at: Some(expires_at), renewable, revocability })
-    }
-
-    /// Sends the read in a task of its own: if this future is dropped or has waited long enough, the request
-    /// goes on, so that the lease that it may bring is known when the token is to be revoked.
-    async fn fly(
-        &self,
-        transport: Arc<Transport>,
-        call: Call,
-        held: &Held,
-        opener: Secret,
-    ) -> Result<Answer, Fault> {
-        let accessor = held.accessor.clone();
-        let mut tokens = vec![accessor.clone()];
-        if let Kind::Child { parent, .. } = &held.kind {
-            tokens.push(parent.clone());
-        }
-        let flight = self.flights.begin(tokens);
-        let (flights, (sender, receiver)) = (Arc::clone(&self.flights), oneshot::channel());
-        tokio::spawn(async move {
-            let answer = transport.follow(call, &opener).await;
-            let lease = answer.as_ref().ok().and_then(Answer::lease).filter(|lease| !lease.id.is_empty());
-            if let Some(lease) = lease {
-                flights.remember(&accessor, &lease.id);
-            }
-            if !matches!(&answer, Err(fault) if fault.leaves_it_running()) {
-                flight.land();
-            }
-            // Nobody may be waiting any more; then the answer is wiped here.
-            drop(sender.send(answer));
-        });
-        match tokio::time::timeout(REQUEST_LIMIT, receiver).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_closed)) => Err(Fault::Lost),
-            Err(_elapsed) => Err(Fault::Timeout),
-        }
     }
 
     /// Shortens the lease to the credential's `ttl`, or to what is left of the session.

@@ -5,7 +5,7 @@
 //! A path whose answer has no lease (KV, or a credential engine that grants none) can be withheld, not
 //! revoked: its child is revoked after the read, and `revoke` answers that the value lives on.
 //! In reading order: `settings`, `credential`, `path`; `login`, `identity`; `tree`, `issue`, `revoke`,
-//! `flights`; `calls`, `answer`, `fault`; `client`, `transport`, `gate`.
+//! `follow`, `flights`; `calls`, `answer`, `fault`; `client`, `transport`, `gate`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +29,7 @@ mod credential;
 mod fault;
 mod files;
 mod flights;
+mod follow;
 mod gate;
 mod handle;
 mod health;
