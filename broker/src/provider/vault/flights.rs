@@ -1,6 +1,7 @@
 //! Which tokens have a request in flight, because a token must not be revoked under one: OpenBao 2.7.2 then
 //! answers 200 all the same, and the database user outlives the token with no lease that names it. A read
-//! goes on here even when whoever asked for it has gone, so that its lease is learned and can be revoked.
+//! goes on here even when whoever asked for it has gone, so that its lease is learned and can be revoked. A
+//! token whose revocation has begun is closed: no request begins with it, or below it, any more.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,6 +11,10 @@ use tokio::sync::Notify;
 
 use crate::clock::Clock;
 use crate::provider::REST;
+
+/// How long a token stays closed after its last revocation began. One that was not proved is tried again
+/// sooner, which closes it anew; a mint that was under way has long given up.
+const CLOSED_FOR: Duration = Duration::from_secs(3600);
 
 /// The requests in flight at one server, by the accessor of the token that they depend on.
 pub(super) struct Flights {
@@ -25,7 +30,13 @@ struct Entry {
     rest_until: Option<Duration>,
     /// A lease that a request brought after nobody waited for it any more.
     lease: Option<String>,
+    /// Boot time until which no request may begin.
+    closed_until: Option<Duration>,
 }
+
+/// A revocation of a token that the request would depend on has begun.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Closed;
 
 /// One request in flight. Dropped without [`Flight::land`], its end is unknown, and the server gets [`REST`].
 pub(super) struct Flight {
@@ -40,18 +51,27 @@ impl Flights {
         Arc::new(Self { clock, entries: Mutex::default(), changed: Notify::new() })
     }
 
-    /// Notes that a request depends on the tokens with these accessors.
-    pub(super) fn begin(self: &Arc<Self>, accessors: Vec<String>) -> Flight {
-        let now = self.clock.boot();
-        let mut entries = self.entries();
-        entries.retain(|_, entry| {
-            entry.up > 0 || entry.lease.is_some() || entry.rest_until.is_some_and(|t| t > now)
-        });
+    /// Notes that a request depends on the tokens with these accessors: a child's and its parent's.
+    ///
+    /// # Errors
+    /// Where one of them is closed. Looked at under the same lock, so that whoever closes a token sees all
+    /// that has begun with it.
+    pub(super) fn begin(self: &Arc<Self>, accessors: Vec<String>) -> Result<Flight, Closed> {
+        let mut entries = self.swept();
+        if accessors.iter().any(|accessor| entries.get(accessor).is_some_and(|e| e.closed_until.is_some())) {
+            return Err(Closed);
+        }
         for accessor in &accessors {
             entries.entry(accessor.clone()).or_default().up += 1;
         }
         drop(entries);
-        Flight { flights: Arc::clone(self), accessors, landed: false }
+        Ok(Flight { flights: Arc::clone(self), accessors, landed: false })
+    }
+
+    /// Lets no request begin with that token any more. Comes before [`Flights::settle`] in a revocation.
+    pub(super) fn close(&self, accessor: &str) {
+        let until = self.clock.boot() + CLOSED_FOR;
+        self.swept().entry(accessor.to_owned()).or_default().closed_until = Some(until);
     }
 
     /// Waits, at most `limit`, until nothing is in flight with that token. False: something still is.
@@ -79,11 +99,16 @@ impl Flights {
         self.entries().get(accessor).and_then(|entry| entry.lease.clone())
     }
 
-    /// Forgets that lease, because it is in the handle now or gone.
+    /// Forgets that lease, because it is in the handle now.
     pub(super) fn forget(&self, accessor: &str) {
         if let Some(entry) = self.entries().get_mut(accessor) {
             entry.lease = None;
         }
+    }
+
+    /// Forgets all of a token that was proved to be gone: the server refuses it by itself now.
+    pub(super) fn bury(&self, accessor: &str) {
+        self.entries().remove(accessor);
     }
 
     fn state(&self, accessor: &str) -> State {
@@ -112,6 +137,21 @@ impl Flights {
         self.changed.notify_waiters();
     }
 
+    /// The entries, those left out that say nothing any more.
+    fn swept(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
+        let now = self.clock.boot();
+        let mut entries = self.entries();
+        entries.retain(|_, entry| {
+            entry.closed_until = entry.closed_until.filter(|until| *until > now);
+            entry.rest_until = entry.rest_until.filter(|until| *until > now);
+            entry.up > 0
+                || entry.lease.is_some()
+                || entry.rest_until.is_some()
+                || entry.closed_until.is_some()
+        });
+        entries
+    }
+
     fn entries(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -137,6 +177,7 @@ impl Drop for Flight {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 
@@ -161,13 +202,13 @@ mod tests {
         let short = Duration::from_millis(10);
         assert!(flights.settle("child", short).await, "never seen");
 
-        let flight = flights.begin(vec!["child".into(), "parent".into()]);
+        let flight = flights.begin(vec!["child".into(), "parent".into()]).unwrap();
         assert!(!flights.settle("child", short).await && !flights.settle("parent", short).await);
         assert!(flights.settle("other", short).await);
         flight.land();
         assert!(flights.settle("child", short).await && flights.settle("parent", short).await);
 
-        drop(flights.begin(vec!["child".into()]));
+        drop(flights.begin(vec!["child".into()]).unwrap());
         assert!(!flights.settle("child", short).await, "lost: the server may still be at it");
         hand.0.fetch_add(2_000, Ordering::SeqCst);
         assert!(flights.settle("child", short).await);
@@ -177,9 +218,31 @@ mod tests {
     async fn a_late_lease_is_kept_until_it_is_forgotten() {
         let flights = Flights::new(Arc::new(crate::clock::SystemClock));
         flights.remember("child", "database/creds/x/1");
-        flights.begin(vec!["other".into()]).land();
+        flights.begin(vec!["other".into()]).unwrap().land();
         assert_eq!(flights.remembered("child").as_deref(), Some("database/creds/x/1"));
         flights.forget("child");
         assert_eq!(flights.remembered("child"), None);
+    }
+
+    #[test]
+    fn nothing_begins_with_a_token_whose_revocation_has_begun() {
+        let hand = Arc::new(Hand(AtomicU64::new(1)));
+        let flights = Flights::new(Arc::clone(&hand) as Arc<dyn Clock>);
+        let begin = |accessors: &[&str]| {
+            flights.begin(accessors.iter().map(|text| (*text).to_owned()).collect()).map(Flight::land)
+        };
+        flights.close("child");
+        assert_eq!(begin(&["child", "parent"]), Err(Closed));
+        assert_eq!(begin(&["sister", "parent"]), Ok(()), "its parent goes on");
+        flights.close("parent");
+        assert_eq!(begin(&["parent"]), Err(Closed), "no new child");
+        assert_eq!(begin(&["sister", "parent"]), Err(Closed), "no read below it");
+        assert_eq!(begin(&["other"]), Ok(()));
+
+        flights.bury("parent");
+        assert!(!flights.entries().contains_key("parent"), "proved gone: nothing is kept");
+        hand.0.fetch_add(3_600_000, Ordering::SeqCst);
+        flights.close("another");
+        assert_eq!(flights.entries().keys().collect::<Vec<_>>(), ["another"], "the rest goes by time");
     }
 }

@@ -10,11 +10,23 @@ use super::Vault;
 use super::answer::Answer;
 use super::calls::Call;
 use super::fault::Fault;
+use super::flights::Flight;
 use super::handle::{Held, Kind};
 use super::transport::{REQUEST_LIMIT, Transport};
-use crate::provider::ProviderError;
+use crate::provider::{Blame, ProviderError};
 
 impl Vault {
+    /// Notes a request that depends on the tokens with these accessors, unless one of them is being revoked.
+    pub(super) fn begin(&self, accessors: Vec<String>) -> Result<Flight, ProviderError> {
+        self.flights.begin(accessors).map_err(|_closed| {
+            self.name.error(
+                Blame::Refused,
+                "is asked for nothing more: the launch or its session is ending",
+                "start the server again, in a session that goes on",
+            )
+        })
+    }
+
     /// Sends the read in a task of its own: if this future is dropped or has waited long enough, the request
     /// goes on, so that the lease that it may bring is known when the token is to be revoked.
     pub(super) async fn fly(
@@ -29,7 +41,7 @@ impl Vault {
         if let Kind::Child { parent, .. } = &held.kind {
             tokens.push(parent.clone());
         }
-        let flight = self.flights.begin(tokens);
+        let flight = self.begin(tokens)?;
         let (flights, (sender, receiver)) = (Arc::clone(&self.flights), oneshot::channel());
         tokio::spawn(async move {
             let answer = transport.follow(call, &opener).await;

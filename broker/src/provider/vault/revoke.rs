@@ -18,6 +18,8 @@ impl Vault {
     /// Ends what the handle names and verifies that it is gone.
     pub(super) async fn end(&self, handle: &Handle) -> Result<Revocation, ProviderError> {
         let held = Held::read(handle, &self.name)?;
+        // First of all, so that nothing begins between the look at what is in flight and the revocation.
+        self.flights.close(&held.accessor);
         self.require_place(&held).await?;
         if !self.flights.settle(&held.accessor, SETTLE_LIMIT).await {
             return Err(self.name.error(
@@ -40,7 +42,7 @@ impl Vault {
         };
         // A login in between may have met another server, whose word is worth nothing here.
         self.require_place(&held).await?;
-        self.flights.forget(&held.accessor);
+        self.flights.bury(&held.accessor);
         Ok(revocation)
     }
 

@@ -161,7 +161,7 @@ impl Vault {
         let transport = self.identity.transport().await?;
         let token = child_token(request, settings);
         let call = calls::create_token(&self.settings.launch_role, &token);
-        let flight = self.flights.begin(vec![above.accessor.clone()]);
+        let flight = self.begin(vec![above.accessor.clone()])?;
         let sent = transport.send(call, Some(&parent.token), Urgency::Normal).await;
         if !matches!(&sent, Err(fault) if fault.leaves_it_running()) {
             flight.land();
