@@ -33,6 +33,12 @@ impl Fault {
     }
 }
 
+/// Whether a status comes from something in between that gave up waiting (RFC 9110 sections 15.6.3 and 15.6.5),
+/// and so says nothing about what the server makes of the request.
+pub(super) fn is_from_between(status: u16) -> bool {
+    matches!(status, 502 | 504)
+}
+
 /// What a refusal of the server is about, as far as that can be told from its words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Complaint {

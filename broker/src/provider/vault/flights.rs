@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use super::answer::Answer;
+use super::fault::{Fault, is_from_between};
 use crate::clock::Clock;
 use crate::provider::REST;
 
@@ -168,6 +170,17 @@ impl Flight {
     pub(super) fn land(mut self) {
         self.landed = true;
     }
+
+    /// Lands, unless by what came of it the server may be working on the request still.
+    pub(super) fn end_with(self, answer: &Result<Answer, Fault>) {
+        let runs_on = match answer {
+            Ok(answer) => is_from_between(answer.status),
+            Err(fault) => fault.leaves_it_running(),
+        };
+        if !runs_on {
+            self.land();
+        }
+    }
 }
 
 impl Drop for Flight {
@@ -244,5 +257,27 @@ mod tests {
         hand.0.fetch_add(3_600_000, Ordering::SeqCst);
         flights.close("another");
         assert_eq!(flights.entries().keys().collect::<Vec<_>>(), ["another"], "the rest goes by time");
+    }
+
+    #[tokio::test]
+    async fn an_answer_from_in_between_is_none() {
+        let answer =
+            |status: u16| Ok(Answer::new(http::Response::builder().status(status).body(Vec::new()).unwrap()));
+        let table = [
+            (answer(200), true),
+            (answer(403), true),
+            (answer(500), true),
+            (answer(503), true),
+            (answer(502), false),
+            (answer(504), false),
+            (Err(Fault::Connect), true),
+            (Err(Fault::Lost), false),
+        ];
+        for (answer, is_quiet) in table {
+            let flights = Flights::new(Arc::new(Hand(AtomicU64::new(1))));
+            flights.begin(vec!["child".into()]).unwrap().end_with(&answer);
+            let settled = flights.settle("child", Duration::from_millis(10)).await;
+            assert_eq!(settled, is_quiet, "{:?}", answer.map(|answer| answer.status));
+        }
     }
 }

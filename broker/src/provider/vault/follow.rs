@@ -49,9 +49,7 @@ impl Vault {
             if let Some(lease) = lease {
                 flights.remember(&accessor, &lease.id);
             }
-            if !matches!(&answer, Err(fault) if fault.leaves_it_running()) {
-                flight.land();
-            }
+            flight.end_with(&answer);
             // Nobody may be waiting any more; then the answer is wiped here.
             drop(sender.send(answer));
         });

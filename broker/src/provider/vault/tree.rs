@@ -163,9 +163,7 @@ impl Vault {
         let call = calls::create_token(&self.settings.launch_role, &token);
         let flight = self.begin(vec![above.accessor.clone()])?;
         let sent = transport.send(call, Some(&parent.token), Urgency::Normal).await;
-        if !matches!(&sent, Err(fault) if fault.leaves_it_running()) {
-            flight.land();
-        }
+        flight.end_with(&sent);
         let answer = self.identity.sent(sent)?;
         let doing = format!("making a launch's token with policies {}", settings.policies.join(", "));
         if !answer.is_ok() {
