@@ -4,15 +4,18 @@
 use std::sync::Arc;
 
 use mcp_broker_proto::Secret;
+use mcp_broker_proto::names::LeaseId;
 use tokio::sync::oneshot;
 
 use super::Vault;
 use super::answer::Answer;
-use super::calls::Call;
+use super::calls::{self, Call};
 use super::fault::Fault;
 use super::flights::Flight;
+use super::gate::Urgency;
 use super::handle::{Held, Kind};
-use super::transport::{REQUEST_LIMIT, Transport};
+use super::identity::Identity;
+use super::transport::{REQUEST_LIMIT, Signed, Transport};
 use crate::provider::{Blame, ProviderError};
 
 impl Vault {
@@ -34,7 +37,7 @@ impl Vault {
         transport: Arc<Transport>,
         call: Call,
         held: &Held,
-        opener: Secret,
+        opener: &Secret,
     ) -> Result<Answer, ProviderError> {
         let accessor = held.accessor.clone();
         let mut tokens = vec![accessor.clone()];
@@ -43,8 +46,9 @@ impl Vault {
         }
         let flight = self.begin(tokens)?;
         let (flights, (sender, receiver)) = (Arc::clone(&self.flights), oneshot::channel());
+        let signed = transport.sign(call, Some(opener));
         tokio::spawn(async move {
-            let answer = transport.follow(call, &opener).await;
+            let answer = transport.follow(signed).await;
             let lease = answer.as_ref().ok().and_then(Answer::lease).filter(|lease| !lease.id.is_empty());
             if let Some(lease) = lease {
                 flights.remember(&accessor, &lease.id);
@@ -54,6 +58,43 @@ impl Vault {
             drop(sender.send(answer));
         });
         self.identity.sent(within_limit(receiver).await.and_then(|answer| answer))
+    }
+
+    /// Makes a launch's token in a task of its own: where nobody takes the answer, nobody knows the token's
+    /// accessor, and the task itself revokes it. `parent` is the accessor of the token that `signed` is with.
+    pub(super) async fn bear(
+        &self,
+        transport: Arc<Transport>,
+        signed: Signed,
+        parent: String,
+        lease: LeaseId,
+    ) -> Result<Answer, ProviderError> {
+        let flight = self.begin(vec![parent])?;
+        let (identity, (sender, receiver)) = (Arc::clone(&self.identity), oneshot::channel());
+        tokio::spawn(async move {
+            let answer = transport.follow(signed).await;
+            flight.end_with(&answer);
+            let accessor = answer.as_ref().ok().and_then(Answer::auth).map(|auth| auth.accessor);
+            // A sent answer may still be dropped unseen, so that its arrival is confirmed.
+            let (taker, taken) = oneshot::channel();
+            let is_taken = sender.send((answer, taker)).is_ok() && taken.await.is_ok();
+            if let Some(accessor) = accessor.filter(|_| !is_taken) {
+                end_unclaimed(&identity, &accessor, lease).await;
+            }
+        });
+        let (answer, taker) = within_limit(receiver).await.map_err(|fault| self.name.fault(fault))?;
+        // From here to the handle nothing waits, and so nothing can be dropped. Fails only if the task is gone.
+        taker.send(()).ok();
+        self.identity.sent(answer)
+    }
+}
+
+/// Revokes a child that nobody knows of, as well as that can be done: it also ends with its parent.
+async fn end_unclaimed(identity: &Arc<Identity>, accessor: &str, lease: LeaseId) {
+    tracing::warn!(%lease, "a launch's token came when nobody waited for it any more, and is revoked");
+    let revoked = identity.call(|| calls::revoke_accessor(accessor), Urgency::Revocation).await;
+    if !revoked.is_ok_and(|answer| answer.is_ok()) {
+        tracing::warn!(%lease, "that token could not be revoked, and lives as long as its session at most");
     }
 }
 

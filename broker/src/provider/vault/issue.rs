@@ -30,7 +30,7 @@ impl Vault {
             Method::Write => calls::write(&settings.path, &settings.data),
         };
         let transport = self.identity.transport().await?;
-        let answer = self.fly(transport, call, &held, opener).await?;
+        let answer = self.fly(transport, call, &held, &opener).await?;
         if !answer.is_ok() {
             return Err(self.refused_read(&answer, settings));
         }

@@ -12,21 +12,35 @@ fn response(head: &str, body: &str) -> String {
     format!("HTTP/1.1 {head}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
 
+/// What a double was asked: each request as it came.
+type Asked = Arc<std::sync::Mutex<Vec<String>>>;
+
+/// Reads one request to the end of its body.
+async fn heard(stream: &mut tokio::net::TcpStream) -> Option<String> {
+    let (mut text, mut some) = (String::new(), vec![0; 8192]);
+    loop {
+        let read = stream.read(&mut some).await.ok().filter(|read| *read > 0)?;
+        text.push_str(&String::from_utf8_lossy(some.get(..read)?));
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        if body.len() >= length.map_or(0, |length| length.parse().unwrap()) {
+            return Some(text);
+        }
+    }
+}
+
 /// Answers one request after the other with the script, the last for ever. Empty: never.
-async fn serve(script: Vec<String>) -> (ServerSettings, Arc<AtomicU64>, world::Dir) {
+async fn serve(script: Vec<String>) -> (ServerSettings, Asked, world::Dir) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
-    let asked = Arc::new(AtomicU64::new(0));
-    let count = Arc::clone(&asked);
+    let asked = Asked::default();
+    let noted = Arc::clone(&asked);
     tokio::spawn(async move {
         let mut left = script.into_iter().peekable();
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
-            let mut request = vec![0; 8192];
-            if stream.read(&mut request).await.unwrap_or(0) == 0 {
-                continue;
-            }
-            count.fetch_add(1, Ordering::SeqCst);
+            let Some(request) = heard(&mut stream).await else { continue };
+            noted.lock().unwrap().push(request);
             let Some(answer) = left.next() else { continue };
             if left.peek().is_none() {
                 left = vec![answer.clone()].into_iter().peekable();
@@ -54,12 +68,13 @@ async fn serve(script: Vec<String>) -> (ServerSettings, Arc<AtomicU64>, world::D
     (settings, asked, dir)
 }
 
-async fn lookup(script: &[String]) -> (Result<Complaint, ProviderError>, u64) {
+async fn lookup(script: &[String]) -> (Result<Complaint, ProviderError>, usize) {
     let (settings, asked, _dir) = serve(script.to_vec()).await;
     let vault = provider(settings);
     let answer =
         vault.identity.call(super::super::calls::lookup_self, super::super::gate::Urgency::Normal).await;
-    (answer.map(|answer| answer.complaint()), asked.load(Ordering::SeqCst))
+    let asked = asked.lock().unwrap().len();
+    (answer.map(|answer| answer.complaint()), asked)
 }
 
 #[tokio::test]
@@ -99,4 +114,45 @@ async fn a_server_that_never_answers_is_given_up() {
     let (answer, _) = lookup(&[String::new()]).await;
     blame(answer, Blame::Unreachable, "in time");
     assert!(began.elapsed() < Duration::from_secs(20), "bounded");
+}
+
+/// In one of the rounds the answer comes after its asker has gone, in the other it lies there unseen when the
+/// asker goes.
+#[tokio::test]
+async fn a_child_that_nobody_takes_is_revoked() {
+    let ok = response("200 OK", ALIVE);
+    let auth = json!({ "client_token": "s.x", "accessor": "late", "lease_duration": 60, "renewable": true });
+    let child = response("200 OK", &json!({ "auth": auth }).to_string());
+    for unseen in [false, true] {
+        let (settings, asked, _dir) = serve(vec![ok.clone(), ok.clone(), child.clone(), ok.clone()]).await;
+        let vault = provider(settings);
+        let held = Held { place: "/".into(), accessor: "above".into(), kind: Kind::Parent };
+        let (token, period) = (Secret::new("s.parent".into()), Duration::from_secs(10));
+        let parent = Parent { handle: held.to_handle(), token, period };
+        let request = request(PATH, "orders-ro");
+        let count = || asked.lock().unwrap().len();
+        let mut prepare = Box::pin(vault.prepare(&request, Some(&parent)));
+        // Step by step, so that it stands still when its request has begun.
+        while vault.flights.settle("above", Duration::ZERO).await {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            tokio::select! {
+                biased;
+                done = &mut prepare => unreachable!("before its request: {}", done.is_ok()),
+                () = std::future::ready(()) => {}
+            }
+        }
+        if unseen {
+            // Its request has ended, so that the answer is on its way to the asker, who looks no more.
+            assert!(vault.flights.settle("above", Duration::from_secs(5)).await);
+            assert_eq!(count(), 3);
+        }
+        drop(prepare);
+        let end = Instant::now() + Duration::from_secs(10);
+        while count() < 4 {
+            assert!(Instant::now() < end, "it is not revoked");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let last = asked.lock().unwrap().pop().unwrap();
+        assert!(last.starts_with("POST /v1/auth/token/revoke-accessor ") && last.contains("late"), "{last}");
+    }
 }

@@ -59,22 +59,11 @@ impl Transport {
         token: Option<&Secret>,
         urgency: Urgency,
     ) -> Result<Answer, Fault> {
-        self.pass(call, token, urgency, REQUEST_LIMIT).await
+        self.pass(self.sign(call, token), urgency, REQUEST_LIMIT).await
     }
 
-    /// The same for a read that may create a credential: goes on for [`FLIGHT_LIMIT`], gives the gate free
-    /// after [`REQUEST_LIMIT`]. For a task of its own; whoever waits for it has its own limit.
-    pub(super) async fn follow(&self, call: Call, token: &Secret) -> Result<Answer, Fault> {
-        self.pass(call, Some(token), Urgency::Normal, FLIGHT_LIMIT).await
-    }
-
-    async fn pass(
-        &self,
-        call: Call,
-        token: Option<&Secret>,
-        urgency: Urgency,
-        limit: Duration,
-    ) -> Result<Answer, Fault> {
+    /// Puts `token` to `call`, for a task that outlives whoever holds the token.
+    pub(super) fn sign(&self, call: Call, token: Option<&Secret>) -> Signed {
         let mut middle = Middle(self.middle.clone());
         if let Some(token) = token {
             // EXPOSE: vaultrs' middleware, which puts it into the request's header; wiped when `middle` drops.
@@ -83,6 +72,17 @@ impl Transport {
         if call.outside_namespaces {
             middle.0.namespace = None;
         }
+        Signed { call, middle }
+    }
+
+    /// Sends what may create a credential: goes on for [`FLIGHT_LIMIT`], gives the gate free after
+    /// [`REQUEST_LIMIT`]. For a task of its own; whoever waits for it has its own limit.
+    pub(super) async fn follow(&self, signed: Signed) -> Result<Answer, Fault> {
+        self.pass(signed, Urgency::Normal, FLIGHT_LIMIT).await
+    }
+
+    async fn pass(&self, signed: Signed, urgency: Urgency, limit: Duration) -> Result<Answer, Fault> {
+        let Signed { call, middle } = signed;
         let way = Way { transport: self, urgency, limit };
         let answered = call.with_middleware(&middle.0).exec(&way).await;
         match answered {
@@ -130,6 +130,12 @@ impl Transport {
         drop(pass);
         timeout_at(end, exchange).await.unwrap_or(Err(Fault::Timeout))
     }
+}
+
+/// A call with its token.
+pub(super) struct Signed {
+    call: Call,
+    middle: Middle,
 }
 
 /// vaultrs' middleware with a token in it, which is wiped.

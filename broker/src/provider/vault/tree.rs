@@ -161,10 +161,8 @@ impl Vault {
         let transport = self.identity.transport().await?;
         let token = child_token(request, settings);
         let call = calls::create_token(&self.settings.launch_role, &token);
-        let flight = self.begin(vec![above.accessor.clone()])?;
-        let sent = transport.send(call, Some(&parent.token), Urgency::Normal).await;
-        flight.end_with(&sent);
-        let answer = self.identity.sent(sent)?;
+        let signed = transport.sign(call, Some(&parent.token));
+        let answer = self.bear(transport, signed, above.accessor.clone(), request.lease).await?;
         let doing = format!("making a launch's token with policies {}", settings.policies.join(", "));
         if !answer.is_ok() {
             return Err(self.refused_parent(&answer, &doing));
