@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use super::answer::Answer;
 use super::fault::{Fault, is_from_between};
+use super::terms::Fate;
 use crate::clock::Clock;
 use crate::provider::REST;
 
@@ -31,9 +32,16 @@ struct Entry {
     /// Boot time before which a request whose connection was lost may still be running in the server.
     rest_until: Option<Duration>,
     /// A lease that a request brought after nobody waited for it any more.
-    lease: Option<String>,
+    lease: Option<Late>,
     /// Boot time until which no request may begin.
     closed_until: Option<Duration>,
+}
+
+/// A lease that its asker may never see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Late {
+    pub(super) id: String,
+    pub(super) fate: Fate,
 }
 
 /// A revocation of a token that the request would depend on has begun.
@@ -91,13 +99,13 @@ impl Flights {
         tokio::time::timeout(limit, settled).await.is_ok()
     }
 
-    /// Keeps the id of a lease that its asker may never see, for the revocation.
-    pub(super) fn remember(&self, accessor: &str, lease: &str) {
-        self.entries().entry(accessor.to_owned()).or_default().lease = Some(lease.to_owned());
+    /// Keeps a lease that its asker may never see, for the revocation.
+    pub(super) fn remember(&self, accessor: &str, lease: Late) {
+        self.entries().entry(accessor.to_owned()).or_default().lease = Some(lease);
     }
 
     /// The lease that was remembered for the token.
-    pub(super) fn remembered(&self, accessor: &str) -> Option<String> {
+    pub(super) fn remembered(&self, accessor: &str) -> Option<Late> {
         self.entries().get(accessor).and_then(|entry| entry.lease.clone())
     }
 
@@ -230,9 +238,10 @@ mod tests {
     #[tokio::test]
     async fn a_late_lease_is_kept_until_it_is_forgotten() {
         let flights = Flights::new(Arc::new(crate::clock::SystemClock));
-        flights.remember("child", "database/creds/x/1");
+        let late = Late { id: "database/creds/x/1".into(), fate: Fate::Ends };
+        flights.remember("child", late.clone());
         flights.begin(vec!["other".into()]).unwrap().land();
-        assert_eq!(flights.remembered("child").as_deref(), Some("database/creds/x/1"));
+        assert_eq!(flights.remembered("child"), Some(late));
         flights.forget("child");
         assert_eq!(flights.remembered("child"), None);
     }

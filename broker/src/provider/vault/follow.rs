@@ -7,15 +7,17 @@ use mcp_broker_proto::Secret;
 use mcp_broker_proto::names::LeaseId;
 use tokio::sync::oneshot;
 
-use super::Vault;
 use super::answer::Answer;
 use super::calls::{self, Call};
 use super::fault::Fault;
-use super::flights::Flight;
+use super::flights::{Flight, Late};
 use super::gate::Urgency;
 use super::handle::{Held, Kind};
 use super::identity::Identity;
+use super::path::SecretPath;
+use super::terms::Fate;
 use super::transport::{REQUEST_LIMIT, Signed, Transport};
+use super::{Vault, after};
 use crate::provider::{Blame, ProviderError};
 
 impl Vault {
@@ -38,6 +40,7 @@ impl Vault {
         call: Call,
         held: &Held,
         opener: &Secret,
+        path: &SecretPath,
     ) -> Result<Answer, ProviderError> {
         let accessor = held.accessor.clone();
         let mut tokens = vec![accessor.clone()];
@@ -46,12 +49,14 @@ impl Vault {
         }
         let flight = self.begin(tokens)?;
         let (flights, (sender, receiver)) = (Arc::clone(&self.flights), oneshot::channel());
-        let signed = transport.sign(call, Some(opener));
+        let (signed, path, clock) =
+            (transport.sign(call, Some(opener)), path.clone(), Arc::clone(&self.clock));
         tokio::spawn(async move {
             let answer = transport.follow(signed).await;
             let lease = answer.as_ref().ok().and_then(Answer::lease).filter(|lease| !lease.id.is_empty());
             if let Some(lease) = lease {
-                flights.remember(&accessor, &lease.id);
+                let fate = Fate::of(&path, &lease, after(&*clock, lease.life));
+                flights.remember(&accessor, Late { id: lease.id, fate });
             }
             flight.end_with(&answer);
             // Nobody may be waiting any more; then the answer is wiped here.

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::fault::ServerName;
+use super::terms::Fate;
 use crate::provider::{Blame, Handle, ProviderError};
 
 /// A handle, read.
@@ -34,6 +35,9 @@ pub(super) enum Kind {
         /// The lease.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         lease_id: Option<String>,
+        /// What revoking the lease does.
+        #[serde(skip_serializing_if = "Fate::is_usual", default)]
+        fate: Fate,
     },
     /// A launch's that read something that has no lease: it was revoked at once, the value lives on.
     Static,
@@ -74,11 +78,15 @@ mod tests {
         let held = |kind| Held { place: "c/ns".into(), accessor: "a".into(), kind };
         check(&held(Kind::Parent), serde_json::json!({"kind":"parent","place":"c/ns","accessor":"a"}));
         check(&held(Kind::Static), serde_json::json!({"kind":"static","place":"c/ns","accessor":"a"}));
-        let child = |lease_id| Kind::Child { parent: "p".into(), until: Timestamp::UNIX_EPOCH, lease_id };
+        let until = Timestamp::UNIX_EPOCH;
+        let child = |lease_id, fate| Kind::Child { parent: "p".into(), until, lease_id, fate };
         let base = serde_json::json!({"kind":"child","place":"c/ns","accessor":"a","parent":"p","until":"1970-01-01T00:00:00Z"});
-        check(&held(child(None)), base.clone());
+        check(&held(child(None, Fate::Ends)), base.clone());
         let mut with_lease = base;
         with_lease.as_object_mut().unwrap().insert("lease_id".into(), "l".into());
-        check(&held(child(Some("l".into()))), with_lease);
+        check(&held(child(Some("l".into()), Fate::Ends)), with_lease.clone());
+        let fate = serde_json::json!({"lives_until":"1970-01-01T00:00:00Z"});
+        with_lease.as_object_mut().unwrap().insert("fate".into(), fate);
+        check(&held(child(Some("l".into()), Fate::LivesUntil(Some(until)))), with_lease);
     }
 }

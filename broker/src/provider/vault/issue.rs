@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use mcp_broker_proto::session::Revocability;
 
 use super::Vault;
@@ -11,7 +12,16 @@ use super::credential::{CredentialSettings, Method};
 use super::fault::Complaint;
 use super::gate::Urgency;
 use super::handle::{Held, Kind};
+use super::terms::Fate;
 use crate::provider::{Blame, Handle, Issued, MintRequest, Prepared, ProviderError, Renewed};
+
+/// A lease that was taken.
+struct Leased {
+    handle: Handle,
+    expires_at: Timestamp,
+    renewable: bool,
+    revocability: Revocability,
+}
 
 impl Vault {
     /// Reads or writes the path with the child's token.
@@ -30,7 +40,7 @@ impl Vault {
             Method::Write => calls::write(&settings.path, &settings.data),
         };
         let transport = self.identity.transport().await?;
-        let answer = self.fly(transport, call, &held, &opener).await?;
+        let answer = self.fly(transport, call, &held, &opener, &settings.path).await?;
         if !answer.is_ok() {
             return Err(self.refused_read(&answer, settings));
         }
@@ -47,9 +57,9 @@ impl Vault {
             let revocability = Revocability::None;
             return Ok(Issued { handle, fields, expires_at: None, renewable: false, revocability });
         }
-        let (handle, renewed) = self.take_lease(request, held, lease).await?;
-        let Renewed { expires_at, renewable } = renewed;
-        let revocability = Revocability::Immediate;
+        let fate = Fate::of(&settings.path, &lease, self.after(lease.life));
+        let taken = self.take_lease(request, held, lease, fate).await?;
+        let Leased { handle, expires_at, renewable, revocability } = taken;
         Ok(Issued { handle, fields, expires_at: Some(expires_at), renewable, revocability })
     }
 
@@ -59,7 +69,8 @@ impl Vault {
         request: &MintRequest,
         held: Held,
         lease: LeaseTerms,
-    ) -> Result<(Handle, Renewed), ProviderError> {
+        fate: Fate,
+    ) -> Result<Leased, ProviderError> {
         let left = self.left(&held);
         let want = request.spec.ttl.min(left);
         let (mut life, mut renewable) = (lease.life, lease.renewable);
@@ -75,22 +86,32 @@ impl Vault {
             let provider = &self.name.provider;
             tracing::warn!(%provider, seconds = life.as_secs(), "a lease is longer than its ttl and cannot be shortened");
         }
-        let renewed = self.terms(life, renewable, left);
+        let revocability = fate.revocability(life);
+        let Renewed { expires_at, renewable } = match fate {
+            Fate::LivesUntil(Some(expires_at)) => Renewed { expires_at, renewable: false },
+            _ => self.terms(life, renewable, left),
+        };
         let Held { place, accessor, kind } = held;
         let kind = match kind {
-            Kind::Child { parent, until, .. } => Kind::Child { parent, until, lease_id: Some(lease.id) },
+            Kind::Child { parent, until, .. } => {
+                Kind::Child { parent, until, lease_id: Some(lease.id), fate }
+            }
             other => other,
         };
         self.flights.forget(&accessor);
-        Ok((Held { place, accessor, kind }.to_handle(), renewed))
+        let handle = Held { place, accessor, kind }.to_handle();
+        Ok(Leased { handle, expires_at, renewable, revocability })
     }
 
     /// Asks for another `ttl`.
     pub(super) async fn extend(&self, handle: &Handle, ttl: Duration) -> Result<Renewed, ProviderError> {
         let held = Held::read(handle, &self.name)?;
-        let Kind::Child { lease_id: Some(lease), .. } = &held.kind else {
+        let Kind::Child { lease_id: Some(lease), fate, .. } = &held.kind else {
             return Err(self.broken("was asked to renew what has no lease"));
         };
+        if let Fate::LivesUntil(Some(expires_at)) = *fate {
+            return Ok(Renewed { expires_at, renewable: false });
+        }
         let left = self.left(&held);
         if left.is_zero() {
             return Err(self.lease_gone());
@@ -133,20 +154,6 @@ impl Vault {
             (400 | 404, Complaint::NoSuchLease) => Ok(None),
             _ => Err(self.identity.refusal(&answer, "looking up a lease")),
         }
-    }
-
-    /// The truth about an end: a lease dies with the token it hangs under, whatever its own terms say.
-    fn terms(&self, life: Duration, renewable: bool, left: Duration) -> Renewed {
-        // 0 is what some engines say where they do not know.
-        let life = if life.is_zero() { left } else { life.min(left) };
-        // Increments are whole seconds, so the last second of the token is not to be had.
-        let room = left.saturating_sub(life) > Duration::from_secs(1);
-        Renewed { expires_at: self.after(life), renewable: renewable && room }
-    }
-
-    fn left(&self, held: &Held) -> Duration {
-        let Kind::Child { until, .. } = &held.kind else { return Duration::ZERO };
-        Duration::try_from(until.duration_since(self.clock.now())).unwrap_or(Duration::ZERO)
     }
 
     /// Revokes the child that read a value without a lease: it has nothing to hold. The handle keeps its

@@ -3,9 +3,10 @@
 //! credential). Leases hang under children, so that ending a parent ends everything below it.
 //!
 //! A path whose answer has no lease (KV, or a credential engine that grants none) can be withheld, not
-//! revoked: its child is revoked after the read, and `revoke` answers that the value lives on.
-//! In reading order: `settings`, `credential`, `path`; `login`, `identity`; `tree`, `issue`, `revoke`,
-//! `follow`, `flights`; `calls`, `answer`, `fault`; `client`, `transport`, `gate`.
+//! revoked: its child is revoked after the read, and `revoke` answers that the value lives on. So it does for
+//! a lease whose revocation proves nothing about what was issued.
+//! In reading order: `settings`, `credential`, `path`; `login`, `identity`; `tree`, `issue`, `terms`,
+//! `revoke`, `follow`, `flights`; `calls`, `answer`, `fault`; `client`, `transport`, `gate`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +43,7 @@ mod login;
 mod path;
 mod revoke;
 mod settings;
+mod terms;
 mod transport;
 mod tree;
 
@@ -90,10 +92,13 @@ impl Vault {
     }
 
     fn after(&self, life: Duration) -> Timestamp {
-        let now = self.clock.now();
-        let span = SignedDuration::try_from(life).unwrap_or(SignedDuration::MAX);
-        now.checked_add(span).unwrap_or(Timestamp::MAX)
+        after(&*self.clock, life)
     }
+}
+
+fn after(clock: &dyn Clock, life: Duration) -> Timestamp {
+    let span = SignedDuration::try_from(life).unwrap_or(SignedDuration::MAX);
+    clock.now().checked_add(span).unwrap_or(Timestamp::MAX)
 }
 
 #[async_trait]

@@ -17,6 +17,11 @@ impl SecretPath {
         &self.0
     }
 
+    /// Its first segment, which is the engine's mount unless that has several.
+    pub(super) fn mount(&self) -> &str {
+        self.0.split('/').next().unwrap_or("")
+    }
+
     /// Whether the path has the shape of a KV version 2 read, `MOUNT/data/NAME`. A mount may have several
     /// segments, so `data` counts wherever something stands on both sides of it.
     pub(super) fn is_kv2(&self) -> bool {

@@ -6,8 +6,10 @@ use std::time::Duration;
 use super::Vault;
 use super::calls;
 use super::fault::Complaint;
+use super::flights::Late;
 use super::gate::Urgency;
 use super::handle::{Held, Kind};
+use super::terms::Fate;
 use crate::provider::{Blame, Handle, Proof, ProviderError, Revocation};
 
 /// How long a revocation waits for a read in flight before it says that it has to be tried again. Longer
@@ -34,10 +36,11 @@ impl Vault {
                 self.end_token(&held.accessor).await?;
                 Revocation::ExpiresAt(None)
             }
-            Kind::Child { lease_id, .. } => {
+            Kind::Child { lease_id, fate, .. } => {
+                let known = lease_id.clone().map(|id| Late { id, fate: *fate });
                 // What a read brought after its asker had gone is in no handle.
-                let late = self.flights.remembered(&held.accessor);
-                self.end_child(&held.accessor, lease_id.as_deref().or(late.as_deref())).await?
+                let lease = known.or_else(|| self.flights.remembered(&held.accessor));
+                self.end_child(&held.accessor, lease).await?
             }
         };
         // A login in between may have met another server, whose word is worth nothing here.
@@ -46,14 +49,17 @@ impl Vault {
         Ok(revocation)
     }
 
-    async fn end_child(&self, accessor: &str, lease: Option<&str>) -> Result<Revocation, ProviderError> {
-        let Some(lease) = lease else {
+    async fn end_child(&self, accessor: &str, lease: Option<Late>) -> Result<Revocation, ProviderError> {
+        let Some(Late { id, fate }) = lease else {
             return Ok(self.end_token(accessor).await?.revocation(Proof::Token));
         };
-        let before = self.end_lease(lease).await?;
+        let before = self.end_lease(&id).await?;
         let token = self.end_token(accessor).await?;
-        if self.lease_life(lease, Urgency::Revocation).await?.is_some() {
+        if self.lease_life(&id, Urgency::Revocation).await?.is_some() {
             return Err(self.lease_stays());
+        }
+        if let Fate::LivesUntil(end) = fate {
+            return Ok(Revocation::ExpiresAt(end));
         }
         let before = if before == Before::Alive { before } else { token };
         Ok(before.revocation(Proof::LeaseAndToken))

@@ -12,6 +12,7 @@ use super::calls::{self, NewToken};
 use super::credential::CredentialSettings;
 use super::gate::Urgency;
 use super::handle::{Held, Kind};
+use super::terms::Fate;
 use crate::provider::{Blame, MintRequest, Parent, Prepared, ProviderError, SessionTag};
 
 /// A token role, as the server has it.
@@ -170,7 +171,7 @@ impl Vault {
         let auth = answer.auth().ok_or_else(|| self.name.unreadable(&doing))?;
         let life = Duration::from_secs(auth.lease_duration).min(request.horizon);
         let until = self.after(life);
-        let kind = Kind::Child { parent: above.accessor, until, lease_id: None };
+        let kind = Kind::Child { parent: above.accessor, until, lease_id: None, fate: Fate::Ends };
         let held = Held { place: above.place, accessor: auth.accessor, kind };
         Ok(Prepared { handle: held.to_handle(), opener: Some(auth.client_token) })
     }

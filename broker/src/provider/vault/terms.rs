@@ -1,0 +1,96 @@
+//! What a lease's terms are worth: when it truly ends, and whether revoking it ends what was issued.
+//! Asks the server nothing.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use mcp_broker_proto::session::Revocability;
+use serde::{Deserialize, Serialize};
+
+use super::Vault;
+use super::answer::LeaseTerms;
+use super::handle::{Held, Kind};
+use super::path::SecretPath;
+use crate::provider::Renewed;
+
+/// What becomes of what was issued when its lease is revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Fate {
+    /// It ends.
+    #[default]
+    Ends,
+    /// It may work on until then, or nobody knows how long, whatever the server says of the lease.
+    LivesUntil(Option<Timestamp>),
+}
+
+impl Fate {
+    /// By how the lease was born. The engines whose revocation does nothing mark their leases as not
+    /// renewable: STS of `aws`, tokens of `gcp` (both answer a revocation with success) and of `kubernetes`,
+    /// certificates of `pki`, which live on wherever the revocation list is not read. Two engines do not
+    /// renew everything and revoke it all the same: `database` drops the user, and `ssh` forgets the one-time
+    /// password, which each use asks the server for. A mount may have any name, so that these two are
+    /// believed under their usual ones only; elsewhere too little is claimed rather than too much.
+    pub(super) fn of(path: &SecretPath, lease: &LeaseTerms, end: Timestamp) -> Self {
+        if lease.renewable || matches!(path.mount(), "database" | "ssh") {
+            return Self::Ends;
+        }
+        Self::LivesUntil((!lease.life.is_zero()).then_some(end))
+    }
+
+    /// Whether there is nothing to say of it in a handle.
+    pub(super) fn is_usual(&self) -> bool {
+        *self == Self::Ends
+    }
+
+    /// The same for people, for a lease that lives so long from now.
+    pub(super) fn revocability(self, life: Duration) -> Revocability {
+        match self {
+            Self::Ends => Revocability::Immediate,
+            Self::LivesUntil(Some(_)) => Revocability::Bounded { seconds: life.as_secs() },
+            Self::LivesUntil(None) => Revocability::None,
+        }
+    }
+}
+
+impl Vault {
+    /// The truth about an end: a lease dies with the token it hangs under, whatever its own terms say.
+    pub(super) fn terms(&self, life: Duration, renewable: bool, left: Duration) -> Renewed {
+        let life = if life.is_zero() { left } else { life.min(left) };
+        // Increments are whole seconds, so the last second of the token is not to be had.
+        let room = left.saturating_sub(life) > Duration::from_secs(1);
+        Renewed { expires_at: self.after(life), renewable: renewable && room }
+    }
+
+    /// What is left of the token that a handle names.
+    pub(super) fn left(&self, held: &Held) -> Duration {
+        let Kind::Child { until, .. } = &held.kind else { return Duration::ZERO };
+        Duration::try_from(until.duration_since(self.clock.now())).unwrap_or(Duration::ZERO)
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    fn check(path: &str, renewable: bool, life: u64, want: Revocability) {
+        let lease = LeaseTerms { id: "x".into(), life: Duration::from_secs(life), renewable };
+        let fate = Fate::of(&path.parse().unwrap(), &lease, Timestamp::UNIX_EPOCH);
+        assert_eq!(fate.revocability(lease.life), want, "{path} {renewable} {life}");
+    }
+
+    #[test]
+    fn what_a_revocation_is_worth() {
+        check("database/creds/x", true, 60, Revocability::Immediate);
+        check("database/creds/x", false, 60, Revocability::Immediate);
+        check("ssh/creds/x", false, 60, Revocability::Immediate);
+        check("rabbitmq/creds/x", true, 60, Revocability::Immediate);
+        check("aws/sts/x", false, 900, Revocability::Bounded { seconds: 900 });
+        check("gcp/token/x", false, 3600, Revocability::Bounded { seconds: 3600 });
+        check("kubernetes/creds/x", false, 600, Revocability::Bounded { seconds: 600 });
+        check("pg/creds/x", false, 60, Revocability::Bounded { seconds: 60 });
+        check("aws/database/x", false, 60, Revocability::Bounded { seconds: 60 });
+        check("aws/sts/x", false, 0, Revocability::None);
+    }
+}
