@@ -12,7 +12,7 @@ use super::credential::{CredentialSettings, Method};
 use super::fault::Complaint;
 use super::gate::Urgency;
 use super::handle::{Held, Kind};
-use super::terms::Fate;
+use super::terms::{Fate, is_longer};
 use crate::provider::{Blame, Handle, Issued, MintRequest, Prepared, ProviderError, Renewed};
 
 /// A lease that was taken.
@@ -63,7 +63,8 @@ impl Vault {
         Ok(Issued { handle, fields, expires_at: Some(expires_at), renewable, revocability })
     }
 
-    /// Shortens the lease to the credential's `ttl`, or to what is left of the session.
+    /// Shortens the lease to the credential's `ttl`, or to what is left of the session. One that is longer and
+    /// cannot be shortened is refused; it is still remembered, and ends with the handle of `prepare`.
     async fn take_lease(
         &self,
         request: &MintRequest,
@@ -74,7 +75,7 @@ impl Vault {
         let left = self.left(&held);
         let want = request.spec.ttl.min(left);
         let (mut life, mut renewable) = (lease.life, lease.renewable);
-        if life > want && renewable {
+        if renewable && is_longer(life, want) {
             let call = || calls::renew_lease(&lease.id, want);
             let answer = self.identity.call(call, Urgency::Normal).await?;
             let Some(terms) = answer.lease().filter(|_| answer.is_ok()) else {
@@ -82,10 +83,7 @@ impl Vault {
             };
             (life, renewable) = (terms.life, terms.renewable);
         }
-        if life > want {
-            let provider = &self.name.provider;
-            tracing::warn!(%provider, seconds = life.as_secs(), "a lease is longer than its ttl and cannot be shortened");
-        }
+        self.require_short(life, request.spec.ttl, left, fate)?;
         let revocability = fate.revocability(life);
         let Renewed { expires_at, renewable } = match fate {
             Fate::LivesUntil(Some(expires_at)) => Renewed { expires_at, renewable: false },

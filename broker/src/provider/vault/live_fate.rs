@@ -53,6 +53,26 @@ async fn what_outlives_its_lease_is_said_to() {
         assert_eq!(vault.revoke(&issued.handle).await.unwrap(), Revocation::ExpiresAt(Some(end)));
     }
     assert_eq!(leases(&bao, "pki/issue/web").await, 404, "the lease is revoked all the same");
+
+    // Longer than its ttl of 900 s: refused, and the lease that was made ends with the handle of `prepare`.
+    let asked = certificate("1h");
+    let prepared = vault.prepare(&asked, Some(&parent)).await.unwrap();
+    let handle = prepared.handle.clone();
+    let refused = vault.issue(&asked, prepared).await.map(drop);
+    let error = blame(refused, Blame::Config, "longer than the credential's ttl of 900 s");
+    assert!(error.hint.contains("`data`"), "{}", error.hint);
+    assert_eq!(leases(&bao, "pki/issue/web").await, 200);
+    let Revocation::ExpiresAt(Some(end)) = vault.revoke(&handle).await.unwrap() else {
+        unreachable!("the certificate lives on")
+    };
+    assert!((3500..=3600).contains(&seconds(end)), "{end}");
+    assert_eq!(leases(&bao, "pki/issue/web").await, 404);
+
+    // Short enough, but the session is shorter.
+    let mut asked = certificate("299s");
+    asked.horizon = Duration::from_secs(60);
+    let prepared = vault.prepare(&asked, Some(&parent)).await.unwrap();
+    blame(vault.issue(&asked, prepared).await.map(drop), Blame::Refused, "longer than the session");
 }
 
 /// The server itself is asked at each use of a one-time password.

@@ -1,5 +1,5 @@
-//! What a lease's terms are worth: when it truly ends, and whether revoking it ends what was issued.
-//! Asks the server nothing.
+//! What a lease's terms are worth: when it truly ends, whether that is as short as was written, and whether
+//! revoking it ends what was issued. Asks the server nothing.
 
 use std::time::Duration;
 
@@ -11,7 +11,10 @@ use super::Vault;
 use super::answer::LeaseTerms;
 use super::handle::{Held, Kind};
 use super::path::SecretPath;
-use crate::provider::Renewed;
+use crate::provider::{Blame, ProviderError, Renewed};
+
+/// How much longer than asked for a lease may be: rounding, and the way of the answer.
+const MARGIN: Duration = Duration::from_secs(5);
 
 /// What becomes of what was issued when its lease is revoked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -53,6 +56,11 @@ impl Fate {
     }
 }
 
+/// Whether a lease lives longer than `most`. 0 is what some engines say where they do not know.
+pub(super) fn is_longer(life: Duration, most: Duration) -> bool {
+    life.is_zero() || life > most
+}
+
 impl Vault {
     /// The truth about an end: a lease dies with the token it hangs under, whatever its own terms say.
     pub(super) fn terms(&self, life: Duration, renewable: bool, left: Duration) -> Renewed {
@@ -66,6 +74,39 @@ impl Vault {
     pub(super) fn left(&self, held: &Held) -> Duration {
         let Kind::Child { until, .. } = &held.kind else { return Duration::ZERO };
         Duration::try_from(until.duration_since(self.clock.now())).unwrap_or(Duration::ZERO)
+    }
+
+    /// Refuses a lease that stayed longer than the credential's `ttl`, and one that cannot be revoked and
+    /// outlives the session, of which so much is `left`.
+    pub(super) fn require_short(
+        &self,
+        life: Duration,
+        ttl: Duration,
+        left: Duration,
+        fate: Fate,
+    ) -> Result<(), ProviderError> {
+        let lives = match life.as_secs() {
+            0 => "without an end".to_owned(),
+            seconds => format!("of {seconds} s"),
+        };
+        if is_longer(life, ttl.saturating_add(MARGIN)) {
+            let what = format!(
+                "grants a lease {lives}, longer than the credential's ttl of {} s, and does not shorten it",
+                ttl.as_secs()
+            );
+            let cure = "pass a shorter `ttl` in the credential's `data`, where the engine takes one, or raise the \
+                        credential's `ttl`";
+            return Err(self.name.error(Blame::Config, &what, cure));
+        }
+        if !fate.is_usual() && life > left.saturating_add(MARGIN) {
+            let left = left.as_secs();
+            let what = format!(
+                "grants what cannot be revoked and lives {lives}, longer than the session ({left} s)"
+            );
+            let cure = "begin a new session, or pass a shorter `ttl` in the credential's `data`";
+            return Err(self.name.error(Blame::Refused, &what, cure));
+        }
+        Ok(())
     }
 }
 
@@ -92,5 +133,12 @@ mod tests {
         check("pg/creds/x", false, 60, Revocability::Bounded { seconds: 60 });
         check("aws/database/x", false, 60, Revocability::Bounded { seconds: 60 });
         check("aws/sts/x", false, 0, Revocability::None);
+    }
+
+    #[test]
+    fn a_life_that_is_not_known_is_longer_than_any() {
+        let seconds = Duration::from_secs;
+        assert!(is_longer(seconds(0), seconds(900)) && is_longer(seconds(901), seconds(900)));
+        assert!(!is_longer(seconds(900), seconds(900)));
     }
 }
