@@ -57,6 +57,12 @@ impl Gate {
         place.await.unwrap_or(Pass(None))
     }
 
+    /// How many wait to be let through before all others.
+    #[cfg(test)]
+    pub(super) fn urgent(&self) -> usize {
+        self.state().revocations.len()
+    }
+
     fn leave(self: Arc<Self>) {
         let mut pass = Pass(Some(Arc::clone(&self)));
         let mut state = self.state();

@@ -13,6 +13,15 @@ use crate::provider::{Blame, Healthy, ProviderError};
 /// How long the whole look may take.
 const HEALTH_LIMIT: Duration = Duration::from_secs(8);
 
+/// How long what was found is told again.
+const FRESH: Duration = Duration::from_secs(3);
+
+/// What was found, good or bad, and the boot time until which it is told.
+pub(super) struct Seen {
+    until: Duration,
+    found: Result<Healthy, ProviderError>,
+}
+
 /// `sys/health`, as far as it is needed.
 #[derive(Deserialize)]
 struct State {
@@ -33,10 +42,21 @@ impl State {
 }
 
 impl Vault {
-    /// Looks, within a few seconds.
+    /// Looks, within a few seconds. Many who ask cost the server one question: they wait for the one who looks,
+    /// and take what was found as long as it is fresh.
     pub(super) async fn look(&self) -> Result<Healthy, ProviderError> {
-        let looked = tokio::time::timeout(HEALTH_LIMIT, self.look_at_all()).await;
-        looked.unwrap_or_else(|_elapsed| Err(self.name.fault(super::fault::Fault::Timeout)))
+        let looked = tokio::time::timeout(HEALTH_LIMIT, async {
+            let mut seen = self.seen.lock().await;
+            if let Some(Seen { until, found }) = &*seen
+                && self.clock.boot() < *until
+            {
+                return found.clone();
+            }
+            let found = self.look_at_all().await;
+            *seen = Some(Seen { until: self.clock.boot() + FRESH, found: found.clone() });
+            found
+        });
+        looked.await.unwrap_or_else(|_elapsed| Err(self.name.fault(super::fault::Fault::Timeout)))
     }
 
     async fn look_at_all(&self) -> Result<Healthy, ProviderError> {

@@ -78,25 +78,25 @@ impl Identity {
         call: impl Fn() -> Call,
         urgency: Urgency,
     ) -> Result<Answer, ProviderError> {
-        let login = self.current(urgency).await?;
+        let login = self.current().await?;
         let answer = self.sent(login.transport.send(call(), Some(&login.token), urgency).await)?;
         if answer.status != 403 || self.is_alive(&login, urgency).await? {
             return Ok(answer);
         }
         self.forget(&login).await;
-        let login = self.current(urgency).await?;
+        let login = self.current().await?;
         self.sent(login.transport.send(call(), Some(&login.token), urgency).await)
     }
 
     /// The way to the server, signed in.
     pub(super) async fn transport(self: &Arc<Self>) -> Result<Arc<Transport>, ProviderError> {
-        Ok(Arc::clone(&self.current(Urgency::Normal).await?.transport))
+        Ok(Arc::clone(&self.current().await?.transport))
     }
 
     /// Names the server and the namespace that accessors and leases belong to. Another server would say that
     /// it does not know them, which proves nothing.
-    pub(super) async fn place(self: &Arc<Self>, urgency: Urgency) -> Result<String, ProviderError> {
-        let login = self.current(urgency).await?;
+    pub(super) async fn place(self: &Arc<Self>) -> Result<String, ProviderError> {
+        let login = self.current().await?;
         let namespace = self.deps.settings.namespace.as_deref().unwrap_or("");
         Ok(format!("{}/{namespace}", login.cluster.as_deref().unwrap_or("")))
     }
@@ -131,15 +131,16 @@ impl Identity {
         Ok(self.sent(sent)?.status != 403)
     }
 
-    /// The login, renewed or had anew where it is time.
-    async fn current(self: &Arc<Self>, urgency: Urgency) -> Result<Arc<Login>, ProviderError> {
+    /// The login, renewed or had anew where it is time. What is sent for that goes with the revocations, because
+    /// one may be waiting behind whoever holds the state.
+    async fn current(self: &Arc<Self>) -> Result<Arc<Login>, ProviderError> {
         let asked = self.boot();
         let mut state = self.state.lock().await;
         if let Some(login) = state.login.clone() {
             match login.times {
                 Some(times) if self.boot() >= times.end => {}
                 Some(times) if self.boot() >= times.renew => {
-                    if let Some(renewed) = self.renew(&login, times, urgency).await {
+                    if let Some(renewed) = self.renew(&login, times).await {
                         state.login = Some(Arc::clone(&renewed));
                         return Ok(renewed);
                     }
@@ -154,7 +155,7 @@ impl Identity {
             return Err(error.clone());
         }
         state.login = None;
-        match login::sign_in(&self.deps, urgency).await {
+        match login::sign_in(&self.deps).await {
             Ok(signed_in) => {
                 let login = Arc::new(self.login(signed_in));
                 state.login = Some(Arc::clone(&login));
@@ -173,11 +174,11 @@ impl Identity {
 
     /// The login with a new life; the same one where the server cannot be asked just now; `None` where
     /// only another login helps.
-    async fn renew(&self, login: &Arc<Login>, times: Times, urgency: Urgency) -> Option<Arc<Login>> {
+    async fn renew(&self, login: &Arc<Login>, times: Times) -> Option<Arc<Login>> {
         if !login.renewable {
             return None;
         }
-        let sent = login.transport.send(calls::renew_self(), Some(&login.token), urgency).await;
+        let sent = login.transport.send(calls::renew_self(), Some(&login.token), Urgency::Revocation).await;
         let Ok(answer) = sent else { return Some(self.later(login, times)) };
         if !answer.is_ok() {
             return (answer.status != 403).then(|| self.later(login, times));
@@ -242,7 +243,7 @@ fn keep(identity: Weak<Identity>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
             tokio::time::sleep(wait.clamp(Duration::from_millis(200), NAP)).await;
             let due = due_in(&identity).await.is_some_and(|wait| wait.is_zero());
             let Some(identity) = identity.upgrade().filter(|_| due) else { continue };
-            if let Err(error) = identity.current(Urgency::Normal).await {
+            if let Err(error) = identity.current().await {
                 let provider = &identity.deps.name.provider;
                 tracing::warn!(%provider, %error, "the broker's own token could not be renewed");
             }

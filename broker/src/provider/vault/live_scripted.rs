@@ -3,6 +3,9 @@
 
 use super::*;
 
+use super::super::gate::{Gate, Urgency};
+use super::super::identity::Identity;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -155,4 +158,48 @@ async fn a_child_that_nobody_takes_is_revoked() {
         let last = asked.lock().unwrap().pop().unwrap();
         assert!(last.starts_with("POST /v1/auth/token/revoke-accessor ") && last.contains("late"), "{last}");
     }
+}
+
+/// Whoever comes first for the login, a revocation may be waiting for it.
+#[tokio::test]
+async fn a_login_waits_among_the_revocations() {
+    let (settings, _asked, _dir) = serve(vec![response("200 OK", ALIVE)]).await;
+    let name = super::super::fault::ServerName { provider: "bao".into(), address: String::new() };
+    let gate = Gate::new(1);
+    let busy = gate.enter(Urgency::Normal).await;
+    let identity = Identity::new(name, Arc::new(settings), Arc::clone(&gate), Arc::new(SystemClock));
+    let call = identity.call(super::super::calls::lookup_self, Urgency::Normal);
+    let mut call = std::pin::pin!(call);
+    let end = Instant::now() + Duration::from_secs(5);
+    while gate.urgent() == 0 {
+        assert!(Instant::now() < end, "it waits among the others");
+        assert!(tokio::time::timeout(Duration::from_millis(5), &mut call).await.is_err());
+    }
+    drop(busy);
+    assert!(call.await.is_ok());
+}
+
+#[tokio::test]
+async fn many_who_ask_for_health_cost_one_question() {
+    let role =
+        json!({"orphan":false,"token_period":10,"token_no_default_policy":true,"ttl":0,"renewable":false});
+    let body = json!({"initialized":true,"sealed":false,"version":"2.7.2","data":role}).to_string();
+    let (settings, asked, _dir) = serve(vec![response("200 OK", &body)]).await;
+    let clock = Arc::new(super::sign_in::Ahead(AtomicU64::new(0)));
+    let vault = Arc::new(with_clock(settings, Arc::clone(&clock) as Arc<dyn Clock>));
+    let questions = || asked.lock().unwrap().iter().filter(|request| request.contains("lookup-self")).count();
+    let all: Vec<_> = (0..20)
+        .map(|_| {
+            let vault = Arc::clone(&vault);
+            tokio::spawn(async move { vault.health().await })
+        })
+        .collect();
+    for one in all {
+        assert!(one.await.unwrap().unwrap().warning.is_some(), "the role makes no orphans");
+    }
+    // One for the login by a token, one for the look.
+    assert_eq!(questions(), 2);
+    clock.0.store(3_000, Ordering::SeqCst);
+    vault.health().await.unwrap();
+    assert!(questions() > 2, "looked again");
 }

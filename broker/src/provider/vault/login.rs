@@ -18,6 +18,9 @@ use super::transport::Transport;
 use crate::clock::Clock;
 use crate::provider::{Blame, ProviderError};
 
+/// A login serves everybody who waits for it.
+const URGENCY: Urgency = Urgency::Revocation;
+
 /// What a login needs to know.
 #[derive(Clone)]
 pub(super) struct LoginDeps {
@@ -52,7 +55,7 @@ pub(super) async fn connect(deps: &LoginDeps) -> Result<(Arc<Transport>, Option<
 }
 
 /// Signs in.
-pub(super) async fn sign_in(deps: &LoginDeps, urgency: Urgency) -> Result<SignedIn, ProviderError> {
+pub(super) async fn sign_in(deps: &LoginDeps) -> Result<SignedIn, ProviderError> {
     let (transport, secret) = connect(deps).await?;
     let call = match (&deps.settings.auth, &secret) {
         (AuthMethod::AppRole { mount, role_id, .. }, Some(secret)) => {
@@ -66,20 +69,20 @@ pub(super) async fn sign_in(deps: &LoginDeps, urgency: Urgency) -> Result<Signed
         (_, None) => return Err(bad_files(&deps.name, "the secret to sign in with was not read")),
     };
     if let (AuthMethod::Token { .. }, Some(token)) = (&deps.settings.auth, secret) {
-        let sent = transport.send(call, Some(&token), urgency).await;
+        let sent = transport.send(call, Some(&token), URGENCY).await;
         let answer = sent.map_err(|fault| deps.name.fault(fault))?;
         let (life, renewable) = found_token(deps, &answer)?;
-        let cluster = cluster(deps, &transport, urgency).await?;
+        let cluster = cluster(deps, &transport).await?;
         return Ok(SignedIn { transport, token, life, renewable, cluster });
     }
-    let answer = transport.send(call, None, urgency).await.map_err(|fault| deps.name.fault(fault))?;
+    let answer = transport.send(call, None, URGENCY).await.map_err(|fault| deps.name.fault(fault))?;
     if !answer.is_ok() {
         return Err(refused(deps, &answer));
     }
     let Some(NewAuth { client_token, lease_duration, renewable, .. }) = answer.auth() else {
         return Err(deps.name.unreadable("a login"));
     };
-    let cluster = cluster(deps, &transport, urgency).await?;
+    let cluster = cluster(deps, &transport).await?;
     Ok(SignedIn { transport, token: client_token, life: life(lease_duration), renewable, cluster })
 }
 
@@ -89,16 +92,12 @@ pub(super) fn life(seconds: u64) -> Option<Duration> {
 }
 
 /// Asked at each login, and never left open: accessors and leases mean nothing at another server.
-async fn cluster(
-    deps: &LoginDeps,
-    transport: &Transport,
-    urgency: Urgency,
-) -> Result<Option<String>, ProviderError> {
+async fn cluster(deps: &LoginDeps, transport: &Transport) -> Result<Option<String>, ProviderError> {
     #[derive(serde::Deserialize)]
     struct Health {
         cluster_id: Option<String>,
     }
-    let sent = transport.send(calls::health(), None, urgency).await;
+    let sent = transport.send(calls::health(), None, URGENCY).await;
     let answer = sent.map_err(|fault| deps.name.fault(fault))?;
     if !answer.is_ok() {
         let cure = "check that `address` is an OpenBao or Vault server";

@@ -14,7 +14,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use mcp_broker_proto::session::Revocability;
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 
 use super::{
     Blame, BuildDeps, Handle, Healthy, Issued, Kind, MintRequest, Parent, Prepared, Provider, ProviderError,
@@ -69,6 +69,8 @@ pub(crate) struct Vault {
     flights: Arc<flights::Flights>,
     /// Set once the token roles were found to be right.
     roles: OnceCell<()>,
+    /// What the last look at the server's health found; held while looking.
+    seen: Mutex<Option<health::Seen>>,
 }
 
 fn build(config: &dyn ProviderConfig, deps: &BuildDeps) -> Result<Arc<dyn Provider>, ProviderError> {
@@ -88,7 +90,7 @@ impl Vault {
         let gate = gate::Gate::new(gate::IN_FLIGHT);
         let identity = identity::Identity::new(name.clone(), Arc::clone(&settings), gate, Arc::clone(&clock));
         let flights = flights::Flights::new(Arc::clone(&clock));
-        Self { name, settings, clock, identity, flights, roles: OnceCell::new() }
+        Self { name, settings, clock, identity, flights, roles: OnceCell::new(), seen: Mutex::default() }
     }
 
     fn after(&self, life: Duration) -> Timestamp {

@@ -115,7 +115,7 @@ impl Vault {
     }
 
     async fn require_place(&self, held: &Held) -> Result<(), ProviderError> {
-        if self.identity.place(Urgency::Revocation).await? == held.place {
+        if self.identity.place().await? == held.place {
             return Ok(());
         }
         Err(self.name.error(

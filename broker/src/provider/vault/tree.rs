@@ -103,7 +103,7 @@ impl Vault {
     /// Makes a session's parent. No policies are sent: the role has them.
     pub(super) async fn make_parent(&self, tag: &SessionTag) -> Result<Parent, ProviderError> {
         self.require_roles().await?;
-        let place = self.identity.place(Urgency::Normal).await?;
+        let place = self.identity.place().await?;
         let role = &self.settings.session_role;
         let token = || NewToken {
             policies: None,
