@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 
 use mcp_broker_proto::channel::{End, EndReason, ToBroker};
 use mcp_broker_proto::names::ServerName;
+use rustix::process::geteuid;
 
 use crate::client::{Broker, LaunchChannel};
 use crate::environment::Environment;
 use crate::failure::{AGAIN, Failure, REFUSED, UNAVAILABLE};
-use crate::inject::{self, PrivateDir};
+use crate::inject;
 use crate::proxy::{Outcome, Relay, Signals};
 use crate::spawn::Keeper;
+use crate::spawn::private::{self, PrivateDir};
 use crate::{harden, say};
 
 /// How long the broker may take to read the last word of a launch that failed.
@@ -33,8 +35,10 @@ pub fn launch(
     let mut channel = broker.launch(server, args)?;
     // While the broker mints. It holds no secret, and is handed nothing but the plan.
     let keeper = Keeper::start()?;
+    let runtime = environment.runtime_dir(geteuid().as_raw());
+    private::sweep(&runtime);
     let mut files = None;
-    let outcome = serve(&mut channel, keeper, environment, &mut files);
+    let outcome = serve(&mut channel, keeper, (environment, &runtime), &mut files);
     if let Some(files) = files {
         files.remove().unwrap_or_else(|failure| say::failure(&failure));
     }
@@ -51,13 +55,14 @@ pub fn launch(
 fn serve(
     channel: &mut LaunchChannel,
     keeper: Keeper,
-    environment: &Environment,
+    (environment, runtime): (&Environment, &Path),
     files: &mut Option<PrivateDir>,
 ) -> Result<Outcome, Failure> {
     let ticket = channel.ticket()?;
     let signals = Signals::take().map_err(|e| Failure::system("take over the signals", e))?;
     let scope = ticket.scope.clone();
-    let planned = inject::plan(ticket, environment, files);
+    let make_dir = || keeper.share(PrivateDir::make(runtime)?);
+    let planned = inject::plan(ticket, environment, files, &make_dir);
     // The plan, and with it every secret that this process knows, is wiped at the end of this match.
     let spawned = match planned {
         Ok(plan) => keeper.spawn(&plan),

@@ -116,7 +116,7 @@ mod tests {
         let id = "0199f3a8-0000-7000-8000-000000000000";
         let lease = |state: &str, expires: &str, revocability: &str| {
             format!(
-                r#"{{"id":"{id}","launch":"{id}","session":"{id}","server":"s","scope":"read","credential":"db",
+                r#"{{"id":"{id}","launch":"{id}","session":"{id}","user":"a","server":"s","scope":"read","credential":"db",
                 "provider":"bao","state":"{state}","expires_at":{expires},"revocability":{revocability}}}"#
             )
         };

@@ -7,7 +7,7 @@ use mcp_broker_proto::Secret;
 use mcp_broker_proto::launch::Injection;
 use zeroize::Zeroizing;
 
-use super::{Building, Injector, PrivateDir};
+use super::{Building, Injector};
 use crate::failure::Failure;
 
 /// Writes a file and sets a variable to its path.
@@ -21,7 +21,7 @@ impl Injector for File {
     fn inject(&self, name: &str, value: Secret, into: &mut Building<'_>) -> Result<(), Failure> {
         let files = match &mut *into.files {
             Some(files) => files,
-            none => none.insert(PrivateDir::make(into.environment)?),
+            none => none.insert((into.make_dir)()?),
         };
         // EXPOSE: a file of mode 0600 on memory-backed storage, removed when the server is gone.
         let path = value.expose(|text| files.write(name, text.as_bytes()))?;

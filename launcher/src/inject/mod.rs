@@ -2,7 +2,6 @@
 //! [`ChildPlan`]; reads no file, starts no process.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use mcp_broker_proto::Secret;
 use mcp_broker_proto::launch::{Injection, IssuedCredential, SecretsTicket};
@@ -12,12 +11,13 @@ use zeroize::Zeroizing;
 use crate::environment::Environment;
 use crate::failure::{CONFIG, Failure, UNAVAILABLE};
 use crate::spawn::plan::ChildPlan;
+use crate::spawn::private::PrivateDir;
 
 mod env;
 mod file;
-mod private;
 
-pub use private::PrivateDir;
+/// Makes the private directory of a launch, known to its keeper before anything is in it.
+pub type MakeDir<'a> = dyn Fn() -> Result<PrivateDir, Failure> + 'a;
 
 /// One way in which a value reaches the server.
 trait Injector: Sync {
@@ -35,7 +35,7 @@ const INJECTORS: &[&dyn Injector] = &[&env::Env, &file::File];
 struct Building<'a> {
     plan: &'a mut ChildPlan,
     files: &'a mut Option<PrivateDir>,
-    environment: &'a Environment,
+    make_dir: &'a MakeDir<'a>,
 }
 
 /// The server's process as the ticket describes it. What it had to write to files is noted in `files`
@@ -47,6 +47,7 @@ pub fn plan(
     ticket: SecretsTicket,
     environment: &Environment,
     files: &mut Option<PrivateDir>,
+    make_dir: &MakeDir<'_>,
 ) -> Result<ChildPlan, Failure> {
     let mut plan = ChildPlan { command: ticket.command, cwd: ticket.cwd, ..ChildPlan::default() };
     let inherited = environment.inherited();
@@ -69,18 +70,14 @@ pub fn plan(
                 "install the mcp-run that belongs to the broker",
             )
         })?;
-        injector.inject(injection.name(), value, &mut Building { plan: &mut plan, files, environment })?;
+        injector.inject(injection.name(), value, &mut Building { plan: &mut plan, files, make_dir })?;
     }
-    plan.leftovers = files.as_ref().map(PrivateDir::paths).unwrap_or_default();
     Ok(plan)
 }
 
 fn fields(credentials: BTreeMap<Label, IssuedCredential>) -> BTreeMap<Label, BTreeMap<String, Secret>> {
     credentials.into_iter().map(|(name, credential)| (name, credential.fields)).collect()
 }
-
-/// Paths of what must be removed at the end.
-pub type Leftovers = Vec<PathBuf>;
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
@@ -100,7 +97,9 @@ mod tests {
 
     fn planned(inject: &str) -> Result<ChildPlan, Failure> {
         let ours = [("HOME", "/home/a"), ("PATH", "/bin"), ("VAULT_TOKEN", "t"), ("LD_PRELOAD", "x")];
-        plan(ticket(inject), &ours.into(), &mut None)
+        plan(ticket(inject), &ours.into(), &mut None, &|| {
+            Err(Failure::new(CONFIG, "no file is asked for", ""))
+        })
     }
 
     #[test]
@@ -113,7 +112,6 @@ mod tests {
             [("DSN", b"x:p%20w"), ("HOME", b"/elsewhere"), ("MODE", b"p w"), ("PATH", b"/bin")];
         assert_eq!(got, want);
         assert_eq!(plan.command, ["/bin/s", "-x"]);
-        assert!(plan.leftovers.is_empty());
     }
 
     #[test]

@@ -2,13 +2,15 @@
 //! of a PID namespace its death takes the namespace with it; else it is a sub-reaper that kills what is
 //! left. It relays signals, exits with the server's status, and cleans up when the launcher is killed.
 
-use std::ffi::CStr;
-use std::io;
+use std::ffi::CString;
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{Mode, OFlags, open, rmdir, unlink};
-use rustix::io::Errno;
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
     DumpableBehavior, Pid, Signal, WaitOptions, getpid, getppid, kill_process_group, set_child_subreaper,
@@ -17,12 +19,15 @@ use rustix::process::{
 use zeroize::{Zeroize, Zeroizing};
 
 use super::plan::{Exec, MAX_PLAN};
+use super::private::{MAX_NAME, PrivateDir};
 use super::report::{Report, Stage};
 use super::sys::{self, Cloned, Namespaces};
 use super::tree;
 
 /// Where the control socket stands in the keeper.
 const CONTROL: RawFd = 3;
+/// Descriptors that come with one message at most.
+pub const MAX_FDS: usize = 2;
 /// Exit code of a keeper that could not do its work; the launcher hears the reason first.
 const BROKEN: u8 = 70;
 
@@ -56,10 +61,10 @@ pub fn run(seat: &Seat<'_>) -> ! {
         Err(error) => fail(Stage::Contain, &error),
     };
     tell(Report::Ready);
-    let Some(mut plan) = receive() else { sys::exit_now(0) };
-    let Some(exec) = Exec::decode(&plan) else { sys::exit_now(BROKEN) };
-    let leftovers: Vec<_> = exec.leftovers.iter().map(|&path| CStr::to_owned(path)).collect();
-    if leftovers.is_empty() && seat.namespaces != Namespaces::None {
+    let mut files = None;
+    let Some(mut plan) = receive(&mut files) else { leave(files.as_ref(), 0) };
+    let Some(exec) = Exec::decode(&plan) else { leave(files.as_ref(), BROKEN) };
+    if files.is_none() && seat.namespaces != Namespaces::None {
         // Nothing to clean up and the kernel kills the rest: no need to be awake for it. If the
         // launcher died before this line, the closed control socket says so.
         set_parent_process_death_signal(Some(Signal::KILL)).unwrap_or_default();
@@ -70,11 +75,16 @@ pub fn run(seat: &Seat<'_>) -> ! {
     drop(plan);
     let server = match started {
         Ok(server) => server,
-        Err((stage, error)) => fail(stage, &error),
+        Err((stage, error)) => {
+            remove(files.as_ref());
+            fail(stage, &error)
+        }
     };
     release_stdio();
     tell(Report::Started);
-    let status = watch(server, &signals, &leftovers);
+    let status = watch(server, &signals);
+    // First, because the rest may take long: whatever the server still has open it can read on.
+    remove(files.as_ref());
     if seat.namespaces == Namespaces::None && !tree::end_all() {
         sys::exit_now(BROKEN);
     }
@@ -120,23 +130,46 @@ fn write_proc(path: &str, text: &str) -> io::Result<()> {
     if written == text.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
 }
 
-/// The plan: its length in four bytes, then itself. Nothing where the launcher has gone or gave up.
-fn receive() -> Option<Zeroizing<Vec<u8>>> {
+/// The plan. A private directory may come before it. Nothing where the launcher has gone or gave up.
+fn receive(files: &mut Option<PrivateDir>) -> Option<Zeroizing<Vec<u8>>> {
+    loop {
+        let (length, fds) = head()?;
+        let limit = if fds.is_none() { MAX_PLAN } else { MAX_NAME };
+        let length = usize::try_from(u32::from_le_bytes(length)).ok().filter(|length| *length <= limit)?;
+        let mut message = Zeroizing::new(vec![0; length]);
+        read_exact(&mut message)?;
+        let Some(fds) = fds else { return Some(message) };
+        *files = Some(PrivateDir::adopt(fds, CString::new(message.as_slice()).ok()?));
+    }
+}
+
+/// The length of the next message, and the two descriptors that may come with it.
+fn head() -> Option<([u8; 4], Option<[OwnedFd; MAX_FDS]>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut length = [0; 4];
-    read_exact(&mut length)?;
-    let length = usize::try_from(u32::from_le_bytes(length)).ok().filter(|length| *length <= MAX_PLAN)?;
-    let mut plan = Zeroizing::new(vec![0; length]);
-    read_exact(&mut plan)?;
-    Some(plan)
+    let mut into = [IoSliceMut::new(&mut length)];
+    let flags = RecvFlags::CMSG_CLOEXEC;
+    let got = retry_on_intr(|| recvmsg(sys::placed(CONTROL), &mut into, &mut ancillary, flags)).ok()?.bytes;
+    if got == 0 {
+        return None;
+    }
+    let fds = ancillary.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(fds) => Some(fds.collect::<Vec<_>>()),
+        _ => None,
+    });
+    read_exact(length.get_mut(got..)?)?;
+    Some(match fds {
+        Some(fds) => (length, Some(fds.try_into().ok()?)),
+        None => (length, None),
+    })
 }
 
 fn read_exact(mut into: &mut [u8]) -> Option<()> {
     while !into.is_empty() {
-        match rustix::io::read(sys::placed(CONTROL), &mut *into) {
-            Ok(0) => return None,
+        match retry_on_intr(|| rustix::io::read(sys::placed(CONTROL), &mut *into)) {
+            Ok(0) | Err(_) => return None,
             Ok(count) => into = into.get_mut(count..)?,
-            Err(Errno::INTR) => {}
-            Err(_) => return None,
         }
     }
     Some(())
@@ -216,7 +249,7 @@ fn release_stdio() {
 }
 
 /// Waits for the server's end, or for the launcher's.
-fn watch(server: Pid, signals: &OwnedFd, leftovers: &[std::ffi::CString]) -> u8 {
+fn watch(server: Pid, signals: &OwnedFd) -> u8 {
     loop {
         let control = sys::placed(CONTROL);
         let mut slots = [PollFd::new(signals, PollFlags::IN), PollFd::new(&control, PollFlags::IN)];
@@ -235,10 +268,7 @@ fn watch(server: Pid, signals: &OwnedFd, leftovers: &[std::ffi::CString]) -> u8 
             match rustix::io::read(sys::placed(CONTROL), &mut byte) {
                 Ok(1) => forward(server, byte),
                 Err(Errno::INTR | Errno::AGAIN) => {}
-                _ => {
-                    remove(leftovers);
-                    return 128 + 9;
-                }
+                _ => return 128 + 9,
             }
         }
     }
@@ -276,13 +306,14 @@ pub fn status_code(exit: Option<i32>, signal: Option<i32>) -> u8 {
     u8::try_from(code & 0xff).unwrap_or(BROKEN)
 }
 
-/// Removes files and directories that hold secrets. Best effort: there is nobody left to tell.
-fn remove(leftovers: &[std::ffi::CString]) {
-    for path in leftovers {
-        if unlink(path.as_c_str()).is_err() {
-            rmdir(path.as_c_str()).unwrap_or_default();
-        }
-    }
+/// Empties the private directory. Best effort: the launcher tries again and tells, where it is still there.
+fn remove(files: Option<&PrivateDir>) {
+    files.map(PrivateDir::remove).transpose().map(|_| ()).unwrap_or_default();
+}
+
+fn leave(files: Option<&PrivateDir>, code: u8) -> ! {
+    remove(files);
+    sys::exit_now(code)
 }
 
 fn tell(report: Report) {

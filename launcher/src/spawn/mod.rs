@@ -1,14 +1,18 @@
 //! The only place that starts a process: [`Keeper`] while the broker mints, [`Instance`] once the plan is
 //! known. What holds the process tree together is decided here and reported as [`Containment`].
 
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use mcp_broker_proto::channel::Containment;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::net::{
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sendmsg,
+    socketpair,
+};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, getegid, geteuid, getpid, pidfd_send_signal, set_child_subreaper,
@@ -17,12 +21,14 @@ use rustix::process::{
 
 use crate::failure::{CONFIG, Failure};
 use plan::ChildPlan;
+use private::PrivateDir;
 use refusal::explain;
 use report::Report;
 use sys::{Cloned, Namespaces};
 
 pub mod keeper;
 pub mod plan;
+pub mod private;
 mod refusal;
 pub mod report;
 #[expect(unsafe_code, reason = "system calls without a safe wrapper; each block says why it is sound")]
@@ -94,6 +100,23 @@ impl Keeper {
         Err(failed(last))
     }
 
+    /// Gives the keeper its hold on the directory: from here on it is emptied even where this process is
+    /// killed.
+    ///
+    /// # Errors
+    /// Where the keeper is gone; the directory then is too.
+    pub fn share(&self, dir: PrivateDir) -> Result<PrivateDir, Failure> {
+        let (fds, name) = dir.shared();
+        match send(&self.held.control, name.to_bytes(), &fds) {
+            Ok(()) => Ok(dir),
+            Err(error) => {
+                // It is empty; a later launch sweeps it where this fails.
+                dir.remove().unwrap_or_default();
+                Err(Failure::system("let the server's keeper hold its secret files", error))
+            }
+        }
+    }
+
     /// Hands the plan over and waits until the server runs.
     ///
     /// # Errors
@@ -107,7 +130,7 @@ impl Keeper {
             );
             return Err((failure, self.dismiss()));
         };
-        let sent = send(&self.held.control, &encoded);
+        let sent = send(&self.held.control, &encoded, &[]);
         drop(encoded);
         let failure = match sent.and_then(|()| self.held.report()) {
             Ok(Report::Started) => {
@@ -172,16 +195,21 @@ pub fn namespace_available() -> bool {
     Keeper::start_in(&[Namespaces::Pid, Namespaces::UserAndPid]).is_ok_and(Keeper::dismiss)
 }
 
-fn send(control: &OwnedFd, plan: &[u8]) -> io::Result<()> {
-    let length = u32::try_from(plan.len()).ok().filter(|_| plan.len() <= plan::MAX_PLAN);
+/// One message to the keeper: its length in four bytes, with the descriptors, then itself.
+fn send(control: &OwnedFd, message: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let length = u32::try_from(message.len()).ok().filter(|_| message.len() <= plan::MAX_PLAN);
     let length = length.ok_or(Errno::TOOBIG)?.to_le_bytes();
-    for mut bytes in [&length[..], plan] {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(keeper::MAX_FDS))];
+    let mut control_data = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() && !control_data.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(Errno::TOOBIG.into());
+    }
+    let head = [IoSlice::new(&length)];
+    let sent = retry_on_intr(|| sendmsg(control, &head, &mut control_data, SendFlags::NOSIGNAL))?;
+    for mut bytes in [length.get(sent..).unwrap_or_default(), message] {
         while !bytes.is_empty() {
-            match rustix::io::write(control, bytes) {
-                Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
+            let written = retry_on_intr(|| rustix::net::send(control, bytes, SendFlags::NOSIGNAL))?;
+            bytes = bytes.get(written..).unwrap_or_default();
         }
     }
     Ok(())
@@ -193,7 +221,7 @@ impl Held {
             return Err(io::ErrorKind::TimedOut.into());
         }
         let mut bytes = [0; Report::SIZE];
-        let count = rustix::io::retry_on_intr(|| rustix::io::read(&self.control, &mut bytes))?;
+        let count = retry_on_intr(|| rustix::io::read(&self.control, &mut bytes))?;
         if count < Report::SIZE {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
@@ -243,7 +271,7 @@ impl Instance {
     pub fn signal(&self, signal: i32) {
         let byte = u8::try_from(signal).unwrap_or(0);
         // A keeper that is gone has no group left to signal; the pidfd tells.
-        rustix::net::send(&self.held.control, &[byte], rustix::net::SendFlags::DONTWAIT).unwrap_or_default();
+        rustix::net::send(&self.held.control, &[byte], SendFlags::DONTWAIT).unwrap_or_default();
     }
 
     /// Kills the tree.

@@ -3,15 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::ffi::CStr;
-use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 
 use zeroize::Zeroizing;
 
 /// The longest plan in bytes; the kernel takes no longer argument list in any case (execve(2)).
 pub const MAX_PLAN: usize = 8 << 20;
+/// Bytes of the counts that a plan begins with.
+const COUNTS: usize = 8;
 
-/// Program, directory, environment, and what must be removed afterwards.
+/// Program, directory and environment.
 #[derive(Default)]
 pub struct ChildPlan {
     /// Absolute program, then its arguments.
@@ -20,8 +20,6 @@ pub struct ChildPlan {
     pub cwd: String,
     /// The whole environment; nothing is inherited beside it.
     pub environment: BTreeMap<String, Zeroizing<Vec<u8>>>,
-    /// Files, then directories, that hold secrets: the keeper removes them if the launcher cannot.
-    pub leftovers: Vec<PathBuf>,
 }
 
 /// A text of the plan holds a zero byte, which no argument or variable can (execve(2)).
@@ -29,18 +27,17 @@ pub struct ChildPlan {
 pub struct ZeroByte;
 
 impl ChildPlan {
-    /// Three counts, then every text with a zero byte behind it.
+    /// Two counts, then every text with a zero byte behind it.
     ///
     /// # Errors
     /// Where a text holds a zero byte itself, or the plan is longer than [`MAX_PLAN`].
     pub fn encode(&self) -> Result<Zeroizing<Vec<u8>>, ZeroByte> {
         let environment = self.environment.iter().map(|(name, value)| name.len() + value.len() + 2);
         let texts = self.command.iter().map(|text| text.len() + 1);
-        let leftovers = self.leftovers.iter().map(|path| path.as_os_str().len() + 1);
-        let size = 12 + self.cwd.len() + 1 + texts.chain(environment).chain(leftovers).sum::<usize>();
+        let size = COUNTS + self.cwd.len() + 1 + texts.chain(environment).sum::<usize>();
         // The exact size at once: growing would leave unwiped copies behind.
         let mut out = Zeroizing::new(Vec::with_capacity(size));
-        for count in [self.command.len(), self.environment.len(), self.leftovers.len()] {
+        for count in [self.command.len(), self.environment.len()] {
             out.extend_from_slice(&u32::try_from(count).unwrap_or(u32::MAX).to_le_bytes());
         }
         push(&mut out, &[self.cwd.as_bytes()])?;
@@ -49,9 +46,6 @@ impl ChildPlan {
         }
         for (name, value) in &self.environment {
             push(&mut out, &[name.as_bytes(), b"=", value])?;
-        }
-        for path in &self.leftovers {
-            push(&mut out, &[path.as_os_str().as_bytes()])?;
         }
         Ok(out)
     }
@@ -76,19 +70,17 @@ pub struct Exec<'a> {
     pub command: Vec<&'a CStr>,
     /// `NAME=value`.
     pub environment: Vec<&'a CStr>,
-    /// What to remove if the launcher is gone.
-    pub leftovers: Vec<&'a CStr>,
 }
 
 impl<'a> Exec<'a> {
     /// Reads what [`ChildPlan::encode`] wrote; nothing where it is something else.
     #[must_use]
     pub fn decode(bytes: &'a [u8]) -> Option<Self> {
-        let (counts, mut rest) = bytes.split_at_checked(12)?;
+        let (counts, mut rest) = bytes.split_at_checked(COUNTS)?;
         let mut counts = counts
             .chunks_exact(4)
             .map(|four| four.try_into().ok().and_then(|four| usize::try_from(u32::from_le_bytes(four)).ok()));
-        let (command, environment, leftovers) = (counts.next()??, counts.next()??, counts.next()??);
+        let (command, environment) = (counts.next()??, counts.next()??);
         let mut next = || {
             let text = CStr::from_bytes_until_nul(rest).ok()?;
             rest = rest.get(text.count_bytes() + 1..)?;
@@ -96,12 +88,7 @@ impl<'a> Exec<'a> {
         };
         let cwd = next()?;
         let mut take = |count: usize| (0..count).map(|_| next()).collect::<Option<Vec<_>>>();
-        Some(Self {
-            cwd,
-            command: take(command)?,
-            environment: take(environment)?,
-            leftovers: take(leftovers)?,
-        })
+        Some(Self { cwd, command: take(command)?, environment: take(environment)? })
     }
 }
 
@@ -115,7 +102,6 @@ mod tests {
             command: vec!["/bin/x".into(), String::new(), "b c".into()],
             cwd: "/tmp".into(),
             environment: BTreeMap::from([("K".into(), Zeroizing::new(value.to_vec()))]),
-            leftovers: vec!["/run/f".into()],
         }
     }
 
@@ -126,7 +112,6 @@ mod tests {
         assert_eq!(exec.cwd, c"/tmp");
         assert_eq!(exec.command, [c"/bin/x", c"", c"b c"]);
         assert_eq!(exec.environment.first().unwrap().to_bytes(), b"K=v=\xff");
-        assert_eq!(exec.leftovers, [c"/run/f"]);
         assert_eq!(bytes.len(), bytes.capacity(), "it was sized exactly, so nothing grew");
         for short in 0..bytes.len() {
             assert!(Exec::decode(bytes.get(..short).unwrap()).is_none(), "{short}");
