@@ -162,13 +162,27 @@ fn request(word: String, arguments: Vec<String>, json: bool) -> Result<Request, 
 /// A server's name, or the command that was probably meant.
 fn server_name(word: &str) -> Result<ServerName, Failure> {
     word.parse().map_err(|error: BadName| {
-        usage(format!("`{word}` {error}"), format!("{}run `mcp-run servers`", suggestion(word)))
+        usage(format!("`{}` {error}", shown(word)), format!("{}run `mcp-run servers`", suggestion(word)))
     })
+}
+
+/// What was typed, fit for a message: control characters escaped, and not the whole of something endless.
+#[must_use]
+pub fn shown(word: &str) -> String {
+    const MOST: usize = 80;
+    let mut short: String = word.chars().take(MOST).flat_map(char::escape_debug).collect();
+    if word.chars().count() > MOST {
+        short.push('…');
+    }
+    short
 }
 
 /// `did you mean …? `, where a command is near; else nothing.
 #[must_use]
 pub fn suggestion(word: &str) -> String {
+    if word.len() > 32 {
+        return String::new();
+    }
     let near = COMMANDS.iter().map(|command| (distance(command.name, word), command.name));
     match near.min().filter(|(distance, _)| *distance <= 2) {
         Some((_, name)) => format!("did you mean `mcp-run {name}`? else "),
@@ -188,7 +202,7 @@ fn bad(error: &lexopt::Error) -> Failure {
 
 fn text(value: OsString) -> Result<String, Failure> {
     value.into_string().map_err(|value| {
-        let what = format!("the argument {value:?} is not UTF-8");
+        let what = format!("the argument `{}` is not UTF-8", shown(&value.to_string_lossy()));
         usage(what, "only text can be handed to the broker")
     })
 }

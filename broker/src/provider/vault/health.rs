@@ -76,12 +76,13 @@ impl Vault {
             return Err(self.name.error(Blame::Unreachable, "is sealed", "unseal it: `bao operator unseal`"));
         }
         let life = self.token_life().await?;
-        let found = self.inspect_roles().await?;
-        let warning = found
-            .map(|RoleFinding { what, hint }| (format!("provider `{}` {what}", self.name.provider), hint));
+        // The first launch would be refused for it, so this is no mere warning.
+        if let Some(RoleFinding { what, hint }) = self.inspect_roles().await? {
+            return Err(self.name.error(Blame::Config, &what, hint));
+        }
         let role = if state.standby { "standby" } else { "active" };
         let detail = format!("{} {}, unsealed, {role}; {life}", state.product(), state.version);
-        Ok(Healthy { detail, warning })
+        Ok(Healthy { detail, warning: None })
     }
 
     async fn token_life(&self) -> Result<String, ProviderError> {
