@@ -19,8 +19,10 @@ use e2e::{World, eventually};
 const BARE: &str = "echo 0 >/proc/sys/user/max_pid_namespaces && echo 0 >/proc/sys/user/max_user_namespaces && \
     exec setpriv --inh-caps=-all --ambient-caps=-all -- \"$0\" \"$@\"";
 
-/// Forks without end into sessions of their own while the probe serves.
-const FORKING: &str = "(trap '' TERM HUP INT; while :; do setsid sleep 1000 & sleep 0.1; done) >/dev/null 2>&1 </dev/null & exec ";
+/// Goes on forking into sessions of their own while the probe serves, longer than a test waits for its end. It
+/// stops by itself, so that a failed test does not fill the machine.
+const FORKING: &str = "(trap '' TERM HUP INT; for i in $(seq 300); do setsid sleep 60 & sleep 0.1; done) \
+    >/dev/null 2>&1 </dev/null & exec ";
 
 fn forking_world() -> World {
     let script = format!("{FORKING}{}", seen::PROBE);
