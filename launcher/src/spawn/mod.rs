@@ -204,13 +204,13 @@ fn send(control: &OwnedFd, message: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result
     if !fds.is_empty() && !control_data.push(SendAncillaryMessage::ScmRights(fds)) {
         return Err(Errno::TOOBIG.into());
     }
-    let head = [IoSlice::new(&length)];
-    let sent = retry_on_intr(|| sendmsg(control, &head, &mut control_data, SendFlags::NOSIGNAL))?;
-    for mut bytes in [length.get(sent..).unwrap_or_default(), message] {
-        while !bytes.is_empty() {
-            let written = retry_on_intr(|| rustix::net::send(control, bytes, SendFlags::NOSIGNAL))?;
-            bytes = bytes.get(written..).unwrap_or_default();
-        }
+    let parts = [IoSlice::new(&length), IoSlice::new(message)];
+    let sent = retry_on_intr(|| sendmsg(control, &parts, &mut control_data, SendFlags::NOSIGNAL))?;
+    let sent = sent.checked_sub(length.len()).ok_or(Errno::IO)?;
+    let mut rest = message.get(sent..).unwrap_or_default();
+    while !rest.is_empty() {
+        let sent = retry_on_intr(|| rustix::net::send(control, rest, SendFlags::NOSIGNAL))?;
+        rest = rest.get(sent..).unwrap_or_default();
     }
     Ok(())
 }

@@ -3,12 +3,13 @@
 //! is free belonged to launches that were killed whole: the next launch of the same person sweeps it.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, FlockOperation, FsWord, Mode, OFlags, flock, fstat, fstatfs, mkdirat, open,
-    openat, unlinkat,
+    AtFlags, FileType, FlockOperation, FsWord, Mode, OFlags, RawDir, SeekFrom, flock, fstat, fstatfs,
+    mkdirat, open, openat, seek, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::process::geteuid;
@@ -26,8 +27,10 @@ const PREFIX: &str = "mcp-run-";
 const RANDOM: usize = 16;
 /// The longest name that the keeper takes, in bytes.
 pub const MAX_NAME: usize = PREFIX.len() + 2 * RANDOM;
-/// Entries of one base directory that a sweep looks at: others can fill shared memory with theirs.
+/// Entries of one directory that are looked at: others can fill shared memory with theirs.
 const MAX_ENTRIES: usize = 4096;
+/// Bytes of a directory that are read at once.
+const LISTING: usize = 4096;
 /// How often to try again when a sweep of another launch took the new directory before it was locked.
 const ATTEMPTS: usize = 8;
 
@@ -76,7 +79,6 @@ impl PrivateDir {
     /// they are sent: a message that is on its way counts as the keeper's, whatever happens to this process.
     #[must_use]
     pub fn shared(&self) -> ([BorrowedFd<'_>; 2], &CStr) {
-        use std::os::fd::AsFd;
         ([self.base.as_fd(), self.dir.as_fd()], &self.name)
     }
 
@@ -156,9 +158,21 @@ fn remove(base: &OwnedFd, dir: &OwnedFd, name: &CStr) -> Result<(), Errno> {
 }
 
 fn names(dir: &OwnedFd) -> Result<Vec<CString>, Errno> {
-    let entries = Dir::read_from(dir)?.take(MAX_ENTRIES);
-    let names = entries.filter_map(|entry| Some(entry.ok()?.file_name().to_owned()));
-    Ok(names.filter(|name| !matches!(name.to_bytes(), b"." | b"..")).collect())
+    // Whoever else holds it has left its place somewhere.
+    seek(dir, SeekFrom::Start(0))?;
+    let mut space = [MaybeUninit::uninit(); LISTING];
+    let mut entries = RawDir::new(dir, &mut space);
+    let mut names = Vec::new();
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            names.push(entry.file_name().to_owned());
+        }
+        if names.len() == MAX_ENTRIES {
+            break;
+        }
+    }
+    Ok(names)
 }
 
 fn is_ours(name: &CStr) -> bool {
