@@ -19,7 +19,6 @@ use crate::audit::{AuditLog, Event};
 use crate::config::{Config, Mode, Places};
 use crate::lease::{Leases, Lost, Providers};
 use crate::session::Sessions;
-use mcp_broker_proto::channel::EndReason;
 
 pub use start::{StartError, readers};
 pub use state_dir::{StateDir, StateDirError};
@@ -196,7 +195,7 @@ impl Parts {
     /// A launch does not go on with a credential that is about to end.
     fn lose(&self, lost: Lost) {
         match lost {
-            Lost::Credential(launch) => self.sessions.end_launch(launch, EndReason::CredentialEnded),
+            Lost::Credential(launch) => self.sessions.lost_credential(launch),
             Lost::Parent(session, parents) => self.sessions.lost_parent(session, parents),
         }
     }

@@ -144,7 +144,7 @@ impl Leases {
         let (event, outcome) = match revocation {
             // Never prepared: there is nothing to prove, and the audit log has the failure.
             None => return self.close(lease, Outcome::NothingMade),
-            Some(Revocation::Revoked(_) | Revocation::AlreadyGone(_)) if is_static(&entry.what) => {
+            Some(Revocation::Revoked(_) | Revocation::AlreadyGone(_)) if is_static(entry) => {
                 (Event::CredentialWithheld { lease, lives_until: None }, Outcome::NotRevocable)
             }
             Some(Revocation::Revoked(proof)) => (revoked(lease, *proof, false), Outcome::Verified),
@@ -177,8 +177,16 @@ fn revoked(lease: LeaseId, proof: Proof, was_gone: bool) -> Event {
 }
 
 /// A value that was there before and stays: a dead token in front of it changes nothing about that.
-fn is_static(what: &What) -> bool {
-    matches!(what, What::Lease(facts) if facts.revocability == Revocability::None)
+fn is_static(entry: &Entry) -> bool {
+    let known = match &entry.state {
+        State::Ending(ending) => ending.revocability,
+        _ => None,
+    };
+    let guessed = match &entry.what {
+        What::Lease(facts) => Some(facts.revocability),
+        What::Parent { .. } | What::Orphan { .. } => None,
+    };
+    known.or(guessed) == Some(Revocability::None)
 }
 
 fn kind(what: &What) -> &'static str {

@@ -20,6 +20,9 @@ use crate::lease::Parents;
 /// Launches are waited for so long: each has half a second to die, and its mint 2 s to settle.
 const LAUNCH_LIMIT: Duration = Duration::from_secs(8);
 
+/// Credentials that are minted to end with their session are given up a little before it.
+const LAST_MOMENTS: Duration = Duration::from_secs(5);
+
 /// The age of a session is looked at so often, as timers stand still while the machine sleeps.
 const AGE_CHECK: Duration = Duration::from_secs(15);
 
@@ -109,6 +112,16 @@ impl Sessions {
         if let Some(launch) = self.lock().launches.get(&launch) {
             launch.tell(reason);
         }
+    }
+
+    /// A credential of a launch is about to end. One that ends with its session ends because of the session.
+    pub fn lost_credential(&self, launch: LaunchId) {
+        let inner = self.lock();
+        let Some(launch) = inner.launches.get(&launch) else { return };
+        let session = inner.sessions.get(&launch.info.session);
+        let left = session.map(|session| session.deadline.saturating_sub(self.clock.boot()));
+        let with_session = left.is_some_and(|left| left < LAST_MOMENTS);
+        launch.tell(if with_session { EndReason::MaxAge } else { EndReason::CredentialEnded });
     }
 
     /// A session lost its parent at a provider: its launches end, then what is left of the parent.

@@ -70,6 +70,12 @@ impl Sessions {
                 Ok(Err(RecvError::Closed)) | Err(_) => break,
             }
         }
+        // Their parents were told last; a moment more shows whether they are gone too.
+        while self.leases.unlisted_pending() > 0 {
+            if !matches!(timeout_at(deadline, outcomes.recv()).await, Ok(Ok(_) | Err(RecvError::Lagged(_)))) {
+                break;
+            }
+        }
         report.pending = self.leases.infos().into_iter().filter(|lease| open.contains(&lease.id)).collect();
         report.unlisted_pending = self.leases.unlisted_pending();
         Ok(report)
