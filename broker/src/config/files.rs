@@ -9,6 +9,7 @@ use rustix::fs::{Dir, FileType, Mode as Bits, OFlags};
 use rustix::io::Errno;
 
 use super::diagnostic::{Diagnostic, Severity};
+use super::value::shell_word;
 
 /// The longest configuration file, in bytes.
 pub(super) const MAX_FILE: u64 = 256 * 1024;
@@ -21,6 +22,9 @@ pub(super) struct CheckedDir {
     fd: OwnedFd,
     path: PathBuf,
     uid: u32,
+    /// What is wrong with its owner or mode. It refuses the configuration; the files are looked at all the
+    /// same, so that one `check` shows everything.
+    pub(super) faults: Vec<Diagnostic>,
 }
 
 /// One entry of a directory.
@@ -33,12 +37,14 @@ pub(super) struct Entry {
 pub(super) enum Refusal {
     /// It is not there.
     Absent,
-    /// It is there and must not or cannot be used.
+    /// It is there and cannot be used.
     Bad(Diagnostic),
+    /// Owner or mode let somebody else change it.
+    Unsafe(Vec<Diagnostic>),
 }
 
 impl CheckedDir {
-    /// Opens `path`. `uid` is the broker's own; it or root must be the owner.
+    /// Opens `path`. `uid` is the broker's own; it or root must be the owner, or `faults` says so.
     pub(super) fn open(path: &Path, uid: u32) -> Result<Self, Refusal> {
         let fd = rustix::fs::open(path, dir_flags(), Bits::empty());
         Self::checked(fd, path.to_owned(), uid)
@@ -83,7 +89,10 @@ impl CheckedDir {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let fd = rustix::fs::openat(&self.fd, name, flags, Bits::empty())
             .map_err(|errno| not_opened(&path, errno))?;
-        check(&fd, &path, FileType::RegularFile, self.uid).map_err(Refusal::Bad)?;
+        let faults = check(&fd, &path, FileType::RegularFile, self.uid).map_err(Refusal::Bad)?;
+        if !faults.is_empty() {
+            return Err(Refusal::Unsafe(faults));
+        }
         let mut bytes = Vec::new();
         let read = std::fs::File::from(fd).take(MAX_FILE + 1).read_to_end(&mut bytes);
         if let Err(error) = read {
@@ -103,8 +112,8 @@ impl CheckedDir {
 
     fn checked(fd: Result<OwnedFd, Errno>, path: PathBuf, uid: u32) -> Result<Self, Refusal> {
         let fd = fd.map_err(|errno| not_opened(&path, errno))?;
-        check(&fd, &path, FileType::Directory, uid).map_err(Refusal::Bad)?;
-        Ok(Self { fd, path, uid })
+        let faults = check(&fd, &path, FileType::Directory, uid).map_err(Refusal::Bad)?;
+        Ok(Self { fd, path, uid, faults })
     }
 }
 
@@ -124,26 +133,28 @@ fn dir_flags() -> OFlags {
 }
 
 /// Type, owner and mode of the open descriptor: what was checked is what is read, whatever the path names now.
-fn check(fd: impl AsFd, path: &Path, wanted: FileType, uid: u32) -> Result<(), Diagnostic> {
+/// Answers with the faults of owner and mode.
+fn check(fd: impl AsFd, path: &Path, wanted: FileType, uid: u32) -> Result<Vec<Diagnostic>, Diagnostic> {
     let stat = rustix::fs::fstat(fd).map_err(|errno| unreadable(path, errno))?;
     if FileType::from_raw_mode(stat.st_mode) != wanted {
         return Err(finding(path, "not a regular file", "put a plain file there"));
     }
+    let (mut faults, word) = (Vec::new(), shell_word(path));
     if stat.st_uid != 0 && stat.st_uid != uid {
         let message = format!("owned by uid {}, who could change it", stat.st_uid);
         let hint = if uid == 0 {
-            "make it root's: `chown root`".to_owned()
+            format!("make it root's: `chown root {word}`")
         } else {
-            format!("make it root's or uid {uid}'s: `chown`")
+            format!("make it root's or the broker's: `chown {uid} {word}`")
         };
-        return Err(finding(path, message, hint));
+        faults.push(finding(path, message, hint));
     }
     // With POSIX ACLs the group bits are the mask (acl(5)), so this covers named users too.
     if stat.st_mode & 0o022 != 0 {
         let message = format!("writable by group or others (mode {:04o})", stat.st_mode & 0o7777);
-        return Err(finding(path, message, "take that away: `chmod go-w`"));
+        faults.push(finding(path, message, format!("take that away: `chmod go-w {word}`")));
     }
-    Ok(())
+    Ok(faults)
 }
 
 fn not_opened(path: &Path, errno: Errno) -> Refusal {
@@ -200,6 +211,9 @@ mod tests {
             Ok(text) => format!("ok {}", text.len()),
             Err(Refusal::Absent) => "absent".to_owned(),
             Err(Refusal::Bad(found)) => found.message,
+            Err(Refusal::Unsafe(faults)) => {
+                faults.iter().map(|fault| fault.message.as_str()).collect::<Vec<_>>().join("; ")
+            }
         }
     }
 
@@ -238,15 +252,16 @@ mod tests {
         write(&dir.path().join("f"), b"", 0o600);
         let stranger = own_uid() + 1;
         // Root's files are everybody's; for others the broker of another uid must refuse the directory.
-        let refused = matches!(CheckedDir::open(dir.path(), stranger), Err(Refusal::Bad(d)) if d.message.starts_with("owned by"));
-        assert_eq!(refused, own_uid() != 0);
+        let faults = |uid| match CheckedDir::open(dir.path(), uid) {
+            Ok(open) => open.faults.into_iter().map(|fault| (fault.message, fault.hint)).collect::<Vec<_>>(),
+            Err(_) => panic!("directory"),
+        };
+        assert_eq!(faults(stranger).is_empty(), own_uid() == 0);
         if own_uid() == 0 {
             rustix::fs::chown(dir.path(), Some(rustix::fs::Uid::from_raw(4711)), None).unwrap();
-            let found = CheckedDir::open(dir.path(), 0);
-            assert!(
-                matches!(found, Err(Refusal::Bad(d)) if d.message == "owned by uid 4711, who could change it")
-            );
-            assert!(CheckedDir::open(dir.path(), 4711).is_ok());
+            let hint = format!("make it root's: `chown root {}`", dir.path().display());
+            assert_eq!(faults(0), [("owned by uid 4711, who could change it".to_owned(), hint)]);
+            assert_eq!(faults(4711), []);
         }
     }
 
@@ -257,7 +272,7 @@ mod tests {
         let link = CheckedDir::open(&dir.path().join("link"), own_uid());
         assert!(matches!(link, Err(Refusal::Bad(_))));
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
-        let wide = CheckedDir::open(dir.path(), own_uid());
-        assert!(matches!(wide, Err(Refusal::Bad(d)) if d.message.contains("writable by group or others")));
+        let Ok(wide) = CheckedDir::open(dir.path(), own_uid()) else { panic!("directory") };
+        assert!(wide.faults.iter().any(|fault| fault.message.contains("writable by group or others")));
     }
 }

@@ -73,10 +73,15 @@ impl Reader<'_> {
 
     /// Refuses the value `word` of `key` in the same way; says whether it did.
     pub fn not_built_value(&self, key: &str, word: &str, reason: &str) -> bool {
+        self.not_built_word(key, word, reason, NOT_BUILT_HINT)
+    }
+
+    /// The same with a cure of its own, where removing the key is none.
+    pub fn not_built_word(&self, key: &str, word: &str, reason: &str, hint: &str) -> bool {
         let refused = self.value(key).is_some_and(|(value, _)| value.as_str() == Some(word));
         if refused {
             let message = format!("`{} = \"{word}\"` is not supported yet: {reason}", self.name(key));
-            self.error(key, message, NOT_BUILT_HINT);
+            self.error(key, message, hint);
         }
         refused
     }

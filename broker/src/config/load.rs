@@ -29,9 +29,12 @@ pub fn load(
 ) -> Result<Config, Vec<Diagnostic>> {
     let mut found = Vec::new();
     let config = match CheckedDir::open(dir, places.uid) {
-        Ok(open) => read_all(&open, mode, places, kinds, &mut found),
+        Ok(mut open) => {
+            found.append(&mut open.faults);
+            read_all(&open, mode, places, kinds, &mut found)
+        }
         Err(refusal) => {
-            found.push(explain_refusal(
+            found.extend(explain_refusal(
                 refusal,
                 dir,
                 &format!("make it, with a {BROKER_FILE} in it; {MINIMAL}"),
@@ -93,7 +96,7 @@ fn broker_file(
     let text = match dir.read(BROKER_FILE) {
         Ok(text) => text,
         Err(refusal) => {
-            found.push(explain_refusal(refusal, &path, &format!("write it; {MINIMAL}")));
+            found.extend(explain_refusal(refusal, &path, &format!("write it; {MINIMAL}")));
             return None;
         }
     };
@@ -123,7 +126,7 @@ fn servers(
                 found.extend(sink.into_found());
             }
             Err(refusal) => {
-                found.push(explain_refusal(refusal, &path, "load again; it was removed just now"))
+                found.extend(explain_refusal(refusal, &path, "load again; it was removed just now"))
             }
         }
     }
@@ -178,10 +181,13 @@ fn no_policies(dir: &CheckedDir, found: &mut Vec<Diagnostic>) {
 
 fn folder(dir: &CheckedDir, name: &str, found: &mut Vec<Diagnostic>) -> Option<CheckedDir> {
     match dir.subdirectory(name) {
-        Ok(folder) => Some(folder),
+        Ok(mut folder) => {
+            found.append(&mut folder.faults);
+            Some(folder)
+        }
         Err(Refusal::Absent) => None,
-        Err(Refusal::Bad(bad)) => {
-            found.push(bad);
+        Err(refusal) => {
+            found.extend(explain_refusal(refusal, &dir.path_of(name), ""));
             None
         }
     }
@@ -194,10 +200,11 @@ fn entries(folder: &CheckedDir, found: &mut Vec<Diagnostic>) -> Vec<Entry> {
     })
 }
 
-fn explain_refusal(refusal: Refusal, path: &Path, cure: &str) -> Diagnostic {
+fn explain_refusal(refusal: Refusal, path: &Path, cure: &str) -> Vec<Diagnostic> {
     match refusal {
-        Refusal::Absent => finding(path, "does not exist", cure),
-        Refusal::Bad(bad) => bad,
+        Refusal::Absent => vec![finding(path, "does not exist", cure)],
+        Refusal::Bad(bad) => vec![bad],
+        Refusal::Unsafe(faults) => faults,
     }
 }
 
@@ -365,7 +372,7 @@ mod tests {
         );
         check_broker(
             "[session]\nmax_age = 5",
-            &["broker.toml:2:11: error: `session.max_age` is a number, not a text"],
+            &["broker.toml:2:11: error: `session.max_age` is a number, not a text such as \"10h\""],
         );
         check_broker(
             "[session]\nmax_age = \"x\"",
@@ -713,6 +720,31 @@ mod tests {
         }
         let found = load(dir.path(), Mode::System, &places(), KINDS).err().unwrap();
         assert_eq!(found[0].message, "the directory holds more than 1000 entries");
+    }
+
+    /// A directory that others may write to refuses everything, and hides nothing of what is in it.
+    #[test]
+    fn files_are_checked_behind_an_untrusted_directory() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = TempDir::new();
+        dir.write("broker.toml", "x = 1\n[session]\nmax_age = 5\n");
+        dir.write("servers.d/s.toml", &format!("tier = \"sensitive\"\n{SCOPE}"));
+        for name in ["", "servers.d"] {
+            let wide = std::fs::Permissions::from_mode(0o777);
+            std::fs::set_permissions(dir.path().join(name), wide).unwrap();
+        }
+        let found = load(dir.path(), Mode::System, &places(), KINDS).err().unwrap();
+        let prefix = dir.path().display().to_string();
+        let said: Vec<_> = found.iter().map(|d| d.to_string().replace(&prefix, "DIR")).collect();
+        for want in [
+            "DIR: error: writable by group or others (mode 0777)\n  hint: take that away: `chmod go-w DIR`",
+            "DIR/servers.d: error: writable by group or others (mode 0777)\n  hint: take that away: `chmod go-w DIR/servers.d`",
+            "DIR/broker.toml:1:1: error: unknown key `x`",
+            "write a text such as \"10h\"",
+            "write `tier = \"development\"`; the other tiers need that helper, which does not exist yet",
+        ] {
+            assert!(said.iter().any(|line| line.contains(want)), "{want} is not in {said:#?}");
+        }
     }
 
     #[test]

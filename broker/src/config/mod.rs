@@ -32,3 +32,4 @@ pub(crate) use nearest::nearest;
 pub use places::Places;
 pub use reader::Reader;
 pub use schema::schema;
+pub(crate) use value::shell_word;

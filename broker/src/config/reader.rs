@@ -104,7 +104,7 @@ impl<'a> Reader<'a> {
 
     /// A length of time as text, such as `90s`, `15m`, `1h 30m`; not negative.
     pub fn duration(&self, key: &str) -> Option<Duration> {
-        let (text, span) = self.text_at(key)?;
+        let (text, span) = self.text_like(key, "a text such as \"10h\"")?;
         let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|d| Duration::try_from(d).ok());
         if parsed.is_none() {
             let message = format!("`{}` is not a length of time", self.name(key));
@@ -217,11 +217,16 @@ impl<'a> Reader<'a> {
     }
 
     fn text_at(&self, key: &str) -> Option<(String, Range<usize>)> {
+        self.text_like(key, "a text")
+    }
+
+    /// A text; `wanted` says what for, where it is something else.
+    fn text_like(&self, key: &str, wanted: &str) -> Option<(String, Range<usize>)> {
         let (value, span) = self.value(key)?;
         match value.as_str() {
             Some(text) => Some((text.to_owned(), span)),
             None => {
-                self.wrong_type(key, &span, value, "a text");
+                self.wrong_type(key, &span, value, wanted);
                 None
             }
         }

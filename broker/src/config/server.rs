@@ -64,7 +64,7 @@ fn tier(top: &Reader<'_>) -> Option<Tier> {
         top.missing("tier");
     }
     for higher in ["sensitive", "regulated"] {
-        if top.not_built_value("tier", higher, TIER_REASON) {
+        if top.not_built_word("tier", higher, TIER_REASON, TIER_HINT) {
             return None;
         }
     }
@@ -172,6 +172,8 @@ fn no_nul(reader: &Reader<'_>, key: &str, text: &str, span: &std::ops::Range<usi
 
 const HOME: &str = "{home}";
 const TIER_REASON: &str = "only a privileged helper could keep its secrets from the person's other programs";
+const TIER_HINT: &str =
+    "write `tier = \"development\"`; the other tiers need that helper, which does not exist yet";
 const COMMAND_HINT: &str = "begin it with the program's full path, as `command -v` prints it";
 const ACCESS_HINT: &str = "name people in [access]: `users = [\"…\"]` or `groups = [\"…\"]`";
 pub(super) const CREDENTIAL_HINT: &str =

@@ -1,5 +1,6 @@
-//! Small conversions between TOML values and what people and JSON say for them.
+//! Small conversions between values and what people, shells and JSON say for them.
 
+use std::path::Path;
 use std::time::Duration;
 
 use toml::de::DeValue;
@@ -39,6 +40,44 @@ pub(super) fn to_json(value: &DeValue<'_>) -> serde_json::Value {
         DeValue::Array(items) => items.iter().map(|item| to_json(item.get_ref())).collect(),
         DeValue::Table(table) => {
             table.iter().map(|(key, value)| (key.get_ref().to_string(), to_json(value.get_ref()))).collect()
+        }
+    }
+}
+
+/// A path as one word of a shell's command line, so that a hint can be typed as printed.
+#[must_use]
+pub(crate) fn shell_word(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.into_owned();
+    }
+    if text.contains(char::is_control) {
+        // bash, zsh and ksh read these escapes; a raw one would act on the terminal.
+        let octets = text.chars().flat_map(|c| match c {
+            '\'' | '\\' => vec!['\\', c],
+            c if c.is_control() => format!("\\u{:04x}", u32::from(c)).chars().collect(),
+            c => vec![c],
+        });
+        return format!("$'{}'", octets.collect::<String>());
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_a_shell() {
+        for (path, want) in [
+            ("/etc/a-b_c.d", "/etc/a-b_c.d"),
+            ("/my files/it's", "'/my files/it'\\''s'"),
+            ("/$(reboot)", "'/$(reboot)'"),
+            ("", "''"),
+            ("/a\n\u{1b}'", "$'/a\\u000a\\u001b\\''"),
+        ] {
+            assert_eq!(shell_word(Path::new(path)), want);
         }
     }
 }
