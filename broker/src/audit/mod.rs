@@ -10,7 +10,7 @@ pub use event::{ByWhom, Event};
 pub use log::AuditLog;
 #[doc(hidden)]
 pub use log::encoded;
-pub use read::{Line, Verdict, lines, verify};
+pub use read::{Line, Shape, Verdict, lines, verify};
 
 /// Name of the log in the state directory.
 pub const FILE_NAME: &str = "audit.jsonl";

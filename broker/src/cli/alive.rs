@@ -6,6 +6,7 @@ use mcp_broker_proto::session::{LaunchInfo, LeaseInfo, LeaseState, Revocability,
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::admin::Ask;
 use super::table::table;
 use super::{Common, Report, admin};
 
@@ -91,9 +92,12 @@ fn list<T: Serialize + DeserializeOwned>(
     columns: &[&str],
     row: impl Fn(&T) -> Vec<String>,
 ) -> Report {
-    match admin::ask::<Vec<T>>(common, Method::GET, path, Vec::new()) {
-        Ok(items) if args.json => Report::json(&items),
-        Ok(items) => Report::success(table(columns, &items.iter().map(row).collect::<Vec<_>>())),
-        Err(report) => report,
-    }
+    let ask = Ask { method: Method::GET, path, body: Vec::new() };
+    admin::ask(common, ask, |items: Vec<T>, _| {
+        if args.json {
+            Report::json(&items)
+        } else {
+            Report::success(table(columns, &items.iter().map(row).collect::<Vec<_>>()))
+        }
+    })
 }

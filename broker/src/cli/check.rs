@@ -2,30 +2,31 @@
 //! without asking anybody. Changes nothing, opens no connection.
 
 use std::fmt::Write;
-use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::report::{EXIT_OK, Report, counted};
+use super::{machine, secret};
+use crate::config::diagnostic::Severity;
 use crate::config::{Config, KindReader, Mode, Places, load};
 
-/// Runs the command on the configuration directory `dir`.
-pub(super) fn run(dir: &Path, mode: Mode, places: &Places, kinds: &[&KindReader]) -> Report {
+/// Runs the command on the configuration directory `dir`; `options` are the caller's, for hints.
+pub(super) fn run(dir: &Path, mode: Mode, places: &Places, kinds: &[&KindReader], options: &str) -> Report {
     match load(dir, mode, places, kinds) {
-        Ok(config) => accepted(&config, dir, places),
+        Ok(config) => accepted(&config, dir, places, options),
         Err(found) => Report::refused_configuration(&found),
     }
 }
 
-fn accepted(config: &Config, dir: &Path, places: &Places) -> Report {
-    let mut warnings = config.warnings.clone();
-    warnings.extend(state_dir_warning(&config.broker.state_dir, places.uid));
-    for (name, server) in &config.servers {
-        let program = server.command.first().map(Path::new);
-        warnings.extend(program.and_then(|path| program_warning(name.as_str(), path)));
+fn accepted(config: &Config, dir: &Path, places: &Places, options: &str) -> Report {
+    let mut found = machine::look(config, dir, places);
+    found.extend(secret::missing(config, options));
+    let noted: String = config.warnings.iter().map(|warning| format!("{warning}\n")).collect();
+    if found.iter().any(|finding| finding.severity == Severity::Error) {
+        return Report::refused_configuration(&found).after(&noted);
     }
-    let err: String = warnings.iter().map(|warning| format!("{warning}\n")).collect();
-    Report { out: summary(config, dir, warnings.len()), err, code: EXIT_OK }
+    let err = found.iter().fold(noted, |text, finding| format!("{text}{finding}\n"));
+    let warnings = config.warnings.len() + found.len();
+    Report { out: summary(config, dir, warnings), err, code: EXIT_OK }
 }
 
 fn summary(config: &Config, dir: &Path, warnings: usize) -> String {
@@ -53,46 +54,6 @@ fn summary(config: &Config, dir: &Path, warnings: usize) -> String {
     text
 }
 
-fn state_dir_warning(path: &Path, uid: u32) -> Option<String> {
-    // One that is not there yet is made by `serve` or by systemd, private from the start.
-    let found = std::fs::symlink_metadata(path).ok()?;
-    let (what, cure) = if !found.is_dir() {
-        ("is not a directory".to_owned(), "move it away, or set another `broker.state_dir`")
-    } else if found.mode() & 0o077 != 0 {
-        (format!("is open to others (mode {:04o})", found.mode() & 0o7777), "make it private: `chmod 0700`")
-    } else if found.uid() != uid && uid != 0 {
-        (
-            format!("belongs to uid {}", found.uid()),
-            "run the broker as its owner, or set another `broker.state_dir`",
-        )
-    } else {
-        return None;
-    };
-    Some(format!("{}: warning: the state directory {what}\n  hint: {cure}", path.display()))
-}
-
-fn program_warning(server: &str, path: &Path) -> Option<String> {
-    let (what, cure) = match std::fs::metadata(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            ("does not exist", "install it, or correct `command`")
-        }
-        // Its directory may be closed to whoever checks and open to the person who launches.
-        Err(_unknowable) => return None,
-        Ok(found) => program_fault(&found)?,
-    };
-    Some(format!("{}: warning: the program of server `{server}` {what}\n  hint: {cure}", path.display()))
-}
-
-fn program_fault(found: &Metadata) -> Option<(&'static str, &'static str)> {
-    if !found.is_file() || found.mode() & 0o111 == 0 {
-        Some(("is not an executable file", "correct `command`, or `chmod +x`"))
-    } else if found.mode() & 0o002 != 0 {
-        Some(("can be replaced by everybody", "take that away: `chmod o-w`"))
-    } else {
-        None
-    }
-}
-
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test that cannot set up its files must fail")]
 mod tests {
@@ -102,7 +63,7 @@ mod tests {
     use crate::config::testing::{KINDS, TempDir, places};
 
     fn check(dir: &TempDir) -> Report {
-        let output = run(dir.path(), Mode::System, &places(), KINDS);
+        let output = run(dir.path(), Mode::System, &places(), KINDS, "");
         let shorten = |text: &str| text.replace(&dir.path().display().to_string(), "DIR");
         Report { out: shorten(&output.out), err: shorten(&output.err), code: output.code }
     }
@@ -129,12 +90,10 @@ mod tests {
         let dir = TempDir::new();
         dir.write("broker.toml", &broker_file(&dir));
         dir.write("program", "");
-        for (name, program) in [("a", "absent"), ("b", "program"), ("c", "state")] {
+        for (name, program) in [("a", "absent"), ("b", "program"), ("c", "servers.d")] {
             let text = format!("command = [\"{}/{program}\"]\n{SERVER}", dir.path().display());
             dir.write(&format!("servers.d/{name}.toml"), &text);
         }
-        dir.write("state/f", "");
-        std::fs::set_permissions(dir.path().join("state"), std::fs::Permissions::from_mode(0o750)).unwrap();
         let output = check(&dir);
         let lines: Vec<_> = output.err.lines().filter(|line| !line.starts_with("  hint: ")).collect();
         assert_eq!(
@@ -142,14 +101,43 @@ mod tests {
             (
                 0,
                 &[
-                    "DIR/state: warning: the state directory is open to others (mode 0750)",
                     "DIR/absent: warning: the program of server `a` does not exist",
                     "DIR/program: warning: the program of server `b` is not an executable file",
-                    "DIR/state: warning: the program of server `c` is not an executable file",
+                    "DIR/servers.d: warning: the program of server `c` is not an executable file",
                 ][..]
             )
         );
-        assert!(output.out.contains("3 servers, 1 provider, 4 warnings"), "{}", output.out);
+        assert!(output.out.contains("3 servers, 1 provider, 3 warnings"), "{}", output.out);
+    }
+
+    /// What `serve` would refuse is refused here.
+    #[test]
+    fn a_state_directory_that_cannot_be_used() {
+        let dir = TempDir::new();
+        dir.write("broker.toml", &broker_file(&dir));
+        dir.write("state/f", "");
+        std::fs::set_permissions(dir.path().join("state"), std::fs::Permissions::from_mode(0o750)).unwrap();
+        let output = check(&dir);
+        let want = "DIR/servers.d: warning: no server is defined, so nobody can launch anything\n  \
+            hint: write NAME.toml there for each server; deploy/examples has whole files\n\
+            DIR/state: error: the state directory is open to others (mode 0750)\n  \
+            hint: make it private: `chmod 0700 DIR/state`\n\
+            mcp-broker: the configuration is refused: 1 error, 1 warning\n";
+        assert_eq!(output, Report { out: String::new(), err: want.to_owned(), code: 78 });
+    }
+
+    #[test]
+    fn a_value_that_is_not_sealed() {
+        let dir = TempDir::new();
+        dir.write("broker.toml", &broker_file(&dir).replace("fixed", "sealed"));
+        let credential = "credential.t = { provider = \"p\", secret = \"TOKEN\" }\n";
+        let inject = "inject = [{ env = \"T\", value = \"{t.value}\" }]\n";
+        dir.write("servers.d/a.toml", &format!("command = [\"/bin/sh\"]\n{SERVER}{credential}{inject}"));
+        let kinds = [&crate::provider::sealed::KIND.reader];
+        let output = run(dir.path(), Mode::User, &places(), &kinds, " --user --config /c");
+        let want = "warning: server `a` needs the value `TOKEN`, which is not sealed\n  \
+            hint: mcp-broker secret set TOKEN --user --config /c\n";
+        assert!(output.code == 0 && output.err.contains(want), "{output:?}");
     }
 
     #[test]

@@ -3,20 +3,29 @@
 
 use std::path::PathBuf;
 
+use super::report::EXIT_USAGE;
 use super::{Report, admin};
 use crate::app::readers;
-use crate::config::{Config, Mode, Places, load};
+use crate::config::{Config, Mode, Places, load, shell_word};
 
 /// Options of every command.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 pub(super) struct Common {
     /// Directory of broker.toml and servers.d [default: /etc/mcp-broker, or $XDG_CONFIG_HOME/mcp-broker in user mode]
     #[arg(long, global = true, value_name = "DIR")]
     config: Option<PathBuf>,
-    /// Whose broker is meant: the machine's, or the calling account's own
+    /// Whose broker is meant: the machine's, or the calling account's own [default: system for root, user for others]
     #[arg(long, global = true, value_enum)]
     mode: Option<ModeWord>,
+    /// The options as they were written, for hints.
+    #[arg(skip)]
+    written: String,
 }
+
+/// Which broker a command means, for `--help`.
+pub(super) const WHICH_BROKER: &str = "Which broker is meant: root, or `--mode system`, means the machine's; anybody else, \
+    or `--user`, their own. `serve` alone means the machine's unless it is told otherwise, as systemd starts it under \
+    the broker's account. Where `--user NAME` names an account, write `--mode user`.";
 
 /// The two modes as words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -39,20 +48,47 @@ pub(super) struct Mine<T: clap::Args> {
 }
 
 /// Variable with the log filter of `serve` (the syntax of tracing's `EnvFilter`).
-const LOG_VARIABLE: &str = "MCP_BROKER_LOG";
+pub(super) const LOG_VARIABLE: &str = "MCP_BROKER_LOG";
 
 impl Common {
-    /// As the command's own short form says.
-    pub(super) fn with<T: clap::Args>(mut self, mine: &Mine<T>) -> Self {
-        if mine.user {
-            self.mode = Some(ModeWord::User);
+    /// Keeps the options as they were written. Called once, before anything is filled in.
+    pub(super) fn remember(mut self) -> Self {
+        if let Some(dir) = &self.config {
+            self.written.push_str(&format!(" --config {}", shell_word(dir)));
+        }
+        match self.mode {
+            Some(ModeWord::User) => self.written.push_str(" --mode user"),
+            Some(ModeWord::System) => self.written.push_str(" --mode system"),
+            None => {}
         }
         self
     }
 
-    /// The same for a command that talks to a running broker.
-    pub(super) fn admin<T: clap::Args>(self, mine: &Mine<T>) -> Self {
-        self.with(mine).of_account()
+    /// The caller's options, each with a space before it: a hint with them can be typed as printed.
+    pub(super) fn options(&self) -> &str {
+        &self.written
+    }
+
+    /// As the command's own short form says.
+    ///
+    /// # Errors
+    /// Where the two forms contradict each other.
+    pub(super) fn with<T: clap::Args>(mut self, mine: &Mine<T>) -> Result<Self, Report> {
+        if !mine.user {
+            return Ok(self);
+        }
+        match self.mode {
+            Some(ModeWord::User) => {}
+            Some(ModeWord::System) => {
+                let what = "`--user` and `--mode system` name two brokers";
+                return Err(Report::failure(EXIT_USAGE, what, "keep the one that is meant"));
+            }
+            None => {
+                self.mode = Some(ModeWord::User);
+                self.written.push_str(" --user");
+            }
+        }
+        Ok(self)
     }
 
     /// Where nothing is said: root means the machine's broker, anybody else their own, as only root and the
@@ -109,12 +145,85 @@ impl Common {
         self.load().map(|config| config.broker.state_dir)
     }
 
-    /// The admin socket. A broken configuration must not keep an admin from the kill switch, so then it is
-    /// looked for where it is by default.
-    pub(super) fn admin_socket(&self) -> PathBuf {
-        match self.load() {
-            Ok(config) => config.broker.admin_socket,
-            Err(_) => admin::beside(&self.places().socket(self.mode())),
+    /// The admin socket, and what to say first. Where no configuration was named, a broken one must not keep
+    /// an admin from the kill switch: then it is looked for where it is by default. Where one was named, that
+    /// could be another broker than the one that is meant.
+    ///
+    /// # Errors
+    /// The findings of the named configuration.
+    pub(super) fn admin_socket(&self) -> Result<(PathBuf, String), Report> {
+        let report = match self.load() {
+            Ok(config) => return Ok((config.broker.admin_socket, String::new())),
+            Err(report) if self.config.is_some() => return Err(report),
+            Err(report) => report,
+        };
+        let socket = admin::beside(&self.places().socket(self.mode()));
+        let first = report.err.lines().next().unwrap_or_default();
+        let note = format!(
+            "mcp-broker: warning: without a usable configuration ({}), the default socket `{}` is asked\n\
+             hint: `mcp-broker check{}` says what is wrong; name another configuration by `--config DIR`\n",
+            first.trim_start_matches("mcp-broker: "),
+            socket.display(),
+            self.options()
+        );
+        Ok((socket, note))
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot set up its files must fail")]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::config::testing::TempDir;
+
+    #[derive(clap::Args, Debug)]
+    struct Nothing {}
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        mine: Mine<Nothing>,
+    }
+
+    fn parse(words: &[&str]) -> Result<Common, Report> {
+        let line = Line::try_parse_from([&["mcp-broker"], words].concat()).unwrap();
+        line.common.remember().with(&line.mine).map(Common::of_account)
+    }
+
+    #[test]
+    fn which_broker() {
+        let own = if rustix::process::geteuid().is_root() { Mode::System } else { Mode::User };
+        for (words, mode, options) in [
+            (&[][..], own, ""),
+            (&["--user"], Mode::User, " --user"),
+            (&["--mode", "user", "--user"], Mode::User, " --mode user"),
+            (&["--mode", "system"], Mode::System, " --mode system"),
+            (&["--user", "--config", "/a b"], Mode::User, " --config '/a b' --user"),
+        ] {
+            let common = parse(words).unwrap();
+            assert_eq!((common.mode(), common.options()), (mode, options), "{words:?}");
         }
+        let both = parse(&["--user", "--mode", "system"]).unwrap_err();
+        assert_eq!(both.code, 64);
+        assert!(both.err.contains("\nhint: "), "{}", both.err);
+    }
+
+    #[test]
+    fn a_named_configuration_that_is_broken_is_never_passed_over() {
+        let dir = TempDir::new();
+        dir.write("broker.toml", "x = 1\n");
+        let name = dir.path().display().to_string();
+        for named in [name.clone(), format!("{name}-typo")] {
+            let report = parse(&["--config", &named, "--user"]).unwrap().admin_socket().unwrap_err();
+            assert_eq!(report.code, 78, "{named}");
+            assert!(report.err.contains(&named), "{}", report.err);
+        }
+        dir.write("broker.toml", "[broker]\nadmin_socket = \"/there/a.sock\"\nstate_dir = \"/there\"\n");
+        let (socket, note) = parse(&["--config", &name, "--user"]).unwrap().admin_socket().unwrap();
+        assert_eq!((socket, note.as_str()), (PathBuf::from("/there/a.sock"), ""));
     }
 }

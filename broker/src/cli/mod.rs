@@ -5,13 +5,16 @@ mod alive;
 mod audit;
 mod check;
 mod common;
+mod completions;
 mod explain;
+mod machine;
 mod report;
 mod revoke;
 mod schema;
 mod secret;
 mod serve;
 mod table;
+mod usage;
 
 use std::process::ExitCode;
 
@@ -21,11 +24,10 @@ use common::{Common, Mine};
 use report::Report;
 
 use crate::app::readers;
-use crate::session::sign_in::os;
 
 /// Just-in-time credentials for local MCP servers: the broker and its admin commands.
 #[derive(Debug, Parser)]
-#[command(name = "mcp-broker", version, disable_help_subcommand = true)]
+#[command(name = "mcp-broker", bin_name = "mcp-broker", version, after_help = common::WHICH_BROKER)]
 struct Cli {
     #[command(flatten)]
     common: Common,
@@ -55,6 +57,8 @@ enum Command {
     Revoke(revoke::Args),
     /// Read or check the audit log
     Audit(Mine<audit::Args>),
+    /// Print a completion script for a shell
+    Completions(completions::Args),
 }
 
 /// A command that takes nothing of its own.
@@ -65,30 +69,36 @@ struct NoArgs {}
 pub fn main() -> ExitCode {
     let weaknesses = crate::harden::harden();
     install_crypto();
+    let words: Vec<String> =
+        std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return usage(&error).print(),
+        Err(error) => return usage::report(&error, &words).print(),
     };
-    run(cli.command, cli.common, weaknesses).print()
+    run(cli.command, cli.common.remember(), weaknesses).unwrap_or_else(|report| report).print()
 }
 
-fn run(command: Command, common: Common, weaknesses: Vec<String>) -> Report {
-    match command {
-        Command::Serve(args) => serve::run(&common.with(&args), weaknesses),
-        Command::Check(args) => offline(&common.with(&args), |dir, common| {
-            check::run(dir, common.mode(), &common.places(), &readers())
+/// # Errors
+/// The report on options that contradict each other.
+fn run(command: Command, common: Common, weaknesses: Vec<String>) -> Result<Report, Report> {
+    Ok(match command {
+        // Alone it means the machine's: systemd starts it as an account that is not root.
+        Command::Serve(args) => serve::run(&common.with(&args)?, weaknesses),
+        Command::Check(args) => offline(&common.with(&args)?.of_account(), |dir, common| {
+            check::run(dir, common.mode(), &common.places(), &readers(), common.options())
         }),
         Command::Explain(args) => offline(&common.of_account(), |dir, common| {
-            explain::run(dir, common.mode(), &args, &common.places(), &readers(), os::groups_of_account)
+            explain::run(dir, common.mode(), &args, &common.places(), &readers(), &explain::OfMachine)
         }),
         Command::Schema => schema::run(&readers()),
-        Command::Secret(args) => secret::command(common.with(&args), args.rest),
-        Command::Sessions(args) => alive::sessions(&common.admin(&args), &args.rest),
-        Command::Launches(args) => alive::launches(&common.admin(&args), &args.rest),
-        Command::Leases(args) => alive::leases(&common.admin(&args), &args.rest),
+        Command::Secret(args) => secret::command(&common.with(&args)?.of_account(), args.rest),
+        Command::Sessions(args) => alive::sessions(&common.with(&args)?.of_account(), &args.rest),
+        Command::Launches(args) => alive::launches(&common.with(&args)?.of_account(), &args.rest),
+        Command::Leases(args) => alive::leases(&common.with(&args)?.of_account(), &args.rest),
         Command::Revoke(args) => revoke::run(&common.of_account(), args),
-        Command::Audit(args) => audit::run(&common.admin(&args), args.rest),
-    }
+        Command::Audit(args) => audit::run(&common.with(&args)?.of_account(), args.rest),
+        Command::Completions(args) => completions::run(&args, <Cli as clap::CommandFactory>::command()),
+    })
 }
 
 fn offline(common: &Common, command: impl FnOnce(&std::path::Path, &Common) -> Report) -> Report {
@@ -104,16 +114,5 @@ fn install_crypto() {
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
     if jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default().is_err() {
         tracing::debug!("the crypto provider was installed before");
-    }
-}
-
-fn usage(error: &clap::Error) -> Report {
-    let text = error.render().to_string();
-    match error.kind() {
-        clap::error::ErrorKind::DisplayHelp | clap::error::ErrorKind::DisplayVersion => Report::success(text),
-        _ => {
-            let text = text.strip_prefix("error: ").unwrap_or(&text);
-            Report { out: String::new(), err: format!("mcp-broker: {text}"), code: 64 }
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! What a command answers with: text for standard output, text for standard error, an exit code. The only
 //! place that prints.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use mcp_broker_proto::problem::Problem;
@@ -23,7 +23,9 @@ pub(crate) struct Report {
 pub(crate) const EXIT_OK: u8 = 0;
 /// The command line is wrong (sysexits(3), `EX_USAGE`).
 pub(crate) const EXIT_USAGE: u8 = 64;
-/// Policy refuses (sysexits(3), `EX_NOPERM`).
+/// Standard output could not be written (sysexits(3), `EX_IOERR`).
+pub(crate) const EXIT_IO: u8 = 74;
+/// Policy or the system refuses (sysexits(3), `EX_NOPERM`).
 pub(crate) const EXIT_REFUSED: u8 = 77;
 /// The configuration is wrong (sysexits(3), `EX_CONFIG`).
 pub(crate) const EXIT_CONFIG: u8 = 78;
@@ -64,16 +66,85 @@ impl Report {
         Self::failure(problem.code.exit_code(), &problem.title, &problem.hint)
     }
 
+    /// The same with `note` before what it says on standard error.
+    pub(crate) fn after(self, note: &str) -> Self {
+        Self { err: format!("{note}{}", self.err), ..self }
+    }
+
     /// Prints both texts.
     pub(crate) fn print(self) -> ExitCode {
-        // A reader that is gone is not our trouble.
-        drop(std::io::stdout().write_all(self.out.as_bytes()));
-        drop(std::io::stderr().write_all(self.err.as_bytes()));
-        ExitCode::from(self.code)
+        ExitCode::from(self.write(&mut std::io::stdout(), &mut std::io::stderr()))
     }
+
+    /// Writes both texts; answers with the exit code. An answer that did not arrive is no success, unless
+    /// its reader left on purpose.
+    fn write(self, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+        let wrote = out.write_all(self.out.as_bytes()).and_then(|()| out.flush());
+        // There is nowhere left to say that this one failed.
+        drop(err.write_all(self.err.as_bytes()));
+        match wrote {
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                let what = format!("cannot write the answer to standard output: {error}");
+                let report = Self::failure(EXIT_IO, &what, "see where standard output leads to");
+                drop(err.write_all(report.err.as_bytes()));
+                if self.code == EXIT_OK { EXIT_IO } else { self.code }
+            }
+            _ => self.code,
+        }
+    }
+}
+
+/// Control characters spelled out, so that they do not act on a terminal.
+pub(crate) fn printable(text: &str) -> String {
+    let spell = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(spell).collect()
 }
 
 /// `1 error`, `2 errors`.
 pub(crate) fn counted(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fails as it is told; counts as a full disk or a pipe whose reader left.
+    struct Failing(ErrorKind);
+
+    impl Write for Failing {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(self.0.into())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn check(kind: ErrorKind, code: u8) -> (u8, String) {
+        let mut err = Vec::new();
+        let code = Report::data("data\n".to_owned(), code).write(&mut Failing(kind), &mut err);
+        (code, String::from_utf8_lossy(&err).into_owned())
+    }
+
+    #[test]
+    fn an_answer_that_does_not_arrive_is_no_success() {
+        let (code, said) = check(ErrorKind::StorageFull, 0);
+        assert_eq!(code, 74);
+        assert!(
+            said.starts_with("mcp-broker: cannot write the answer") && said.contains("\nhint: "),
+            "{said}"
+        );
+        assert_eq!(check(ErrorKind::StorageFull, 75).0, 75);
+    }
+
+    #[test]
+    fn a_reader_that_left_is_a_quiet_end() {
+        assert_eq!(check(ErrorKind::BrokenPipe, 0), (0, String::new()));
+    }
+
+    #[test]
+    fn control_characters_are_spelled_out() {
+        assert_eq!(printable("a\u{1b}[2J\u{9b}ü"), "a\\u{1b}[2J\\u{9b}ü");
+    }
 }

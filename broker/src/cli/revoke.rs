@@ -1,11 +1,14 @@
 //! `revoke`: the kill switch. Exit code 0 only when every end was verified or cannot be had by nature; 75
 //! when some are still being tried.
 
+use std::path::Path;
+
 use hyper::Method;
 use mcp_broker_proto::names::{LaunchId, ServerName, SessionId};
 use mcp_broker_proto::paths;
 use mcp_broker_proto::session::{RevokeReport, RevokeRequest};
 
+use super::admin::Ask;
 use super::{Common, Report, admin, alive};
 
 /// Arguments of `revoke`: exactly one target.
@@ -50,11 +53,13 @@ pub(super) fn run(common: &Common, args: Args) -> Report {
     };
     // Serialising these types into memory cannot fail.
     let body = serde_json::to_vec(&request).unwrap_or_default();
-    match admin::ask::<RevokeReport>(common, Method::POST, paths::ADMIN_REVOKE, body) {
-        Ok(report) if json => Report { code: code(&report), ..Report::json(&report) },
-        Ok(report) => Report { code: code(&report), ..Report::success(text(&report)) },
-        Err(report) => report,
-    }
+    let ask = Ask { method: Method::POST, path: paths::ADMIN_REVOKE, body };
+    admin::ask(common, ask, |report, socket| answer(&report, json, socket))
+}
+
+fn answer(report: &RevokeReport, json: bool, socket: &Path) -> Report {
+    let said = if json { Report::json(report) } else { Report::success(text(report)) };
+    Report { code: code(report), ..said }.after(&admin::answered_by(socket))
 }
 
 fn code(report: &RevokeReport) -> u8 {
@@ -91,4 +96,29 @@ fn text(report: &RevokeReport) -> String {
         ));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_which_broker_it_was() {
+        let report = RevokeReport {
+            launches: 1,
+            still_running: 0,
+            verified: 1,
+            not_revocable: 0,
+            expired: 0,
+            pending: Vec::new(),
+            unlisted_pending: 0,
+        };
+        for json in [false, true] {
+            let said = answer(&report, json, Path::new("/run/x/admin.sock"));
+            assert_eq!(said.code, 0);
+            assert_eq!(said.err, "mcp-broker: answered by the broker at `/run/x/admin.sock`\n");
+        }
+        let unsettled = RevokeReport { unlisted_pending: 1, ..report };
+        assert_eq!(answer(&unsettled, false, Path::new("/s")).code, 75);
+    }
 }

@@ -10,7 +10,10 @@ use self::value::ValueError;
 use super::{Common, Report};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::provider::sealed::{Entries, KIND, SealedConfig, SecretName, Source, Store, Surroundings};
+use crate::config::diagnostic::{Diagnostic, Severity};
+use crate::provider::sealed::{
+    Entries, KIND, SealedConfig, SealedCredential, SecretName, Source, Store, Surroundings,
+};
 use crate::provider::{Blame, ProviderError};
 
 mod value;
@@ -45,7 +48,7 @@ pub(super) enum SecretAction {
 }
 
 /// `secret`.
-pub(super) fn command(common: Common, args: SecretArgs) -> Report {
+pub(super) fn command(common: &Common, args: SecretArgs) -> Report {
     let config = match common.load() {
         Ok(config) => config,
         Err(report) => return report,
@@ -55,7 +58,7 @@ pub(super) fn command(common: Common, args: SecretArgs) -> Report {
         return Report::failure(69, "cannot start", "see the limits of this account");
     };
     match store_of(&config) {
-        Ok(store) => runtime.block_on(run(args, &store, &SystemClock)),
+        Ok(store) => runtime.block_on(run(args, &store.asked_with(common.options()), &SystemClock)),
         Err(error) => failed(&error),
     }
 }
@@ -80,12 +83,41 @@ fn store_of(config: &Config) -> Result<Store, ProviderError> {
     Ok(Store::new(&config.broker.state_dir, first, Surroundings::of_process(first.mode)))
 }
 
+/// The values that server definitions name and the store does not hold, as findings for `check`. Nothing where
+/// the store cannot be opened by its files alone: no keyring is asked.
+pub(super) fn missing(config: &Config, options: &str) -> Vec<Diagnostic> {
+    let Ok(store) = store_of(config) else { return Vec::new() };
+    let store = store.asked_with(options).without_keyring();
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_time().build() else {
+        return Vec::new();
+    };
+    let Ok(opened) = runtime.block_on(store.read()) else { return Vec::new() };
+    let entries = opened.map(|opened| opened.entries).unwrap_or_default();
+    let mut found = Vec::new();
+    for (server, definition) in &config.servers {
+        for spec in &definition.scope.credentials {
+            let wanted = spec.settings.downcast_ref::<SealedCredential>().map(|sealed| &sealed.secret);
+            let Some(name) = wanted.filter(|name| !entries.iter().any(|(held, _)| held == *name)) else {
+                continue;
+            };
+            found.push(Diagnostic {
+                file: store.path(),
+                place: None,
+                severity: Severity::Warning,
+                message: format!("server `{server}` needs the value `{name}`, which is not sealed"),
+                hint: store.cure(name.as_str()),
+            });
+        }
+    }
+    found
+}
+
 /// Does it.
 async fn run(args: SecretArgs, store: &Store, clock: &dyn Clock) -> Report {
     let done = match args.action {
         SecretAction::Set { name } => match value::from_stdin(&name) {
             Ok(value) => set(store, clock, name, value).await,
-            Err(error) => return refused(&error),
+            Err(error) => return refused(error, &store.cure(name.as_str())),
         },
         SecretAction::List { json } => list(store, json).await,
         SecretAction::Remove { name } => remove(store, &name).await,
@@ -100,8 +132,8 @@ fn failed(error: &ProviderError) -> Report {
     Report::failure(exit, &error.to_string(), &error.hint)
 }
 
-fn refused(error: &ValueError) -> Report {
-    Report::failure(error.exit_code(), &error.to_string(), error.hint())
+fn refused(error: ValueError, command: &str) -> Report {
+    Report::failure(error.exit_code(), &error.to_string(), &error.hint(command))
 }
 
 fn done(stdout: String) -> Report {
@@ -152,7 +184,7 @@ async fn list(store: &Store, json: bool) -> Result<Report, ProviderError> {
 }
 
 async fn remove(store: &Store, name: &SecretName) -> Result<Report, ProviderError> {
-    let absent = || ProviderError { hint: "mcp-broker secret list".to_owned(), ..store.missing(name) };
+    let absent = || ProviderError { hint: store.command("list"), ..store.missing(name) };
     // Without a store there is nothing to remove, and no reason to make one.
     if store.read().await?.is_none() {
         return Err(absent());
@@ -237,7 +269,7 @@ mod tests {
         assert_eq!(again.code, 78);
         assert_eq!(
             again.err,
-            "mcp-broker: the sealed store has no value `A`\nhint: mcp-broker secret list\n"
+            "mcp-broker: the sealed store has no value `A`\nhint: mcp-broker secret list --user\n"
         );
     }
 

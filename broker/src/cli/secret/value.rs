@@ -26,12 +26,13 @@ pub(super) enum ValueError {
 
 impl ValueError {
     /// The cure.
-    pub(super) fn hint(self) -> &'static str {
+    /// `command` is the one that seals it.
+    pub(super) fn hint(self, command: &str) -> String {
         match self {
-            Self::Empty | Self::Unreadable => "pipe the value in: mcp-broker secret set NAME < file",
-            Self::TooLong => "seal a key, not a document",
-            Self::NotText => "encode it, for example with base64",
-            Self::Aborted => "run it again and end the value with Enter",
+            Self::Empty | Self::Unreadable => format!("pipe the value in: {command} < file"),
+            Self::TooLong => "seal a key, not a document".to_owned(),
+            Self::NotText => "encode it, for example with base64".to_owned(),
+            Self::Aborted => "run it again and end the value with Enter".to_owned(),
         }
     }
 

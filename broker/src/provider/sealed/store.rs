@@ -11,7 +11,7 @@ use super::key::{Found, KEY_FILE, KeySources, Source, Surroundings};
 use super::name::SecretName;
 use super::settings::SealedConfig;
 use super::state_dir::{Lock, StateDir};
-use crate::config::Mode;
+use crate::config::{Mode, shell_word};
 
 /// Name of the store in the state directory.
 pub(super) const STORE_FILE: &str = "sealed";
@@ -30,6 +30,8 @@ pub struct Store {
     state_dir: PathBuf,
     config: SealedConfig,
     surroundings: Surroundings,
+    /// Options of the commands in hints, each with a space before it.
+    options: String,
 }
 
 /// A store that was opened.
@@ -44,7 +46,21 @@ impl Store {
     /// The store in `state_dir`; nothing is opened yet.
     #[must_use]
     pub fn new(state_dir: &Path, config: SealedConfig, surroundings: Surroundings) -> Self {
-        Self { state_dir: state_dir.to_owned(), config, surroundings }
+        let whose = if config.mode == Mode::User { " --user" } else { " --mode system" };
+        Self { state_dir: state_dir.to_owned(), config, surroundings, options: whose.to_owned() }
+    }
+
+    /// The same for a command line that was given `options`, so that its hints can be typed as printed.
+    #[must_use]
+    pub fn asked_with(self, options: &str) -> Self {
+        Self { options: options.to_owned(), ..self }
+    }
+
+    /// The same without asking the keyring, which may be locked and ask the person.
+    #[must_use]
+    pub fn without_keyring(mut self) -> Self {
+        self.surroundings.bus = None;
+        self
     }
 
     /// Opens it. `None` where nothing was ever sealed.
@@ -99,18 +115,38 @@ impl Store {
             self.path().display(),
             key.display()
         );
-        let key = key.display();
-        let hint = match self.config.mode {
-            Mode::System => format!(
-                "as root: systemd-creds encrypt --name=mcp-broker-sealed-key '{key}' \
-                 /etc/credstore.encrypted/mcp-broker-sealed-key, restart the unit, then shred -u '{key}'"
+        Some((what, self.move_the_key(&key)))
+    }
+
+    /// Step by step; the file goes last, after the store was seen to open without it.
+    fn move_the_key(&self, key: &Path) -> String {
+        let (key, old) = (shell_word(key), shell_word(&key.with_extension("key.old")));
+        let (source, copy) = match self.config.mode {
+            Mode::System => (
+                Source::Credential,
+                format!(
+                    "as root: systemd-creds encrypt --name=mcp-broker-sealed-key {key} \
+                     /etc/credstore.encrypted/mcp-broker-sealed-key, and restart the unit"
+                ),
             ),
-            Mode::User => format!(
-                "move the key into the keyring: secret-tool store --label='mcp-broker' application mcp-broker \
-                 purpose sealed-key < '{key}', then shred -u '{key}'"
+            Mode::User => (
+                Source::Keyring,
+                format!(
+                    "move the key into the keyring: secret-tool store --label=mcp-broker application mcp-broker \
+                     purpose sealed-key < {key}"
+                ),
             ),
         };
-        Some((what, hint))
+        let line = match self.config.key {
+            Some(Source::File) => {
+                format!("write `key = \"{source}\"` in place of \"file\" in broker.toml; then ")
+            }
+            _ => String::new(),
+        };
+        format!(
+            "{line}{copy}; then mv {key} {old}, and only when `{}` shows the values: shred -u {old}",
+            self.command("list")
+        )
     }
 
     /// A value that somebody named is not there.
@@ -121,9 +157,15 @@ impl Store {
     }
 
     /// The command that seals a value in this store.
-    pub(super) fn cure(&self, name: &str) -> String {
-        let own = if self.config.mode == Mode::User { " --user" } else { "" };
-        format!("mcp-broker secret set {name}{own}")
+    #[must_use]
+    pub fn cure(&self, name: &str) -> String {
+        self.command(&format!("set {name}"))
+    }
+
+    /// A command about this store.
+    #[must_use]
+    pub fn command(&self, what: &str) -> String {
+        format!("mcp-broker secret {what}{}", self.options)
     }
 
     /// Path of the store's file, for messages.

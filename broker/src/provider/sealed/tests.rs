@@ -219,3 +219,32 @@ fn request(secret: &str) -> MintRequest {
         horizon: Duration::from_secs(60),
     }
 }
+
+/// The steps that the hint names, in its order: the store opens with the moved key before the file goes.
+#[tokio::test]
+async fn the_key_can_be_moved_as_the_hint_says() {
+    let dir = TempDir::new();
+    let before = store(dir.path(), Some(Source::File), &[]).asked_with(" --user --config /c");
+    set(&before, "A", "value").await.unwrap();
+    let (_, hint) = before.weakness(Source::File).unwrap();
+    let steps = [
+        "write `key = \"keyring\"` in place of \"file\"",
+        "secret-tool store",
+        "; then mv ",
+        "secret list --user --config /c`",
+        "shred -u ",
+    ];
+    let places: Vec<_> = steps.iter().map(|step| hint.find(step)).collect();
+    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{hint}");
+    let (_, auto) = store(dir.path(), None, &[]).weakness(Source::File).unwrap();
+    assert!(!auto.contains("in place of"), "{auto}");
+
+    // The same with the other place that a key can be moved to, which needs no daemon.
+    let credentials = TempDir::new();
+    let key = credentials.path().join("mcp-broker-sealed-key");
+    std::fs::copy(dir.path().join("sealed.key"), &key).unwrap();
+    std::fs::rename(dir.path().join("sealed.key"), dir.path().join("sealed.key.old")).unwrap();
+    let after = store(dir.path(), Some(Source::Credential), &[credentials.path()]);
+    let opened = after.read().await.unwrap().unwrap();
+    assert_eq!((opened.source, opened.entries.count()), (Source::Credential, 1));
+}
