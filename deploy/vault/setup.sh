@@ -283,6 +283,7 @@ check_ends() {
 [ -n "$check_only" ] || set_up
 check
 if [ "$bad" -gt 0 ]; then
+    [ "$bad" -eq 1 ] && fail '1 thing is wrong'
     fail "$bad things are wrong"
 fi
 echo 'All is well. In broker.toml:'
@@ -294,3 +295,6 @@ cat <<TEXT
   auth = { method = "approle", mount = "$mount", role_id = "$(run read -field=role_id "auth/$mount/role/$role/role-id" || echo ROLE-ID)", secret_id_file = "${out:-/etc/mcp-broker/bao}/secret_id" }
   dead_man = "$period"
 TEXT
+if [ -n "$out" ] && [ "$(id -u)" = 0 ]; then
+    printf 'Then give the files to the account that the broker runs as:\n  chown -R _mcpbroker: %s\n' "'$out'"
+fi
