@@ -13,12 +13,9 @@ use crate::provider::{Blame, Healthy, ProviderError};
 /// How long the whole look may take.
 const HEALTH_LIMIT: Duration = Duration::from_secs(8);
 
-/// How long what was found is told again.
-const FRESH: Duration = Duration::from_secs(3);
-
-/// What was found, good or bad, and the boot time until which it is told.
+/// What was found, good or bad, and the boot time at which the look began.
 pub(super) struct Seen {
-    until: Duration,
+    began: Duration,
     found: Result<Healthy, ProviderError>,
 }
 
@@ -42,18 +39,20 @@ impl State {
 }
 
 impl Vault {
-    /// Looks, within a few seconds. Many who ask cost the server one question: they wait for the one who looks,
-    /// and take what was found as long as it is fresh.
+    /// Looks, within a few seconds. Many who ask at once cost the server one question: they wait for the one
+    /// who looks, and take what was found by a look that began after they asked.
     pub(super) async fn look(&self) -> Result<Healthy, ProviderError> {
+        let asked = self.clock.boot();
         let looked = tokio::time::timeout(HEALTH_LIMIT, async {
             let mut seen = self.seen.lock().await;
-            if let Some(Seen { until, found }) = &*seen
-                && self.clock.boot() < *until
+            if let Some(Seen { began, found }) = &*seen
+                && *began > asked
             {
                 return found.clone();
             }
+            let began = self.clock.boot();
             let found = self.look_at_all().await;
-            *seen = Some(Seen { until: self.clock.boot() + FRESH, found: found.clone() });
+            *seen = Some(Seen { began, found: found.clone() });
             found
         });
         looked.await.unwrap_or_else(|_elapsed| Err(self.name.fault(super::fault::Fault::Timeout)))

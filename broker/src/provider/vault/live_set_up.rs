@@ -23,8 +23,8 @@ async fn what_is_set_up_wrong_is_said_with_its_cure() {
     );
 
     let five = provider(ServerSettings { dead_man: Duration::from_secs(300), ..bao.settings() });
-    let (_, hint) = five.health().await.unwrap().warning.unwrap();
-    assert!(hint.contains("token_period=300s"), "{hint}");
+    let error = five.health().await.unwrap_err();
+    assert!(error.hint.contains("token_period=300s"), "{error:?}");
     blame(five.open_session(&tag()).await.map(drop), Blame::Config, "period of 10 s");
     let absent = provider(ServerSettings { launch_role: "absent".into(), ..bao.settings() });
     blame(absent.open_session(&tag()).await.map(drop), Blame::Identity, "absent");
