@@ -8,6 +8,7 @@ use super::super::identity::Identity;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 const ALIVE: &str = "{\"data\":{\"ttl\":0,\"renewable\":false}}";
 
@@ -34,6 +35,11 @@ async fn heard(stream: &mut tokio::net::TcpStream) -> Option<String> {
 
 /// Answers one request after the other with the script, the last for ever. Empty: never.
 async fn serve(script: Vec<String>) -> (ServerSettings, Asked, world::Dir) {
+    serve_held(script, Arc::new(Semaphore::new(Semaphore::MAX_PERMITS))).await
+}
+
+/// The same, and makes a token only with a permit of `hold`.
+async fn serve_held(script: Vec<String>, hold: Arc<Semaphore>) -> (ServerSettings, Asked, world::Dir) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     let asked = Asked::default();
@@ -43,7 +49,11 @@ async fn serve(script: Vec<String>) -> (ServerSettings, Asked, world::Dir) {
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
             let Some(request) = heard(&mut stream).await else { continue };
+            let makes_a_token = request.contains("/auth/token/create/");
             noted.lock().unwrap().push(request);
+            if makes_a_token {
+                hold.acquire().await.unwrap().forget();
+            }
             let Some(answer) = left.next() else { continue };
             if left.peek().is_none() {
                 left = vec![answer.clone()].into_iter().peekable();
@@ -127,7 +137,9 @@ async fn a_child_that_nobody_takes_is_revoked() {
     let auth = json!({ "client_token": "s.x", "accessor": "late", "lease_duration": 60, "renewable": true });
     let child = response("200 OK", &json!({ "auth": auth }).to_string());
     for unseen in [false, true] {
-        let (settings, asked, _dir) = serve(vec![ok.clone(), ok.clone(), child.clone(), ok.clone()]).await;
+        let hold = Arc::new(Semaphore::new(0));
+        let script = vec![ok.clone(), ok.clone(), child.clone(), ok.clone()];
+        let (settings, asked, _dir) = serve_held(script, Arc::clone(&hold)).await;
         let vault = provider(settings);
         let held = Held { place: "/".into(), accessor: "above".into(), kind: Kind::Parent };
         let (token, period) = (Secret::new("s.parent".into()), Duration::from_secs(10));
@@ -135,21 +147,18 @@ async fn a_child_that_nobody_takes_is_revoked() {
         let request = request(PATH, "orders-ro");
         let count = || asked.lock().unwrap().len();
         let mut prepare = Box::pin(vault.prepare(&request, Some(&parent)));
-        // Step by step, so that it stands still when its request has begun.
-        while vault.flights.settle("above", Duration::ZERO).await {
-            tokio::task::yield_now().await;
-            tokio::select! {
-                biased;
-                done = &mut prepare => unreachable!("before its request: {}", done.is_ok()),
-                () = std::future::ready(()) => {}
-            }
+        // Until the double has the request, and holds the answer back.
+        while count() < 3 {
+            assert!(tokio::time::timeout(Duration::from_millis(5), &mut prepare).await.is_err(), "held");
         }
         if unseen {
-            // Its request has ended, so that the answer is on its way to the asker, who looks no more.
+            // The answer comes, and lies there, as the asker looks no more.
+            hold.add_permits(1);
             assert!(vault.flights.settle("above", Duration::from_secs(5)).await);
             assert_eq!(count(), 3);
         }
         drop(prepare);
+        hold.add_permits(1);
         let end = Instant::now() + Duration::from_secs(10);
         while count() < 4 {
             assert!(Instant::now() < end, "it is not revoked");
