@@ -98,7 +98,7 @@ pub struct ServerDefinition {
     pub cwd: String,
     /// Who may use it.
     pub access: Access,
-    /// The first scope. Others are refused until part C.
+    /// The only scope: more than one is refused, as nothing would keep their tools apart.
     pub scope: Scope,
 }
 
