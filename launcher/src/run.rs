@@ -60,7 +60,7 @@ fn serve(
 ) -> Result<Outcome, Failure> {
     let ticket = channel.ticket()?;
     let signals = Signals::take().map_err(|e| Failure::system("take over the signals", e))?;
-    let scope = ticket.scope.clone();
+    let (number, scope) = (ticket.instance, ticket.scope.clone());
     let make_dir = || keeper.share(PrivateDir::make(runtime)?);
     let planned = inject::plan(ticket, environment, files, &make_dir);
     // The plan, and with it every secret that this process knows, is wiped at the end of this match.
@@ -69,11 +69,15 @@ fn serve(
         Err(failure) => Err((failure, keeper.dismiss())),
     };
     let instance = spawned.map_err(|(failure, gone)| farewell(channel, gone, failure))?;
-    let started =
-        ToBroker::Started { scope: scope.clone(), pid: instance.pid(), containment: instance.containment() };
+    let started = ToBroker::Started {
+        instance: number,
+        scope,
+        pid: instance.pid(),
+        containment: instance.containment(),
+    };
     // Where the broker is gone already, the relay sees it first thing and ends the server.
     channel.send(&started).unwrap_or_default();
-    let relay = Relay::new(instance, scope, channel, signals);
+    let relay = Relay::new(instance, number, channel, signals);
     Ok(relay.map_err(|e: io::Error| Failure::system("relay the conversation", e))?.run())
 }
 
@@ -107,9 +111,13 @@ pub fn ended(end: &End) -> Failure {
         EndReason::LauncherSilent => {
             (UNAVAILABLE, "the launch was ended because the broker heard nothing from mcp-run")
         }
-        EndReason::LauncherGone | EndReason::ServerExited | EndReason::Recovered => {
-            (UNAVAILABLE, "the launch was ended by the broker")
-        }
+        EndReason::SessionClosed => (REFUSED, "the launch was ended because the login session is over"),
+        EndReason::Shutdown => (UNAVAILABLE, "the launch was ended because the machine is shut down"),
+        EndReason::LauncherGone
+        | EndReason::ServerExited
+        | EndReason::Idle
+        | EndReason::Replaced
+        | EndReason::Recovered => (UNAVAILABLE, "the launch was ended by the broker"),
     };
     Failure::new(exit, what, end.hint.clone())
 }

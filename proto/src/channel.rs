@@ -11,12 +11,22 @@ use crate::problem::Problem;
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ToLauncher {
-    /// The credentials are minted: spawn.
+    /// The credentials that were asked for are minted: spawn.
     Ticket(Box<LaunchTicket>),
-    /// They could not be minted; the channel closes.
+    /// They cannot be had now. The launch goes on without an instance, and may ask again.
     Refused(Problem),
     /// Still here.
     Beat,
+    /// Kill the instances now, answer [`ToBroker::Dead`], and keep the client's pipe: the launch is parked.
+    Park(Park),
+    /// What a launch was parked for is over: it may ask again.
+    Resume,
+    /// The credentials of this instance cannot be renewed any further: ask for another one, and give this one
+    /// up when it is there. Until then it works on.
+    Replace {
+        /// The instance.
+        instance: u32,
+    },
     /// Kill the instances now, answer [`ToBroker::Dead`], tell the person.
     End(End),
 }
@@ -27,8 +37,12 @@ pub enum ToLauncher {
 pub enum ToBroker {
     /// Still here.
     Beat,
+    /// Credentials for an instance, please; at most one request is open at a time.
+    Want,
     /// An instance runs.
     Started {
+        /// Which one, as its ticket said.
+        instance: u32,
         /// Its scope.
         scope: Label,
         /// Its process id as the launcher sees it, for people; nothing is decided by it.
@@ -38,13 +52,35 @@ pub enum ToBroker {
     },
     /// An instance ended by itself.
     Exited {
-        /// Its scope.
-        scope: Label,
+        /// Which one.
+        instance: u32,
         /// Exit status, or 128 + n where signal n ended it.
         status: u8,
     },
-    /// No process of this launch is alive; the launch may be closed.
+    /// No process of this instance is alive: its credentials may be revoked.
+    Gone {
+        /// Which one.
+        instance: u32,
+        /// Why.
+        reason: GoneReason,
+    },
+    /// No process of this launch is alive. The answer to [`ToLauncher::Park`] and [`ToLauncher::End`]; unasked,
+    /// the last word of a launch.
     Dead,
+}
+
+/// Why a launcher gave an instance up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GoneReason {
+    /// It ended by itself.
+    Exited,
+    /// Nothing was asked of it for the time that its ticket names.
+    Idle,
+    /// Another one took its place.
+    Replaced,
+    /// It could not be started, or did not answer as the one before it.
+    Unusable,
 }
 
 /// What guarantees that an instance's grandchildren end with it.
@@ -55,6 +91,28 @@ pub enum Containment {
     PidNamespace,
     /// A child sub-reaper that finds and kills orphans (prctl(2), `PR_SET_CHILD_SUBREAPER`).
     SubReaper,
+}
+
+/// Why a launch is parked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Park {
+    /// What kind of reason it is.
+    pub reason: ParkReason,
+    /// What happened, for a person: lower case, no full stop.
+    pub what: String,
+    /// What the person can do.
+    pub hint: String,
+}
+
+/// The kinds of reasons for which a launch is parked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ParkReason {
+    /// The session is locked: wait for [`ToLauncher::Resume`].
+    Locked,
+    /// The credentials cannot be had or kept: ask again after a while.
+    CredentialUnavailable,
 }
 
 /// Why a launch must end now.
@@ -91,6 +149,14 @@ pub enum EndReason {
     CredentialEnded,
     /// The session's parent token could not be renewed in time.
     ParentLost,
+    /// The login session is over: the system says so, or its leader has exited.
+    SessionClosed,
+    /// The machine is shut down.
+    Shutdown,
+    /// An instance was not asked for anything for a while.
+    Idle,
+    /// Another instance took its place.
+    Replaced,
     /// The broker stops.
     BrokerStopping,
     /// Left behind by a broker that died; ended at the next start.

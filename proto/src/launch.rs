@@ -21,6 +21,9 @@ pub struct LaunchRequest {
     /// Extra arguments after `--`; refused where the definition does not allow them.
     #[serde(default)]
     pub args: Vec<String>,
+    /// Whether credentials for an instance are asked for at once. A launcher that comes back to a restarted
+    /// broker with an idle server does not.
+    pub want: bool,
 }
 
 /// The first frame of a launch that was granted.
@@ -39,10 +42,14 @@ pub enum LaunchTicket {
 pub struct SecretsTicket {
     /// The launch that this connection is.
     pub launch: LaunchId,
+    /// The number of the instance within the launch.
+    pub instance: u32,
     /// The server's name.
     pub server: ServerName,
     /// The scope whose instance this is.
     pub scope: Label,
+    /// The instance is to be given up after so many seconds without a request.
+    pub idle_secs: u64,
     /// Program (absolute) and arguments, the caller's own allowed arguments appended.
     pub command: Vec<String>,
     /// Variables of the definition, not secret.
@@ -114,10 +121,14 @@ impl Injection {
 pub struct SpawnedTicket {
     /// The launch that this connection is.
     pub launch: LaunchId,
+    /// The number of the instance within the launch.
+    pub instance: u32,
     /// The server's name.
     pub server: ServerName,
     /// The scope whose instance this is.
     pub scope: Label,
+    /// The instance is to be given up after so many seconds without a request.
+    pub idle_secs: u64,
     /// Descriptors that follow: standard input, output and error of the instance.
     pub descriptors: u8,
 }

@@ -28,6 +28,10 @@ pub enum ErrorCode {
     NotSignedIn,
     /// The session is locked.
     SessionLocked,
+    /// The process that asks belongs to no login session, or it is not clear to which.
+    NoLoginSession,
+    /// The login sessions of this machine cannot be seen.
+    LoginsUnseen,
     /// What was to be ended is not there.
     NothingThere,
     /// The process that asked is gone.
@@ -65,14 +69,35 @@ impl ErrorCode {
             | Self::ArgumentsNotAllowed
             | Self::NotBuilt
             | Self::NotSignedIn
+            | Self::NoLoginSession
             | Self::PeerGone
             | Self::ProviderRefused => 403,
             Self::SessionLocked => 423,
             Self::TooMany | Self::ProviderBusy => 429,
             Self::ProviderUnreachable | Self::ProviderBroken => 502,
-            Self::Stopping | Self::StorageUnavailable => 503,
+            Self::Stopping | Self::StorageUnavailable | Self::LoginsUnseen => 503,
             Self::SecretMissing | Self::ConfigError | Self::Internal => 500,
         }
+    }
+
+    /// Whether waiting can cure it: then a launch that runs is parked instead of ended.
+    #[must_use]
+    pub fn is_passing(self) -> bool {
+        matches!(
+            self,
+            Self::SessionLocked
+                | Self::LoginsUnseen
+                | Self::NotSignedIn
+                | Self::TooMany
+                | Self::Stopping
+                | Self::ProviderUnreachable
+                | Self::ProviderBusy
+                | Self::ProviderRefused
+                | Self::ProviderBroken
+                | Self::SecretMissing
+                | Self::StorageUnavailable
+                | Self::Internal
+        )
     }
 
     /// Exit code of `mcp-run` (sysexits(3) values, see `design` 6.1 in the README).
@@ -85,11 +110,12 @@ impl ErrorCode {
             | Self::StorageUnavailable
             | Self::Internal
             | Self::NotFound => 69,
-            Self::TooMany | Self::ProviderBusy | Self::Stopping => 75,
+            Self::TooMany | Self::ProviderBusy | Self::Stopping | Self::LoginsUnseen => 75,
             Self::NoAccess
             | Self::UnknownServer
             | Self::NotSignedIn
             | Self::SessionLocked
+            | Self::NoLoginSession
             | Self::PeerGone
             | Self::NotBuilt
             | Self::ProviderRefused => 77,

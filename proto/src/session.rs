@@ -32,6 +32,51 @@ pub enum SessionState {
     Ended,
 }
 
+/// What locked a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LockCause {
+    /// logind asked the session's screen locker to lock (`Lock`, org.freedesktop.login1(5)).
+    ScreenLock,
+    /// The desktop says that its screen is locked (`LockedHint`).
+    LockedHint,
+    /// The session is not the active one of its seat: somebody else works there.
+    Inactive,
+    /// The machine is going to sleep.
+    Sleep,
+    /// `mcp-run lock`.
+    Command,
+    /// The boot clock jumped against the monotonic one: the machine slept, and nobody had announced it.
+    ClockJump,
+    /// logind cannot be heard, so that a lock would not be seen.
+    BusLost,
+    /// The session was found locked, or its state could not be read, when the broker first saw it.
+    Found,
+}
+
+/// That a session is locked, and what brings it back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockInfo {
+    /// What locked it first.
+    pub cause: LockCause,
+    /// Since when (RFC 3339).
+    pub since: String,
+    /// What the person can do.
+    pub hint: String,
+}
+
+/// The login session that a session is bound to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoginInfo {
+    /// logind's id of it.
+    pub id: String,
+    /// Its seat, where it has one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub seat: Option<String>,
+    /// Whether it came over the network.
+    pub remote: bool,
+}
+
 /// One session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionInfo {
@@ -47,6 +92,12 @@ pub struct SessionInfo {
     pub since: String,
     /// When it ends at the latest (RFC 3339).
     pub ends_at: String,
+    /// Why it is locked, while it is.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub lock: Option<LockInfo>,
+    /// The login session whose lock and logout are seen; without one they are not.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub login: Option<LoginInfo>,
 }
 
 /// Where a lease stands.
@@ -91,6 +142,20 @@ pub struct LeaseInfo {
     pub trouble: Option<String>,
 }
 
+/// Where a launch stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LaunchState {
+    /// Credentials are being minted for it, or its instance is starting.
+    Starting,
+    /// An instance runs.
+    Running,
+    /// No instance runs, and none is needed until the next request.
+    Idle,
+    /// No instance may run: [`LaunchInfo::parked`] says why.
+    Parked,
+}
+
 /// One launch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LaunchInfo {
@@ -104,11 +169,16 @@ pub struct LaunchInfo {
     pub server: ServerName,
     /// When it began (RFC 3339).
     pub since: String,
+    /// Where it stands.
+    pub state: LaunchState,
+    /// Why it is parked, while it is.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub parked: Option<String>,
     /// Process id of the launcher, for people.
     pub launcher_pid: Option<u32>,
-    /// Process id of the instance as its launcher sees it, once it runs.
+    /// Process id of the newest instance as its launcher sees it, while one runs.
     pub pid: Option<u32>,
-    /// What holds the instance's process tree, once it runs.
+    /// What holds that instance's process tree.
     pub containment: Option<Containment>,
 }
 
@@ -149,9 +219,12 @@ pub struct Health {
 pub struct Status {
     /// The caller's session, where there is one.
     pub session: Option<SessionInfo>,
-    /// Its launches.
+    /// Other sessions of the same account.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub others: Vec<SessionInfo>,
+    /// Launches of all of them.
     pub launches: Vec<LaunchInfo>,
-    /// Its leases, and those of earlier sessions that are not settled yet.
+    /// Leases of all of them, and those of earlier sessions that are not settled yet.
     pub leases: Vec<LeaseInfo>,
 }
 

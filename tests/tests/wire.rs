@@ -6,15 +6,17 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
-use mcp_broker_proto::channel::{Containment, End, EndReason, ToBroker, ToLauncher};
+use mcp_broker_proto::channel::{
+    Containment, End, EndReason, GoneReason, Park, ParkReason, ToBroker, ToLauncher,
+};
 use mcp_broker_proto::launch::{
     Injection, IssuedCredential, LaunchRequest, LaunchTicket, SecretsTicket, SpawnedTicket,
 };
 use mcp_broker_proto::names::{Label, LaunchId, LeaseId, ServerName, SessionId};
 use mcp_broker_proto::problem::{ErrorCode, Problem};
 use mcp_broker_proto::session::{
-    Health, LaunchInfo, LeaseInfo, LeaseState, ProviderInfo, Revocability, RevokeReport, RevokeRequest,
-    ServerInfo, SessionInfo, SessionState, Status,
+    Health, LaunchInfo, LaunchState, LeaseInfo, LeaseState, LockCause, LockInfo, LoginInfo, ProviderInfo,
+    Revocability, RevokeReport, RevokeRequest, ServerInfo, SessionInfo, SessionState, Status,
 };
 use mcp_broker_proto::{PROTOCOL, Secret, paths};
 use serde::Serialize;
@@ -80,8 +82,10 @@ fn ticket() -> SecretsTicket {
     let template = || "{db.username}:{db.password|url}".parse().unwrap();
     SecretsTicket {
         launch: launch(),
+        instance: 3,
         server: server(),
         scope: label("read"),
+        idle_secs: 900,
         command: vec!["/usr/bin/dbhub".into(), "--transport".into(), "stdio".into()],
         env: BTreeMap::from([("NODE_ENV".into(), "production".into())]),
         cwd: "/home/alice".into(),
@@ -97,24 +101,44 @@ fn ticket() -> SecretsTicket {
 fn the_launch() {
     check(
         "launch-request",
-        &LaunchRequest { protocol: PROTOCOL, server: server(), args: vec!["--ro".into()] },
+        &LaunchRequest { protocol: PROTOCOL, server: server(), args: vec!["--ro".into()], want: true },
     );
     check("to-launcher.ticket", &ToLauncher::Ticket(Box::new(LaunchTicket::Secrets(ticket()))));
-    let spawned = SpawnedTicket { launch: launch(), server: server(), scope: label("read"), descriptors: 3 };
+    let spawned = SpawnedTicket {
+        launch: launch(),
+        instance: 3,
+        server: server(),
+        scope: label("read"),
+        idle_secs: 900,
+        descriptors: 3,
+    };
     check("to-launcher.ticket.spawned", &ToLauncher::Ticket(Box::new(LaunchTicket::Spawned(spawned))));
     let problem = Problem::new(ErrorCode::ProviderUnreachable, "`bao` does not answer", "try again");
     check("to-launcher.refused", &ToLauncher::Refused(problem));
     check("to-launcher.beat", &ToLauncher::Beat);
     let end = End { reason: EndReason::Revoked, hint: "ask the admin".into() };
     check("to-launcher.end", &ToLauncher::End(end));
+    for reason in [ParkReason::Locked, ParkReason::CredentialUnavailable] {
+        let name = json!(reason).as_str().unwrap().to_owned();
+        let park = Park { reason, what: "the screen is locked".into(), hint: "unlock it".into() };
+        check(&format!("to-launcher.park.{name}"), &ToLauncher::Park(park));
+    }
+    check("to-launcher.resume", &ToLauncher::Resume);
+    check("to-launcher.replace", &ToLauncher::Replace { instance: 3 });
 
     check("to-broker.beat", &ToBroker::Beat);
     for containment in [Containment::PidNamespace, Containment::SubReaper] {
         let name = json!(containment).as_str().unwrap().to_owned();
-        let started = ToBroker::Started { scope: label("read"), pid: 4711, containment };
+        let started = ToBroker::Started { instance: 3, scope: label("read"), pid: 4711, containment };
         check(&format!("to-broker.started.{name}"), &started);
     }
-    check("to-broker.exited", &ToBroker::Exited { scope: label("read"), status: 137 });
+    check("to-broker.exited", &ToBroker::Exited { instance: 3, status: 137 });
+    use GoneReason as G;
+    for reason in [G::Exited, G::Idle, G::Replaced, G::Unusable] {
+        let name = json!(reason).as_str().unwrap().to_owned();
+        check(&format!("to-broker.gone.{name}"), &ToBroker::Gone { instance: 3, reason });
+    }
+    check("to-broker.want", &ToBroker::Want);
     check("to-broker.dead", &ToBroker::Dead);
 }
 
@@ -132,6 +156,10 @@ fn every_end_reason() {
         R::MaxAge,
         R::CredentialEnded,
         R::ParentLost,
+        R::SessionClosed,
+        R::Shutdown,
+        R::Idle,
+        R::Replaced,
         R::BrokerStopping,
         R::Recovered,
     ];
@@ -148,6 +176,10 @@ fn every_end_reason() {
             | R::MaxAge
             | R::CredentialEnded
             | R::ParentLost
+            | R::SessionClosed
+            | R::Shutdown
+            | R::Idle
+            | R::Replaced
             | R::BrokerStopping
             | R::Recovered => {}
         }
@@ -168,6 +200,8 @@ fn every_problem() {
         C::NotBuilt,
         C::NotSignedIn,
         C::SessionLocked,
+        C::NoLoginSession,
+        C::LoginsUnseen,
         C::NothingThere,
         C::PeerGone,
         C::TooMany,
@@ -190,6 +224,8 @@ fn every_problem() {
             | C::NotBuilt
             | C::NotSignedIn
             | C::NothingThere
+            | C::NoLoginSession
+            | C::LoginsUnseen
             | C::SessionLocked
             | C::PeerGone => {}
             C::TooMany | C::Stopping | C::ProviderUnreachable | C::ProviderBusy | C::ProviderRefused => {}
@@ -227,6 +263,8 @@ fn launch_info() -> LaunchInfo {
         user: "alice".into(),
         server: server(),
         since: time(),
+        state: LaunchState::Parked,
+        parked: Some("the screen is locked".into()),
         launcher_pid: Some(4710),
         pid: Some(4711),
         containment: Some(Containment::PidNamespace),
@@ -236,11 +274,17 @@ fn launch_info() -> LaunchInfo {
 fn session_info() -> SessionInfo {
     SessionInfo {
         id: session(),
-        state: SessionState::Active,
+        state: SessionState::Locked,
         uid: 1000,
         user: "alice".into(),
         since: time(),
         ends_at: time(),
+        lock: Some(LockInfo {
+            cause: LockCause::LockedHint,
+            since: time(),
+            hint: "unlock the screen".into(),
+        }),
+        login: Some(LoginInfo { id: "3".into(), seat: Some("seat0".into()), remote: false }),
     }
 }
 
@@ -248,12 +292,31 @@ fn session_info() -> SessionInfo {
 fn what_people_see() {
     check(
         "status",
-        &Status { session: Some(session_info()), launches: vec![launch_info()], leases: vec![lease_info()] },
+        &Status {
+            session: Some(session_info()),
+            others: vec![SessionInfo { lock: None, login: None, ..session_info() }],
+            launches: vec![launch_info()],
+            leases: vec![lease_info()],
+        },
     );
-    check("status.empty", &Status { session: None, launches: vec![], leases: vec![] });
+    check("status.empty", &Status { session: None, others: vec![], launches: vec![], leases: vec![] });
     check("sessions", &vec![session_info()]);
     check("launches", &vec![launch_info()]);
     check("leases", &vec![lease_info(), LeaseInfo { trouble: None, ..lease_info() }]);
+    use LaunchState as L;
+    check("launch-states", &vec![L::Starting, L::Running, L::Idle, L::Parked]);
+    use LockCause as K;
+    let causes = vec![
+        K::ScreenLock,
+        K::LockedHint,
+        K::Inactive,
+        K::Sleep,
+        K::Command,
+        K::ClockJump,
+        K::BusLost,
+        K::Found,
+    ];
+    check("lock-causes", &causes);
     check("session-states", &vec![SessionState::Active, SessionState::Locked, SessionState::Ended]);
     check("lease-states", &vec![LeaseState::Minting, LeaseState::Live, LeaseState::RevocationPending]);
     let kinds = vec![Revocability::Immediate, Revocability::Bounded { seconds: 1 }, Revocability::None];
@@ -341,14 +404,14 @@ fn the_paths() {
 #[test]
 fn what_is_not_understood_is_refused() {
     let read = |text: &str| serde_json::from_str::<LaunchRequest>(text).is_ok();
-    assert!(read(r#"{"protocol": 1, "server": "orders-db"}"#));
+    assert!(read(r#"{"protocol": 2, "want": true, "server": "orders-db"}"#));
     for bad in [
-        r#"{"protocol": 1}"#,
+        r#"{"protocol": 2, "want": true}"#,
         r#"{"server": "orders-db"}"#,
-        r#"{"protocol": 1, "server": "orders-db", "user": "root"}"#,
-        r#"{"protocol": 1, "server": "../etc"}"#,
-        r#"{"protocol": 1, "server": "status"}"#,
-        r#"{"protocol": 1, "server": "a", "server": "b"}"#,
+        r#"{"protocol": 2, "want": true, "server": "orders-db", "user": "root"}"#,
+        r#"{"protocol": 2, "want": true, "server": "../etc"}"#,
+        r#"{"protocol": 2, "want": true, "server": "status"}"#,
+        r#"{"protocol": 2, "want": true, "server": "a", "server": "b"}"#,
         r#"{"protocol": -1, "server": "a"}"#,
     ] {
         assert!(!read(bad), "{bad}");

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use mcp_broker_proto::channel::{End, EndReason, ToBroker, ToLauncher};
 use mcp_broker_proto::launch::{IssuedCredential, LaunchTicket, SecretsTicket};
-use mcp_broker_proto::names::{Label, LeaseId};
+use mcp_broker_proto::names::LeaseId;
 use mcp_broker_proto::problem::{ErrorCode, Problem};
 use mcp_broker_proto::{BEAT_SECS, SILENCE_SECS};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -207,18 +207,21 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
         let launch = self.admitted.seat.launch;
         match frame {
             ToBroker::Beat => None,
-            ToBroker::Started { scope, pid, containment } if self.is_next(&scope, &Stage::Delivered) => {
+            ToBroker::Started { scope, pid, containment, .. } if self.is_next(&Stage::Delivered) => {
                 self.stage = Stage::Started;
                 self.admitted.seat.started(pid, containment);
                 self.sessions.audit.note(Event::InstanceStarted { launch, scope, pid, containment });
                 None
             }
-            ToBroker::Exited { scope, status } if self.is_next(&scope, &Stage::Started) => {
+            ToBroker::Exited { status, .. } if self.is_next(&Stage::Started) => {
+                let scope = self.admitted.grant.scope().name.clone();
                 self.stage = Stage::Exited;
                 self.sessions.audit.note(Event::InstanceExited { launch, scope, status });
                 None
             }
-            ToBroker::Started { .. } | ToBroker::Exited { .. } => None,
+            ToBroker::Want | ToBroker::Started { .. } | ToBroker::Exited { .. } | ToBroker::Gone { .. } => {
+                None
+            }
             ToBroker::Dead => {
                 self.dead = true;
                 Some(EndReason::ServerExited)
@@ -226,8 +229,8 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
         }
     }
 
-    fn is_next(&self, scope: &Label, stage: &Stage) -> bool {
-        self.stage == *stage && *scope == self.admitted.grant.scope().name
+    fn is_next(&self, stage: &Stage) -> bool {
+        self.stage == *stage
     }
 
     /// Fence, kill, revoke: in this order, whatever the reason.
@@ -299,6 +302,8 @@ fn ticket(
     };
     SecretsTicket {
         launch,
+        instance: 0,
+        idle_secs: 0,
         server: server.name.clone(),
         scope: grant.scope().name.clone(),
         command: server.command.iter().chain(grant.args()).cloned().collect(),
@@ -314,13 +319,20 @@ fn hint(reason: EndReason) -> &'static str {
     match reason {
         EndReason::Revoked => "an admin ended it; ask them before you start the server again",
         EndReason::Locked => "run `mcp-run unlock`, then start the server again",
-        EndReason::LoggedOut | EndReason::MaxAge => "run `mcp-run login`, then start the server again",
+        EndReason::LoggedOut | EndReason::MaxAge | EndReason::SessionClosed => {
+            "run `mcp-run login`, then start the server again"
+        }
         EndReason::CredentialEnded => "start the server again to get a new credential",
         EndReason::ParentLost => "run `mcp-run doctor`; the provider could not be reached in time",
-        EndReason::BrokerStopping => "start the server again when the broker runs again",
-        EndReason::LauncherSilent => "the launcher did not answer; start the server again",
-        EndReason::LauncherGone | EndReason::ServerExited | EndReason::MintFailed | EndReason::Recovered => {
-            "start the server again"
+        EndReason::BrokerStopping | EndReason::Shutdown => {
+            "start the server again when the broker runs again"
         }
+        EndReason::LauncherSilent => "the launcher did not answer; start the server again",
+        EndReason::LauncherGone
+        | EndReason::ServerExited
+        | EndReason::MintFailed
+        | EndReason::Idle
+        | EndReason::Replaced
+        | EndReason::Recovered => "start the server again",
     }
 }

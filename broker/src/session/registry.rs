@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use mcp_broker_proto::channel::{Containment, EndReason};
 use mcp_broker_proto::names::{LaunchId, ServerName, SessionId};
 use mcp_broker_proto::problem::{ErrorCode, Problem};
-use mcp_broker_proto::session::{LaunchInfo, SessionInfo, SessionState, Status};
+use mcp_broker_proto::session::{LaunchInfo, LaunchState, SessionInfo, SessionState, Status};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -191,6 +191,8 @@ impl Sessions {
             user: holder.person.user.clone(),
             server: server.clone(),
             since: shown(self.clock.now()),
+            state: LaunchState::Starting,
+            parked: None,
             launcher_pid,
             pid: None,
             containment: None,
@@ -213,7 +215,7 @@ impl Sessions {
         };
         launches.sort_by_key(|launch| launch.id);
         let leases = self.leases.infos().into_iter().filter(|lease| lease.user == person.user).collect();
-        Status { session, launches, leases }
+        Status { session, others: Vec::new(), launches, leases }
     }
 
     /// How many records of the audit log were lost.
@@ -251,6 +253,8 @@ impl Session {
             user: self.person.user.clone(),
             since: shown(self.since),
             ends_at: shown(self.ends_at),
+            lock: None,
+            login: None,
         }
     }
 }

@@ -57,6 +57,9 @@ impl LaunchChannel {
                 }
                 Some(ToLauncher::Refused(problem)) => return Err(problem.into()),
                 Some(ToLauncher::End(end)) => return Err(run::ended(&end)),
+                Some(ToLauncher::Park(_) | ToLauncher::Resume | ToLauncher::Replace { .. }) => {
+                    return Err(lost(&io::ErrorKind::InvalidData.into()));
+                }
                 None => {
                     wait(&self.stream, PollFlags::IN, self.until).map_err(|e| lost(&e))?;
                     if !self.read().map_err(|e| lost(&e))? {

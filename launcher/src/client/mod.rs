@@ -111,7 +111,7 @@ impl Broker {
     pub fn launch(&self, server: ServerName, args: Vec<String>) -> Result<LaunchChannel, Failure> {
         let until = Instant::now() + LAUNCH_TIME;
         let mut wire = Wire::over(self.socket.connect(until)?, until);
-        let body = LaunchRequest { protocol: mcp_broker_proto::PROTOCOL, server, args };
+        let body = LaunchRequest { protocol: mcp_broker_proto::PROTOCOL, server, args, want: true };
         let body = serde_json::to_vec(&body).map_err(|e| self.broken(&e.to_string()))?;
         let request = Request { method: "POST", path: paths::LAUNCHES, body: &body, upgrade: true };
         let head = wire.exchange(&request).map_err(|e| self.lost(&e))?;

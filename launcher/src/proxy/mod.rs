@@ -6,7 +6,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use mcp_broker_proto::channel::{ToBroker, ToLauncher};
-use mcp_broker_proto::names::Label;
 use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::client::LaunchChannel;
@@ -48,7 +47,7 @@ const SLOTS: usize = 9;
 /// The conversation of one instance, until its end.
 pub struct Relay<'a> {
     instance: Instance,
-    scope: Label,
+    number: u32,
     channel: &'a mut LaunchChannel,
     connected: bool,
     signals: Signals,
@@ -82,7 +81,7 @@ impl<'a> Relay<'a> {
     /// Where the kernel refuses to make our own ends non-blocking.
     pub fn new(
         mut instance: Instance,
-        scope: Label,
+        number: u32,
         channel: &'a mut LaunchChannel,
         signals: Signals,
     ) -> io::Result<Self> {
@@ -93,7 +92,7 @@ impl<'a> Relay<'a> {
         let now = Instant::now();
         Ok(Self {
             instance,
-            scope,
+            number,
             channel,
             connected: true,
             signals,
@@ -218,7 +217,7 @@ impl<'a> Relay<'a> {
                     }
                 }
                 Ok(None) => break,
-                Ok(Some(ToLauncher::Ticket(_) | ToLauncher::Refused(_))) | Err(_) => {
+                Ok(Some(_)) | Err(_) => {
                     return self.lose_broker("says what cannot be understood");
                 }
             }
@@ -315,7 +314,7 @@ impl<'a> Relay<'a> {
         if !self.connected {
             return;
         }
-        let exited = ToBroker::Exited { scope: self.scope.clone(), status: ended.status };
+        let exited = ToBroker::Exited { instance: self.number, status: ended.status };
         let mut sent = Ok(());
         if self.killed_at.is_none() {
             sent = self.channel.send(&exited);
