@@ -6,6 +6,7 @@ mod channel;
 mod end;
 mod kill_switch;
 mod launch;
+pub mod lock;
 pub mod login;
 mod registry;
 pub mod sign_in;
