@@ -7,7 +7,7 @@ use std::path::Path;
 use super::report::{EXIT_OK, Report, counted};
 use super::{machine, secret};
 use crate::config::diagnostic::Severity;
-use crate::config::{Config, KindReader, Mode, Places, load};
+use crate::config::{Config, KindReader, Mode, Places, SessionSection, load, words};
 
 /// Runs the command on the configuration directory `dir`; `options` are the caller's, for hints.
 pub(super) fn run(dir: &Path, mode: Mode, places: &Places, kinds: &[&KindReader], options: &str) -> Report {
@@ -44,6 +44,7 @@ fn summary(config: &Config, dir: &Path, warnings: usize) -> String {
     };
     line("socket", &config.broker.socket.display().to_string());
     line("state", &config.broker.state_dir.display().to_string());
+    line("session", &session(&config.session));
     for (name, provider) in &config.providers {
         line("provider", &format!("{name} ({})", provider.kind));
     }
@@ -52,6 +53,18 @@ fn summary(config: &Config, dir: &Path, warnings: usize) -> String {
         line("server", &format!("{name} ({}, {credentials})", server.tier.as_str()));
     }
     text
+}
+
+fn session(session: &SessionSection) -> String {
+    let SessionSection { max_age, idle, on_lock, logind, resume } = session;
+    format!(
+        "max_age {}, idle {}, on_lock {}, resume {}, logind {}",
+        words(*max_age),
+        words(*idle),
+        on_lock.as_str(),
+        resume.as_str(),
+        logind.as_str()
+    )
 }
 
 #[cfg(test)]
@@ -81,6 +94,7 @@ mod tests {
         dir.write("servers.d/a.toml", &format!("command = [\"/bin/sh\"]\n{SERVER}"));
         let want = "configuration DIR is good (system mode): 1 server, 1 provider, 0 warnings\n  \
             socket    /run/mcp-broker/broker.sock\n  state     DIR/state\n  \
+            session   max_age 10h, idle 15m, on_lock park, resume unlock, logind required\n  \
             provider  p (fixed)\n  server    a (development, 0 credentials)\n";
         assert_eq!(check(&dir), Report { out: want.to_owned(), err: String::new(), code: 0 });
     }

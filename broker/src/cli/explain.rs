@@ -8,7 +8,7 @@ use mcp_broker_proto::names::ServerName;
 use nix::unistd::User;
 
 use super::report::{EXIT_OK, EXIT_REFUSED, EXIT_USAGE, Report};
-use crate::config::{Config, CredentialSpec, KindReader, Mode, Places, load};
+use crate::config::{Config, CredentialSpec, KindReader, Mode, OnLock, Places, load, words};
 use crate::policy::{Decision, Subject, decide};
 use crate::provider::sealed;
 use crate::session::sign_in::os;
@@ -105,6 +105,7 @@ fn render(args: &Args, config: &Config, subject: &Subject, decision: &Decision, 
             let scope = grant.scope();
             line(&format!("  scope `{}` answers {}", scope.name, tool_words(args.tool.as_deref())));
             scope.credentials.iter().for_each(|credential| line(&what_it_gets(config, credential)));
+            line(&how_it_ends(config));
         }
         Decision::Denial(denial) => line(&format!("hint: {}", denial.to_problem().hint)),
     }
@@ -118,6 +119,16 @@ fn what_it_gets(config: &Config, credential: &CredentialSpec) -> String {
         return format!("  hands over `{name}` from provider `{provider}`, does not expire: a static value");
     }
     format!("  mints `{name}` from provider `{provider}`, {} s without renewal", ttl.as_secs())
+}
+
+/// What ends the instance and its credentials while the launch goes on, and what brings them back.
+fn how_it_ends(config: &Config) -> String {
+    let lock = match config.session.on_lock {
+        OnLock::Park => "a lock ends it until the session is unlocked",
+        OnLock::End => "a lock ends the launch",
+    };
+    let idle = words(config.session.idle);
+    format!("  ends its instance after {idle} without a request, until the next one; {lock}")
 }
 
 fn tool_words(tool: Option<&str>) -> String {
@@ -188,7 +199,8 @@ mod tests {
             yes tier `development` can be served\n  yes `access.groups` lists group `data`\n  \
             yes no extra arguments were given\n  \
             scope `all` answers every tool of the server, `query` too if there is one\n  \
-            mints `db` from provider `p`, 900 s without renewal\n",
+            mints `db` from provider `p`, 900 s without renewal\n  ends its instance after 15m without a request, until the next one; \
+            a lock ends it until the session is unlocked\n",
         );
     }
 
@@ -219,7 +231,8 @@ mod tests {
             "allowed: `bob` and server `static`\n  groups: data\n  yes the server is approved\n  \
             yes tier `development` can be served\n  yes `access.groups` lists group `data`\n  \
             yes no extra arguments were given\n  scope `all` answers every tool of the server\n  \
-            hands over `db` from provider `local`, does not expire: a static value\n",
+            hands over `db` from provider `local`, does not expire: a static value\n  ends its instance after 15m without a request, until the next one; \
+            a lock ends it until the session is unlocked\n",
         );
     }
 

@@ -1,9 +1,8 @@
-//! Reads `broker.toml`: the sections about the broker itself, sign-in, sessions, providers and audit.
+//! Reads `broker.toml`: the sections about the broker itself, sign-in, providers and audit.
 //! What the providers' own keys mean is the kinds' business.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use mcp_broker_proto::names::Label;
 use mcp_broker_proto::paths;
@@ -13,6 +12,7 @@ use super::model::{BrokerSection, Mode, ProviderSection, SessionSection};
 use super::places::Places;
 use super::reader::Reader;
 use super::schema::keys_of;
+use super::session::{self, SignIn};
 
 /// What `broker.toml` says.
 pub(super) struct BrokerFile {
@@ -37,10 +37,11 @@ pub(super) fn read(top: Reader<'_>, mode: Mode, places: &Places, kinds: &[&KindR
         Some(table) => broker_section(table, mode, places),
         None => defaults(&top, mode, places),
     };
-    if let Some(table) = top.table("identity") {
-        identity(table);
-    }
-    let session = top.table("session").map_or(SessionSection { max_age: MAX_AGE_DEFAULT }, session_section);
+    let sign_in = top.table("identity").map_or(SignIn::Os, identity);
+    let session = match top.table("session") {
+        Some(table) => session::read(table, mode, sign_in),
+        None => session::defaults(mode),
+    };
     let providers =
         top.table("provider").map(|table| read_providers(&table, mode, kinds)).unwrap_or_default();
     if let Some(table) = top.table("audit") {
@@ -102,27 +103,16 @@ fn socket_path(table: &Reader<'_>, key: &str) -> Option<PathBuf> {
     Some(path)
 }
 
-fn identity(table: Reader<'_>) {
-    if !table.not_built_value("sign_in", "oidc", OIDC_REASON) {
-        let _only_one_way: Option<()> = table.word("sign_in", &[("os", ())]);
-    }
+fn identity(table: Reader<'_>) -> SignIn {
+    let sign_in = match table.not_built_value("sign_in", "oidc", OIDC_REASON) {
+        true => SignIn::Oidc,
+        false => table.word("sign_in", &[("os", SignIn::Os)]).unwrap_or(SignIn::Os),
+    };
     for key in ["issuer", "client_id", "groups_claim"] {
         table.not_built(key, OIDC_REASON);
     }
     table.finish();
-}
-
-fn session_section(table: Reader<'_>) -> SessionSection {
-    let max_age = table.duration_within("max_age", MAX_AGE, MAX_AGE_DEFAULT).unwrap_or(MAX_AGE_DEFAULT);
-    table.not_built("idle", "instances run until their launch ends");
-    if !table.not_built_value("on_lock", "park", "a lock ends the launches; write \"end\"") {
-        let _only_one_way: Option<()> = table.word("on_lock", &[("end", ())]);
-    }
-    if !table.not_built_value("resume", "sign-in", OIDC_REASON) {
-        let _only_one_way: Option<()> = table.word("resume", &[("unlock", ())]);
-    }
-    table.finish();
-    SessionSection { max_age }
+    sign_in
 }
 
 fn read_providers(table: &Reader<'_>, mode: Mode, kinds: &[&KindReader]) -> Providers {
@@ -158,11 +148,8 @@ fn kind_of<'k>(section: &Reader<'_>, kinds: &[&'k KindReader]) -> Option<&'k Kin
     section.word("kind", &words)
 }
 
-const OIDC_REASON: &str = "people sign in with their account on this machine";
-
-/// How long a session may last.
-const MAX_AGE: std::ops::RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(24 * 3600);
-const MAX_AGE_DEFAULT: Duration = Duration::from_secs(10 * 3600);
+/// Why nothing that needs an identity provider is accepted.
+pub(super) const OIDC_REASON: &str = "people sign in with their account on this machine";
 
 /// `sun_path` holds 108 bytes with the final NUL (unix(7)).
 const MAX_SOCKET_PATH: usize = 107;

@@ -62,9 +62,14 @@ impl Reader<'_> {
         self.sink.error(&self.span, message, format!("add `{key} = …`; `mcp-broker schema` describes it"));
     }
 
+    /// Counts `key` as known, though it is never suggested.
+    pub fn known(&self, key: &str) {
+        self.refused.borrow_mut().push(key.to_owned());
+    }
+
     /// Refuses `key` where it is written, because what it asks for is not built yet.
     pub fn not_built(&self, key: &str, reason: &str) {
-        self.refused.borrow_mut().push(key.to_owned());
+        self.known(key);
         if let Some((key, _)) = self.table.get_key_value(key) {
             let message = format!("`{}` is not supported yet: {reason}", self.name(key.get_ref()));
             self.sink.error(&key.span(), message, NOT_BUILT_HINT);

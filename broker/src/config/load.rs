@@ -240,6 +240,7 @@ const MINIMAL: &str = "the least that is useful:\n    [provider.local]\n    kind
 )]
 mod tests {
     use super::super::testing::{KINDS, TempDir, places};
+    use super::super::{LogindUse, OnLock};
     use super::*;
 
     const BROKER: &str = "[provider.fix]\nkind = \"fixed\"\n[provider.any]\nkind = \"open\"\n";
@@ -284,7 +285,7 @@ mod tests {
     #[test]
     fn everything_is_read() {
         let broker = "[broker]\nsocket = \"/s/b.sock\"\nstate_dir = \"/st\"\n[identity]\nsign_in = \"os\"\n\
-            [session]\nmax_age = \"2h\"\non_lock = \"end\"\nresume = \"unlock\"\n[audit]\n[provider.fix]\nkind = \"fixed\"\n";
+            [session]\nmax_age = \"2h\"\nidle = \"5m\"\non_lock = \"end\"\nresume = \"unlock\"\nlogind = \"optional\"\n[audit]\n[provider.fix]\nkind = \"fixed\"\n";
         let server = "description = \"D\"\nowner = \"O\"\ntier = \"development\"\ncommand = [\"/bin/x\", \"-y\"]\n\
             extra_args = [\"--db=*\"]\nenv = { A = \"1\" }\ncwd = \"{home}/w\"\n[access]\nusers = [\"u\"]\ngroups = [\"g\"]\n\
             [scope.all]\ntools = [\"*\"]\ncredential.db = { provider = \"fix\", ttl = \"5m\", number = \"7\" }\n\
@@ -295,7 +296,8 @@ mod tests {
         assert_eq!(config.broker.socket, Path::new("/s/b.sock"));
         assert_eq!(config.broker.admin_socket, Path::new("/s/admin.sock"));
         assert_eq!(config.broker.state_dir, Path::new("/st"));
-        assert_eq!(config.session.max_age.as_secs(), 7200);
+        assert_eq!((config.session.max_age.as_secs(), config.session.idle.as_secs()), (7200, 300));
+        assert_eq!((config.session.on_lock, config.session.logind), (OnLock::End, LogindUse::Optional));
         let server = &config.servers[&"orders-db".parse().unwrap()];
         assert_eq!((server.description.as_str(), server.owner.as_str()), ("D", "O"));
         assert_eq!(server.command, ["/bin/x", "-y"]);
@@ -323,7 +325,8 @@ mod tests {
         assert_eq!(config.broker.socket, Path::new("/run/mcp-broker/broker.sock"));
         assert_eq!(config.broker.admin_socket, Path::new("/run/mcp-broker/admin.sock"));
         assert_eq!(config.broker.state_dir, Path::new("/var/lib/mcp-broker"));
-        assert_eq!(config.session.max_age.as_secs(), 36000);
+        assert_eq!((config.session.max_age.as_secs(), config.session.idle.as_secs()), (36000, 900));
+        assert_eq!((config.session.on_lock, config.session.logind), (OnLock::Park, LogindUse::Required));
         let server = &config.servers[&"s".parse().unwrap()];
         assert_eq!(server.cwd, "{home}");
         assert_eq!(server.scope.credentials[0].ttl.as_secs(), 900);
@@ -379,24 +382,17 @@ mod tests {
             &["broker.toml:2:11: error: `session.max_age` is not a length of time"],
         );
         check_broker(
-            "[session]\nidle = \"1m\"",
+            "[session]\nresume = \"sign-in\"",
             &[
-                "broker.toml:2:1: error: `session.idle` is not supported yet: instances run until their launch ends",
+                "broker.toml:2:10: error: `session.resume = \"sign-in\"` can never be met: with `sign_in = \"os\"` there is nothing to ask a person for",
             ],
         );
         check_broker(
-            "[session]\non_lock = \"park\"",
+            "[session]\nresume = \"sign-in\"\n[identity]\nsign_in = \"oidc\"",
             &[
-                "broker.toml:2:11: error: `session.on_lock = \"park\"` is not supported yet: a lock ends the launches; write \"end\"",
+                "broker.toml:2:10: error: `session.resume = \"sign-in\"` is not supported yet: people sign in with their account on this machine",
+                "broker.toml:4:11: error: `identity.sign_in = \"oidc\"` is not supported yet: people sign in with their account on this machine",
             ],
-        );
-        check_broker(
-            "[session]\nresume = \"never\"",
-            &["broker.toml:2:10: error: `session.resume` has a value that is not known"],
-        );
-        check_broker(
-            "[session]\nresume = { development = \"unlock\" }",
-            &["broker.toml:2:10: error: `session.resume` is a table, not a text"],
         );
         check_broker(
             "[identity]\nsign_in = \"oidc\"\nissuer = \"x\"",
@@ -612,7 +608,7 @@ mod tests {
         );
         check_scope(
             "idle = \"2m\"",
-            "7:1: error: `scope.all.idle` is not supported yet: instances run until their launch ends",
+            "7:8: error: `scope.all.idle` is set on the first scope, whose instance has no time of its own",
         );
         check_server(
             "env.A = \"1\"",

@@ -15,6 +15,7 @@ mod reader;
 mod schema;
 mod scope;
 mod server;
+mod session;
 mod shapes;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test that cannot set up its files must fail")]
@@ -25,11 +26,11 @@ mod variables;
 pub use kinds::{CredentialKeys, KindReader, ProviderConfig};
 pub use load::load;
 pub use model::{
-    Access, BrokerSection, Config, CredentialSpec, Mode, ProviderSection, Scope, ServerDefinition,
-    SessionSection, Tier,
+    Access, BrokerSection, Config, CredentialSpec, LogindUse, Mode, OnLock, ProviderSection, Resume, Scope,
+    ServerDefinition, SessionSection, Tier,
 };
 pub(crate) use nearest::nearest;
 pub use places::Places;
 pub use reader::Reader;
 pub use schema::schema;
-pub(crate) use value::shell_word;
+pub(crate) use value::{shell_word, words};

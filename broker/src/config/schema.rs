@@ -122,7 +122,8 @@ mod tests {
 
     #[test]
     fn broker_file() {
-        let text = "[broker]\n[identity]\n[session]\n[provider.any]\nkind = \"fixed\"\n[audit]\n";
+        let text =
+            "[broker]\n[identity]\n[session]\nresume = {}\n[provider.any]\nkind = \"fixed\"\n[audit]\n";
         check(
             "broker",
             &asked_keys(text, |top| drop(broker_toml::read(top, Mode::System, &places(), KINDS))),

@@ -45,7 +45,10 @@ pub(super) fn read_only_one(
         if let Err(error) = &name {
             scopes.error_at(&span, format!("`{}` {error}", scopes.name(&key)), "choose another name");
         }
-        let scope = scopes.table(&key).map(|table| read(table, env, providers, kinds));
+        let scope = scopes.table(&key).map(|table| {
+            idle(&table, index);
+            read(table, env, providers, kinds)
+        });
         if index == 0
             && let (Ok(name), Some((credentials, inject))) = (name, scope)
         {
@@ -75,12 +78,23 @@ fn read(
             table.warning_at(&credential.span, message, "use it in `inject`, or remove it");
         }
     }
-    table.not_built("idle", "instances run until their launch ends");
     for key in PER_TOOL_KEYS {
         table.not_built(key, PER_TOOL_REASON);
     }
     table.finish();
     (credentials.into_iter().filter_map(|credential| credential.spec).collect(), inject)
+}
+
+/// Later scopes may be given up sooner; the first one is what the launch itself runs on.
+fn idle(table: &Reader<'_>, index: usize) {
+    table.known("idle");
+    if index == 0 && table.holds("idle") {
+        let message = format!(
+            "`{}` is set on the first scope, whose instance has no time of its own",
+            table.name("idle")
+        );
+        table.error("idle", message, "remove it, and set `idle` in [session] of broker.toml");
+    }
 }
 
 fn tools(table: &Reader<'_>) {

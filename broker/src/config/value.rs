@@ -6,7 +6,8 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 /// A length of time in the largest unit that fits it evenly.
-pub(super) fn words(time: Duration) -> String {
+#[must_use]
+pub(crate) fn words(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
         s if s >= 3600 && s.is_multiple_of(3600) => format!("{}h", s / 3600),
