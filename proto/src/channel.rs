@@ -26,6 +26,8 @@ pub enum ToLauncher {
     Replace {
         /// The instance.
         instance: u32,
+        /// It must be given up within so many seconds, as then its credentials end; 0: now.
+        within_secs: u64,
     },
     /// Kill the instances now, answer [`ToBroker::Dead`], tell the person.
     End(End),

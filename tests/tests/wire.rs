@@ -124,7 +124,7 @@ fn the_launch() {
         check(&format!("to-launcher.park.{name}"), &ToLauncher::Park(park));
     }
     check("to-launcher.resume", &ToLauncher::Resume);
-    check("to-launcher.replace", &ToLauncher::Replace { instance: 3 });
+    check("to-launcher.replace", &ToLauncher::Replace { instance: 3, within_secs: 30 });
 
     check("to-broker.beat", &ToBroker::Beat);
     for containment in [Containment::PidNamespace, Containment::SubReaper] {

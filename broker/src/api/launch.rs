@@ -17,7 +17,7 @@ use mcp_broker_proto::problem::{ErrorCode, Problem};
 use super::Api;
 use super::answer::{Refusal, bad_request};
 use super::peer::Peer;
-use crate::session::{Asking, PeerWatch, run};
+use crate::session::{PeerWatch, run};
 
 /// A launch request is no longer than this: a name and a few arguments.
 const MAX_REQUEST: usize = 64 * 1024;
@@ -36,9 +36,8 @@ pub(super) async fn open(
     let body = body.map_err(|_too_long| bad_request("the launch request is too long"))?;
     let wanted = parse(&body)?;
 
-    let config = Arc::clone(&api.config.borrow());
-    let asking = Asking::identify(peer.by()).await?;
-    let admitted = api.sessions.admit(asking, &wanted, &config).await?;
+    let asking = api.sessions.identify(peer.by(), &peer.caller()).await?;
+    let admitted = api.sessions.admit(asking, wanted).await?;
     if !peer.alive() {
         api.sessions.never_began(admitted);
         let hint = "start the server again";

@@ -17,6 +17,7 @@ use tokio::net::UnixStream;
 use super::places::Place;
 use crate::audit::ByWhom;
 use crate::session::PeerWatch;
+use crate::session::login::Caller;
 
 /// The process that connected.
 #[derive(Clone)]
@@ -46,6 +47,11 @@ impl Peer {
         };
         let pid = cred.pid().and_then(|pid| u32::try_from(pid).ok());
         Ok(Self { uid: cred.uid(), pid, pidfd, _place: Arc::new(place) })
+    }
+
+    /// To find out who it is.
+    pub(super) fn caller(&self) -> Caller {
+        Caller { uid: self.uid, pid: self.pid, pidfd: self.pidfd.clone() }
     }
 
     /// For the audit log.

@@ -1,7 +1,5 @@
 //! `GET /v1/servers`: what the caller may launch, and why not the rest.
 
-use std::sync::Arc;
-
 use axum::extract::State;
 use axum::{Extension, Json};
 use mcp_broker_proto::session::ServerInfo;
@@ -9,13 +7,11 @@ use mcp_broker_proto::session::ServerInfo;
 use super::Api;
 use super::answer::Refusal;
 use super::peer::Peer;
-use crate::session::Asking;
 
 pub(super) async fn list(
     State(api): State<Api>,
     Extension(peer): Extension<Peer>,
 ) -> Result<Json<Vec<ServerInfo>>, Refusal> {
-    let config = Arc::clone(&api.config.borrow());
-    let asking = Asking::identify(peer.by()).await?;
-    Ok(Json(api.sessions.servers(&asking, &config)))
+    let asking = api.sessions.identify(peer.by(), &peer.caller()).await?;
+    Ok(Json(api.sessions.servers(&asking)))
 }

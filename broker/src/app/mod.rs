@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mcp_broker_proto::channel::EndReason;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -195,7 +196,7 @@ impl Parts {
     /// A launch does not go on with a credential that is about to end.
     fn lose(&self, lost: Lost) {
         match lost {
-            Lost::Credential(launch) => self.sessions.lost_credential(launch),
+            Lost::Credential(launch, lease) => self.sessions.lost_credential(launch, lease),
             Lost::Parent(session, parents) => self.sessions.lost_parent(session, parents),
         }
     }
@@ -203,7 +204,7 @@ impl Parts {
     async fn drain(&self) -> usize {
         tracing::info!("stopping: ending every launch and every credential");
         let deadline = tokio::time::Instant::now() + DRAIN_LIMIT;
-        if tokio::time::timeout_at(deadline, self.sessions.stop()).await.is_err() {
+        if tokio::time::timeout_at(deadline, self.sessions.stop(EndReason::BrokerStopping)).await.is_err() {
             tracing::warn!("some launches did not end in time");
         }
         let pending =

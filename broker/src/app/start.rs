@@ -15,7 +15,8 @@ use crate::config::{Config, KindReader, load};
 use crate::lease::journal::{self, Damage};
 use crate::lease::{Book, Leases, Providers};
 use crate::provider::{BuildDeps, KINDS, Kind, ProviderError};
-use crate::session::Sessions;
+use crate::session::login::NoLogins;
+use crate::session::{MARKS_FILE, Marks, Needs, Sessions};
 
 /// Why a broker did not start.
 #[derive(Debug, thiserror::Error)]
@@ -85,10 +86,26 @@ impl App {
         let providers = build(&config, &clock, None)?;
         let (sender, lost) = mpsc::unbounded_channel();
         let leases = Leases::new(book, audit.clone(), Arc::clone(&clock), providers, sender);
-        let sessions = Sessions::new(Arc::clone(&leases), audit.clone(), clock);
+        let (marks, distrust) = Marks::open(state.path(), &boot_id());
+        if distrust {
+            warnings.push(format!(
+                "{} cannot be read, so every session begins locked: `mcp-run unlock` opens it",
+                state.path().join(MARKS_FILE).display()
+            ));
+        }
+        let config = watch::Sender::new(config);
+        let sessions = Sessions::new(Needs {
+            leases: Arc::clone(&leases),
+            audit: audit.clone(),
+            clock,
+            logins: Arc::new(NoLogins),
+            config: config.subscribe(),
+            marks,
+        });
+        let config_now = Arc::clone(&config.borrow());
         let signals = Signals::watch().map_err(StartError::Signals)?;
         // Sockets before recovery: a start that fails here has changed nothing.
-        let listeners = Listeners::open(&config.broker, config.mode)?;
+        let listeners = Listeners::open(&config_now.broker, config_now.mode)?;
         let left = leases.recover();
         if left.leases + left.parents > 0 {
             tracing::warn!(
@@ -98,10 +115,10 @@ impl App {
             );
         }
         // Not waited for, like every record of a start: what was left is ended also with the disk full.
-        audit.note(started(&config));
+        audit.note(started(&config_now));
         Ok(Self {
             options,
-            config: watch::Sender::new(config),
+            config,
             warnings: watch::Sender::new(warnings),
             audit,
             leases,
@@ -203,12 +220,16 @@ fn open_book(state: &StateDir, audit: &AuditLog, warnings: &mut Vec<String>) -> 
 }
 
 fn started(config: &Config) -> Event {
-    // Not being able to read it is not worth failing for: it only helps to put events in order.
-    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     Event::BrokerStarted {
         version: env!("CARGO_PKG_VERSION"),
         mode: config.mode.as_str(),
         servers: config.servers.len(),
-        boot_id: boot_id.trim().to_owned(),
+        boot_id: boot_id(),
     }
+}
+
+/// Which boot of the machine this is (random(4)); empty where the kernel does not say.
+fn boot_id() -> String {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    text.trim().to_owned()
 }

@@ -1,13 +1,25 @@
 //! Everything that can stand in the audit log. Fields are ids, names, numbers and closed words, so that no
 //! caller can slip a secret into one.
 
-use mcp_broker_proto::channel::{Containment, EndReason};
+use mcp_broker_proto::channel::{Containment, EndReason, GoneReason};
 use mcp_broker_proto::names::{Label, LaunchId, LeaseId, ServerName, SessionId};
 use mcp_broker_proto::problem::ErrorCode;
-use mcp_broker_proto::session::{Revocability, RevokeRequest};
+use mcp_broker_proto::session::{LockCause, Revocability, RevokeRequest};
 use serde::Serialize;
 
 use crate::policy::Reason;
+
+/// What brought a locked session back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Evidence {
+    /// logind's `Unlock`, after a lock that was seen.
+    Unlock,
+    /// The desktop's hint went from locked to unlocked, and both were seen.
+    LockedHint,
+    /// `mcp-run unlock`, after something that is no screen lock.
+    Command,
+}
 
 /// Who asked for something.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -36,14 +48,16 @@ pub enum Event {
     ConfigReloaded { servers: usize },
     /// A new configuration was refused; the old one stays in force.
     ConfigRefused { errors: usize },
-    /// A session began.
-    SessionStarted { session: SessionId, uid: u32, user: String },
-    /// A session was locked: it mints nothing.
-    SessionLocked { session: SessionId, by: ByWhom },
-    /// A session was unlocked.
-    SessionUnlocked { session: SessionId, by: ByWhom },
-    /// A session is over.
-    SessionEnded { session: SessionId, reason: EndReason },
+    /// A session began, bound to a login session where those are known.
+    SessionStarted { session: SessionId, uid: u32, user: String, login: Option<String> },
+    /// A session was locked: it mints nothing. `by` is there where somebody asked for it.
+    SessionLocked { session: SessionId, cause: LockCause, by: Option<ByWhom> },
+    /// What a locked session had is ended, apart from so many credentials whose end is not verified yet.
+    SessionCleared { session: SessionId, pending: usize },
+    /// A session was unlocked, after so many launches were refused.
+    SessionUnlocked { session: SessionId, evidence: Evidence, refused: u64, by: Option<ByWhom> },
+    /// A session is over, and so is what it had, apart from so many credentials whose end is not verified yet.
+    SessionEnded { session: SessionId, reason: EndReason, pending: usize },
     /// Policy allowed a launch.
     LaunchGranted {
         launch: LaunchId,
@@ -56,10 +70,19 @@ pub enum Event {
     },
     /// A launch was refused.
     LaunchDenied { user: String, server: ServerName, by: ByWhom, code: ErrorCode, reasons: Vec<Reason> },
-    /// The instance of a launch runs.
-    InstanceStarted { launch: LaunchId, scope: Label, pid: u32, containment: Containment },
-    /// The instance of a launch ended by itself.
-    InstanceExited { launch: LaunchId, scope: Label, status: u8 },
+    /// A launch asked for another instance, and policy does not allow it any more.
+    InstanceDenied { launch: LaunchId, code: ErrorCode, reasons: Vec<Reason> },
+    /// An instance of a launch runs.
+    InstanceStarted { launch: LaunchId, instance: u32, scope: Label, pid: u32, containment: Containment },
+    /// An instance of a launch ended by itself.
+    InstanceExited { launch: LaunchId, instance: u32, scope: Label, status: u8 },
+    /// The launcher says that no process of an instance is left.
+    InstanceGone { launch: LaunchId, instance: u32, reason: GoneReason },
+    /// A launch has no instance and may not have one. `dead` says whether its launcher reported that no process
+    /// is left; where it did not, it was killed.
+    LaunchParked { launch: LaunchId, reason: EndReason, dead: bool },
+    /// What a launch was parked for is over.
+    LaunchResumed { launch: LaunchId },
     /// A launch is over. `dead` says whether its launcher reported that no process is left.
     LaunchEnded { launch: LaunchId, reason: EndReason, dead: bool },
     /// An account was refused so often that further requests are not looked at for a while.

@@ -6,7 +6,7 @@ mod event;
 mod log;
 mod read;
 
-pub use event::{ByWhom, Event};
+pub use event::{ByWhom, Event, Evidence};
 pub use log::AuditLog;
 #[doc(hidden)]
 pub use log::encoded;

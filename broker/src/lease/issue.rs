@@ -163,7 +163,7 @@ impl Leases {
         deadline: Instant,
     ) -> Result<Prepared, Failure> {
         let work = async {
-            let parent = self.parent(provider, request).await?;
+            let parent = self.parent(provider, request, fence).await?;
             if fence.is_cancelled() {
                 return Err(fenced());
             }

@@ -50,8 +50,8 @@ pub struct Leases {
 
 /// Something that a launch or a session lives on is about to end, or has ended.
 pub enum Lost {
-    /// A credential of the launch cannot be renewed further.
-    Credential(LaunchId),
+    /// A credential of the launch ends now.
+    Credential(LaunchId, LeaseId),
     /// The parent of the session's credentials could not be renewed in time. Its launches are to be ended
     /// first, then the parent.
     Parent(SessionId, Parents),

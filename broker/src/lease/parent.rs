@@ -10,8 +10,9 @@ use mcp_broker_proto::names::{Label, LeaseId, SessionId};
 use mcp_broker_proto::problem::Problem;
 use mcp_broker_proto::session::Revocability;
 use tokio::sync::OnceCell;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::issue::{fenced, internal};
 use super::record::{Record, What};
@@ -24,6 +25,7 @@ use crate::provider::{MintRequest, Parent, Provider, SessionTag};
 /// A parent that is being kept alive.
 pub(super) struct Held {
     id: LeaseId,
+    provider: Label,
     pub(super) parent: Parent,
     /// Whether it is being renewed already: several mints may have waited for it.
     kept: Once,
@@ -36,6 +38,8 @@ struct Slot {
     /// Falls when the session ends: the parent is not renewed any more, and one that is still being made is
     /// ended by its maker.
     closed: CancellationToken,
+    /// Who is making it right now.
+    makers: TaskTracker,
 }
 
 /// Slots by session and provider.
@@ -53,6 +57,15 @@ impl Slots {
 #[must_use]
 pub struct Parents(Vec<Arc<Slot>>);
 
+impl Parents {
+    /// The provider of the first of them.
+    #[must_use]
+    pub fn provider(&self) -> Option<Label> {
+        let mut held = self.0.iter().filter_map(|slot| slot.held.get().and_then(Option::as_ref));
+        held.next().map(|held| held.provider.clone())
+    }
+}
+
 /// One renewal must be done in this time.
 const RENEW_LIMIT: Duration = Duration::from_secs(5);
 
@@ -62,15 +75,24 @@ impl Leases {
         self: &Arc<Self>,
         provider: &Arc<dyn Provider>,
         request: &MintRequest,
+        fence: &CancellationToken,
     ) -> Result<Option<Arc<Held>>, Problem> {
-        let key = (request.session, request.spec.provider.clone());
-        let slot = Arc::clone(self.parents.lock().entry(key).or_default());
+        let slot = {
+            let mut slots = self.parents.lock();
+            // The fence falls before the slots are taken: a place that is made after that would be nobody's.
+            if fence.is_cancelled() {
+                return Err(fenced());
+            }
+            let key = (request.session, request.spec.provider.clone());
+            Arc::clone(slots.entry(key).or_default())
+        };
         if let Some(held) = slot.held.get() {
             return Ok(held.clone());
         }
         let (leases, provider, request) = (Arc::clone(self), Arc::clone(provider), request.clone());
         // A task of its own: whoever waits may be dropped at its deadline, and the parent must be known then.
-        let made = tokio::spawn(async move {
+        let makers = slot.makers.clone();
+        let made = makers.spawn(async move {
             let open = || async {
                 if slot.closed.is_cancelled() {
                     Err(fenced())
@@ -115,8 +137,8 @@ impl Leases {
             self.end([id], EndReason::MintFailed);
             return Err(error.to_problem());
         }
-        self.audit.note(Event::ParentOpened { lease: id, session, provider: name });
-        Ok(Some(Arc::new(Held { id, parent, kept: Once::new() })))
+        self.audit.note(Event::ParentOpened { lease: id, session, provider: name.clone() });
+        Ok(Some(Arc::new(Held { id, provider: name, parent, kept: Once::new() })))
     }
 
     fn keep_parent_once(
@@ -193,6 +215,23 @@ impl Leases {
             slot.closed.cancel();
         }
         Parents(taken)
+    }
+
+    /// Waits until the parents are settled, at most until then; answers with how many are not.
+    pub async fn parents_settled(&self, taken: &Parents, deadline: Instant) -> usize {
+        let mut outcomes = self.outcomes();
+        for slot in &taken.0 {
+            slot.makers.close();
+            // One that is still being made is counted below only if it is known by then.
+            drop(timeout_at(deadline, slot.makers.wait()).await);
+        }
+        loop {
+            let held = taken.0.iter().filter_map(|slot| slot.held.get().and_then(Option::as_ref));
+            let left = held.filter(|held| self.book.get(held.id).is_some()).count();
+            if left == 0 || timeout_at(deadline, outcomes.recv()).await.is_err() {
+                return left;
+            }
+        }
     }
 
     /// Ends parents that were taken; one that is still being made is ended by its maker.

@@ -89,9 +89,29 @@ impl Leases {
             self.audit.note(Event::LaunchEnded { launch, reason, dead: false });
         }
         for session in sessions {
-            self.audit.note(Event::SessionEnded { session, reason });
+            let of_session = |entry: &super::book::Entry| match &entry.what {
+                What::Lease(facts) => facts.session == session,
+                What::Parent { session: owner, .. } => *owner == session,
+                What::Orphan { .. } => false,
+            };
+            let pending = self.book.entries().iter().filter(|(_, entry)| of_session(entry)).count();
+            self.audit.note(Event::SessionEnded { session, reason, pending });
         }
     }
+
+    /// Waits until nothing is being ended any more.
+    pub async fn endings_settled(&self) {
+        let mut outcomes = self.outcomes();
+        let ending = |state: &State| matches!(state, State::Ending(_));
+        while self.book.entries().iter().any(|(_, entry)| ending(&entry.state)) {
+            if let Err(RecvError::Closed) = outcomes.recv().await {
+                return;
+            }
+        }
+    }
+
+    /// Tries what is pending now instead of later.
+    pub fn woke(&self) {}
 
     /// Waits until nothing is being minted or ended any more, or `limit` has passed; then says how many
     /// entries are open still. They are in the journal, and the next start goes on with them.

@@ -35,7 +35,7 @@ impl Leases {
         let (leases, provider, request) = (Arc::clone(self), Arc::clone(provider), request.clone());
         tokio::spawn(async move {
             if leases.renew_until_the_end(&provider, &request, life).await {
-                leases.tell(Lost::Credential(request.launch));
+                leases.tell(Lost::Credential(request.launch, request.lease));
             }
         });
     }

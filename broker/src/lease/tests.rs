@@ -282,7 +282,7 @@ async fn a_credential_that_cannot_be_renewed_further_is_announced() {
     let tag = tag(SessionId::fresh(), &CancellationToken::new());
     world.leases.mint(&grant(1), &tag).await.unwrap();
     let lost = world.lost.recv().await;
-    assert!(matches!(lost, Some(Lost::Credential(launch)) if launch == tag.launch));
+    assert!(matches!(lost, Some(Lost::Credential(launch, _)) if launch == tag.launch));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,60 +1,69 @@
 //! Admits a launch: which session, may it, write that down, take a seat. Every outcome is in the audit log.
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use jiff::SignedDuration;
 use mcp_broker_proto::channel::EndReason;
 use mcp_broker_proto::launch::LaunchRequest;
-use mcp_broker_proto::names::SessionId;
+use mcp_broker_proto::names::{LaunchId, SessionId};
 use mcp_broker_proto::problem::{ErrorCode, Problem};
-use mcp_broker_proto::session::ServerInfo;
+use mcp_broker_proto::session::{LaunchInfo, LaunchState, ServerInfo};
+use tokio::sync::OnceCell;
 
-use super::registry::{Refusals, Seat, Sessions, State, locked};
+use super::holder::{Holder, Key};
+use super::login::{Caller, Login};
+use super::pace::{self, Allowed};
+use super::registry::{Seat, Sessions};
 use super::sign_in::{Person, os};
+use super::words;
 use crate::audit::{ByWhom, Event};
-use crate::config::Config;
-use crate::policy::{Decision, Grant, Subject, decide};
+use crate::clock::shown;
+use crate::config::ServerDefinition;
+use crate::policy::{Decision, Grant, Reason, Subject, decide};
 
-/// Who asks for a launch.
+/// Who asks.
 pub struct Asking {
     /// As the kernel reported the connection.
     pub by: ByWhom,
     /// The account.
     pub person: Person,
+    /// The login session that the process is bound to, where login sessions are known.
+    pub login: Option<Arc<Login>>,
 }
 
 impl Asking {
-    /// Looks the account up.
-    ///
-    /// # Errors
-    /// When there is none.
-    pub async fn identify(by: ByWhom) -> Result<Self, Problem> {
-        let person = os::person(by.uid).await?;
-        Ok(Self { by, person })
-    }
-
-    fn subject(&self) -> Subject {
-        Subject { user: self.person.user.clone(), groups: self.person.groups.clone() }
+    pub(super) fn key(&self) -> Key {
+        Key::of(self.person.uid, self.login.as_deref())
     }
 }
-
-/// So many refusals an account is given in a [`REFUSAL_WINDOW`].
-const MAX_REFUSALS: u32 = 60;
-
-/// The time in which refusals are counted.
-const REFUSAL_WINDOW: Duration = Duration::from_secs(60);
 
 /// A launch that may begin.
 pub struct Admitted {
     /// Its place in the register.
     pub seat: Seat,
-    /// What it may have.
+    /// What was asked for.
+    pub request: LaunchRequest,
+    /// What it may have, decided just now.
     pub grant: Grant,
     /// For whom.
     pub person: Person,
 }
 
+pub(super) fn subject(person: &Person) -> Subject {
+    Subject { user: person.user.clone(), groups: person.groups.clone() }
+}
+
 impl Sessions {
+    /// Finds out who a process is: its account, and its login session.
+    ///
+    /// # Errors
+    /// When there is no such account, or it is not clear in which login session.
+    pub async fn identify(&self, by: ByWhom, caller: &Caller) -> Result<Asking, Problem> {
+        let person = os::person(by.uid).await?;
+        let login = self.logins.login_of(caller).await?.map(Arc::new);
+        Ok(Asking { by, person, login })
+    }
+
     /// An admitted launch whose launcher went away before it began.
     pub fn never_began(&self, admitted: Admitted) {
         let (launch, reason) = (admitted.seat.launch, EndReason::LauncherGone);
@@ -62,17 +71,68 @@ impl Sessions {
         self.audit.note(Event::LaunchEnded { launch, reason, dead: true });
     }
 
-    /// Begins the account's session, or finds the one there is.
+    /// Begins the session of the process that asks, or finds the one there is.
     ///
     /// # Errors
-    /// When the broker stops.
-    pub fn sign_in(self: &Arc<Self>, person: &Person, config: &Config) -> Result<SessionId, Problem> {
-        let (session, new) = self.open(person, config.session.max_age)?;
-        if new {
-            // Not waited for: what opens anything, a launch and its mint, waits for records of its own.
-            self.audit.note(Event::SessionStarted { session, uid: person.uid, user: person.user.clone() });
-        }
+    /// When the broker stops, or the login session is over or cannot be looked at.
+    pub async fn sign_in(self: &Arc<Self>, asking: &Asking) -> Result<SessionId, Problem> {
+        let (session, established) = self.open(asking)?;
+        let Some(login) = &asking.login else { return Ok(session) };
+        // Looked at after the register knows of it, so that nothing that happens in between is missed.
+        established.get_or_try_init(|| self.establish(session, login)).await?;
         Ok(session)
+    }
+
+    fn open(self: &Arc<Self>, asking: &Asking) -> Result<(SessionId, Arc<OnceCell<()>>), Problem> {
+        let (key, person) = (asking.key(), &asking.person);
+        let max_age = self.config.borrow().session.max_age;
+        let mut guard = self.lock();
+        let inner = &mut *guard;
+        if inner.stopping {
+            return Err(words::stopping());
+        }
+        if let Some((id, holder)) = inner.sessions.iter_mut().find(|(_, holder)| holder.key() == key) {
+            holder.person = person.clone();
+            return Ok((*id, Arc::clone(&holder.established)));
+        }
+        let id = SessionId::fresh();
+        let now = self.clock.now();
+        let ends_at =
+            now.saturating_add(SignedDuration::try_from(max_age).unwrap_or_default()).unwrap_or(now);
+        let lock = inner.marks.lock_of(&key, self.clock.boot());
+        let login = asking.login.clone();
+        let holder = Holder::begin(person.clone(), login.clone(), lock, (ends_at, max_age), &*self.clock);
+        let established = Arc::clone(&holder.established);
+        inner.sessions.insert(id, holder);
+        if let (Some(newborn), Some(login)) = (&inner.newborn, &login) {
+            drop(newborn.send(Arc::clone(login)));
+        }
+        // Not waited for: what opens anything, a launch and its mint, waits for records of its own.
+        let login = login.map(|login| login.id.clone());
+        let (uid, user) = (person.uid, person.user.clone());
+        self.audit.note(Event::SessionStarted { session: id, uid, user, login });
+        self.watch_age(id);
+        Ok((id, established))
+    }
+
+    async fn establish(self: &Arc<Self>, session: SessionId, login: &Login) -> Result<(), Problem> {
+        match self.logins.look(login).await? {
+            Some(look) if !look.closing => {
+                if let Some(holder) = self.lock().sessions.get_mut(&session) {
+                    holder.establish(look, self.clock.boot());
+                }
+                Ok(())
+            }
+            _ => {
+                self.end_session(session, EndReason::SessionClosed).await;
+                Err(words::login_over())
+            }
+        }
+    }
+
+    pub(super) fn session_of(&self, key: &Key) -> Option<SessionId> {
+        let inner = self.lock();
+        inner.sessions.iter().find(|(_, holder)| holder.key() == *key).map(|(id, _)| *id)
     }
 
     /// Decides whether this launch may begin, and gives it its seat.
@@ -82,24 +142,24 @@ impl Sessions {
     pub async fn admit(
         self: &Arc<Self>,
         asking: Asking,
-        request: &LaunchRequest,
-        config: &Config,
+        request: LaunchRequest,
     ) -> Result<Admitted, Problem> {
         self.throttle(&asking.by)?;
-        let decision = decide(&config.servers, &request.server, &asking.subject(), &request.args);
-        let grant = match decision {
-            Decision::Grant(grant) => grant,
-            Decision::Denial(denial) => {
-                let problem = denial.to_problem();
-                self.deny(&asking, request, problem.code, denial.reasons.clone());
+        let grant = match self.decide(&request, &asking.person) {
+            Ok(grant) => grant,
+            Err((problem, reasons)) => {
+                self.deny(&asking, &request, problem.code, reasons);
                 return Err(problem);
             }
         };
-        let session = self.sign_in(&asking.person, config)?;
-        let seat = match self.seat(session, &request.server, asking.by.pid) {
+        let session = self.sign_in(&asking).await?;
+        let seat = match self.seat(session, self.seated(&asking, &request)) {
             Ok(seat) => seat,
             Err(problem) => {
-                self.deny(&asking, request, problem.code, Vec::new());
+                let again = problem.code == ErrorCode::SessionLocked && self.refused_again(session);
+                if !again {
+                    self.deny(&asking, &request, problem.code, Vec::new());
+                }
                 return Err(problem);
             }
         };
@@ -113,14 +173,43 @@ impl Sessions {
             reasons: grant.reasons().to_vec(),
         };
         self.audit.record(granted).await.map_err(|error| error.to_problem())?;
-        Ok(Admitted { seat, grant, person: asking.person })
+        Ok(Admitted { seat, request, grant, person: asking.person })
+    }
+
+    fn seated(&self, asking: &Asking, request: &LaunchRequest) -> LaunchInfo {
+        LaunchInfo {
+            id: LaunchId::fresh(),
+            session: SessionId::fresh(),
+            user: asking.person.user.clone(),
+            server: request.server.clone(),
+            since: shown(self.clock.now()),
+            state: if request.want { LaunchState::Starting } else { LaunchState::Idle },
+            parked: None,
+            launcher_pid: asking.by.pid,
+            pid: None,
+            containment: None,
+        }
+    }
+
+    /// What the policy in force says to a launch.
+    pub(super) fn decide(
+        &self,
+        request: &LaunchRequest,
+        person: &Person,
+    ) -> Result<Grant, (Problem, Vec<Reason>)> {
+        let config = Arc::clone(&self.config.borrow());
+        match decide(&config.servers, &request.server, &subject(person), &request.args) {
+            Decision::Grant(grant) => Ok(grant),
+            Decision::Denial(denial) => Err((denial.to_problem(), denial.reasons.clone())),
+        }
     }
 
     /// What an account may launch, and why not the rest.
-    pub fn servers(&self, asking: &Asking, config: &Config) -> Vec<ServerInfo> {
-        let subject = asking.subject();
-        let lock = self.locked_now(asking.person.uid);
-        let info = |server: &Arc<crate::config::ServerDefinition>| {
+    pub fn servers(&self, asking: &Asking) -> Vec<ServerInfo> {
+        let config = Arc::clone(&self.config.borrow());
+        let subject = subject(&asking.person);
+        let lock = self.session_of(&asking.key()).and_then(|session| self.lock_problem(session));
+        let info = |server: &Arc<ServerDefinition>| {
             let (mut allowed, reasons) = match decide(&config.servers, &server.name, &subject, &[]) {
                 Decision::Grant(grant) => (true, grant.reasons().to_vec()),
                 Decision::Denial(denial) => (false, denial.reasons.clone()),
@@ -142,45 +231,36 @@ impl Sessions {
         config.servers.values().map(info).collect()
     }
 
-    fn locked_now(&self, uid: u32) -> Option<Problem> {
+    fn lock_problem(&self, session: SessionId) -> Option<Problem> {
         let inner = self.lock();
-        let session = inner.sessions.values().find(|session| session.person.uid == uid)?;
-        matches!(session.state, State::Locked).then(locked)
+        let holder = inner.sessions.get(&session)?;
+        holder.lock().cause().map(|_| words::locked(holder))
     }
 
-    /// An account that is refused again and again is not looked at for the rest of a minute: each refusal is
-    /// a line in the audit log, and nobody may fill the disk with them.
-    fn throttle(&self, by: &ByWhom) -> Result<(), Problem> {
-        let now = self.clock.boot();
+    /// Whether the session refused a launch before, since it was locked: a client that asks again and again
+    /// gets one line in the audit log, and their number at the unlock.
+    fn refused_again(&self, session: SessionId) -> bool {
         let mut inner = self.lock();
-        let refusals = inner.refusals.entry(by.uid).or_default();
-        if now.saturating_sub(refusals.since) > REFUSAL_WINDOW {
-            *refusals = Refusals { since: now, count: 0 };
-        }
-        if refusals.count < MAX_REFUSALS {
-            return Ok(());
-        }
-        if refusals.count == MAX_REFUSALS {
-            refusals.count += 1;
-            self.audit.note(Event::LaunchesThrottled { by: by.clone() });
-        }
-        let title = format!("this account was refused {MAX_REFUSALS} times within a minute");
-        Err(Problem::new(
-            ErrorCode::TooMany,
-            title,
-            "wait a minute; `mcp-run servers` says what may be launched",
-        ))
+        let Some(holder) = inner.sessions.get_mut(&session) else { return false };
+        holder.refused += 1;
+        holder.refused > 1
     }
 
-    fn deny(
-        &self,
-        asking: &Asking,
-        request: &LaunchRequest,
-        code: ErrorCode,
-        reasons: Vec<crate::policy::Reason>,
-    ) {
-        if let Some(refusals) = self.lock().refusals.get_mut(&asking.by.uid) {
-            refusals.count += 1;
+    /// An account that is refused again and again is not looked at for the rest of a minute.
+    fn throttle(&self, by: &ByWhom) -> Result<(), Problem> {
+        match self.lock().paces.allows(by.uid, self.clock.boot()) {
+            Allowed::Ask => Ok(()),
+            Allowed::WaitFromNow => {
+                self.audit.note(Event::LaunchesThrottled { by: by.clone() });
+                Err(pace::wait())
+            }
+            Allowed::Wait => Err(pace::wait()),
+        }
+    }
+
+    fn deny(&self, asking: &Asking, request: &LaunchRequest, code: ErrorCode, reasons: Vec<Reason>) {
+        if code != ErrorCode::SessionLocked {
+            self.lock().paces.refused(asking.by.uid);
         }
         self.audit.note(Event::LaunchDenied {
             user: asking.person.user.clone(),

@@ -1,24 +1,28 @@
-//! Ends and locks sessions and launches, always in one order: fence, kill, revoke the leaves, revoke the
-//! parents. Killing and revoking a launch's own leases is the launch's task; this waits for it. An end runs in
-//! a task of its own, so that nobody who asked for it and went away can leave it half done.
+//! Locks, unlocks and ends sessions. Each fence falls under the register's lock; what follows is walked by a task
+//! of its own ([`winding`](super::winding)), so that nobody who asked for an end and went away can leave it half
+//! done.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mcp_broker_proto::channel::EndReason;
-use mcp_broker_proto::names::{LaunchId, SessionId};
-use mcp_broker_proto::problem::{ErrorCode, Problem};
+use mcp_broker_proto::names::{LaunchId, LeaseId, SessionId};
+use mcp_broker_proto::problem::Problem;
+use mcp_broker_proto::session::LockCause;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout_at};
-use tokio_util::sync::CancellationToken;
 
-use super::registry::{Inner, Sessions, State};
+use super::admit::Asking;
+use super::holder::Holder;
+use super::lock::{Notice, Turn};
+use super::park::Why;
+use super::registry::{Inner, Order, Sessions};
+use super::winding::Fenced;
+use super::words;
 use crate::audit::{ByWhom, Event};
+use crate::config::OnLock;
 use crate::lease::Parents;
-
-/// Launches are waited for so long: each has half a second to die, and its mint 2 s to settle.
-const LAUNCH_LIMIT: Duration = Duration::from_secs(8);
 
 /// Credentials that are minted to end with their session are given up a little before it.
 const LAST_MOMENTS: Duration = Duration::from_secs(5);
@@ -26,60 +30,86 @@ const LAST_MOMENTS: Duration = Duration::from_secs(5);
 /// The age of a session is looked at so often, as timers stand still while the machine sleeps.
 const AGE_CHECK: Duration = Duration::from_secs(15);
 
-/// What is to be wound up after a fence fell.
-struct Fenced {
-    launches: HashSet<LaunchId>,
-    parents: Parents,
-}
-
 impl Sessions {
-    /// Locks the account's session. In this stage its launches end; the launcher does not park yet.
+    /// `mcp-run lock`: locks the session of the process that asks, whether or not it has begun.
     ///
     /// # Errors
-    /// When there is no session.
-    pub async fn lock_session(self: &Arc<Self>, by: ByWhom) -> Result<(), Problem> {
-        let fenced = {
-            let mut inner = self.lock();
-            let found = inner.sessions.iter_mut().find(|(_, session)| session.person.uid == by.uid);
-            let (id, session) = found.ok_or_else(no_session)?;
-            let id = *id;
-            match std::mem::replace(&mut session.state, State::Locked) {
-                State::Active(fence) => Some((id, self.fence(&inner, id, &fence, EndReason::Locked))),
-                State::Locked => None,
+    /// When it cannot begin.
+    pub async fn lock_session(self: &Arc<Self>, asking: &Asking) -> Result<(), Problem> {
+        let session = self.sign_in(asking).await?;
+        let notice = Notice::Lock(LockCause::Command);
+        self.notice(session, notice, Some(asking.by.clone())).await;
+        Ok(())
+    }
+
+    /// `mcp-run unlock`: evidence, unless it was a screen that was locked.
+    ///
+    /// # Errors
+    /// When there is no session, or something speaks against it.
+    pub async fn unlock_session(self: &Arc<Self>, asking: &Asking) -> Result<(), Problem> {
+        let session = self.session_of(&asking.key()).ok_or_else(words::no_session)?;
+        self.notice(session, Notice::Unlock, Some(asking.by.clone())).await;
+        let inner = self.lock();
+        match inner.sessions.get(&session).map(Holder::lock) {
+            Some(lock) if lock.cause().is_some() => Err(words::still_locked(lock)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes a notice of a session. The fence has fallen when this returns its future, which is ready when
+    /// everything that follows from it is done.
+    pub(super) fn notice(
+        self: &Arc<Self>,
+        session: SessionId,
+        notice: Notice,
+        by: Option<ByWhom>,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let fenced = self.turn(session, notice, by);
+        let winding = fenced.map(|fenced| self.wind_up(fenced, Some(session), None));
+        async move {
+            if let Some(winding) = winding {
+                winding.await;
             }
-        };
-        if let Some((session, fenced)) = fenced {
-            self.audit.note(Event::SessionLocked { session, by });
-            self.wind_up(fenced, EndReason::Locked, None).await;
         }
-        Ok(())
     }
 
-    /// Unlocks the account's session; what ran before is not resumed.
-    ///
-    /// # Errors
-    /// When there is no session.
-    pub fn unlock_session(&self, by: ByWhom) -> Result<(), Problem> {
-        let mut inner = self.lock();
-        let found = inner.sessions.iter_mut().find(|(_, session)| session.person.uid == by.uid);
-        let (id, session) = found.ok_or_else(no_session)?;
-        if matches!(session.state, State::Locked) {
-            session.state = State::Active(CancellationToken::new());
-            self.audit.note(Event::SessionUnlocked { session: *id, by });
+    pub(super) fn turn(
+        self: &Arc<Self>,
+        session: SessionId,
+        notice: Notice,
+        by: Option<ByWhom>,
+    ) -> Option<Fenced> {
+        let mut guard = self.lock();
+        let inner = &mut *guard;
+        let holder = inner.sessions.get_mut(&session)?;
+        let turn = holder.take(notice, &*self.clock);
+        inner.marks.note(holder.key(), holder.lock());
+        let (way_back, refused) = (words::way_back(holder.lock()), holder.refused);
+        match turn {
+            Turn::Stays => None,
+            Turn::Locked(cause) => {
+                self.audit.note(Event::SessionLocked { session, cause, by });
+                Some(match self.config.borrow().session.on_lock {
+                    OnLock::Park => self.park_all(inner, session, Why::Locked(cause, way_back)),
+                    OnLock::End => self.end_all(inner, session, EndReason::Locked),
+                })
+            }
+            Turn::Opened(evidence) => {
+                self.audit.note(Event::SessionUnlocked { session, evidence, refused, by });
+                let launches = inner.launches.values().filter(|launch| launch.info.session == session);
+                launches.for_each(|launch| launch.tell(Order::Resume));
+                None
+            }
         }
-        Ok(())
     }
 
-    /// Ends the account's session.
+    /// Ends the session of the process that asks.
     ///
     /// # Errors
     /// When there is none.
-    pub async fn log_out(self: &Arc<Self>, uid: u32) -> Result<(), Problem> {
-        let session = {
-            let inner = self.lock();
-            inner.sessions.iter().find(|(_, session)| session.person.uid == uid).map(|(id, _)| *id)
-        };
-        self.end_session(session.ok_or_else(no_session)?, EndReason::LoggedOut).await;
+    pub async fn log_out(self: &Arc<Self>, asking: &Asking) -> Result<(), Problem> {
+        let session = self.session_of(&asking.key()).ok_or_else(words::no_session)?;
+        self.end_session(session, EndReason::LoggedOut).await;
         Ok(())
     }
 
@@ -90,16 +120,17 @@ impl Sessions {
         reason: EndReason,
     ) -> impl Future<Output = ()> + Send + use<> {
         let fenced = {
-            let mut inner = self.lock();
-            inner.sessions.remove(&session).map(|ended| match ended.state {
-                State::Active(fence) => self.fence(&inner, session, &fence, reason),
-                State::Locked => {
-                    inner.locked.insert(ended.person.uid);
-                    self.fence(&inner, session, &CancellationToken::new(), reason)
+            let mut guard = self.lock();
+            let inner = &mut *guard;
+            inner.sessions.remove(&session).map(|mut ended| {
+                ended.close();
+                if reason == EndReason::SessionClosed {
+                    inner.marks.forget(&ended.key());
                 }
+                self.end_all(inner, session, reason)
             })
         };
-        let winding = fenced.map(|fenced| self.wind_up(fenced, reason, Some(session)));
+        let winding = fenced.map(|fenced| self.wind_up(fenced, Some(session), Some(reason)));
         async move {
             if let Some(winding) = winding {
                 winding.await;
@@ -109,76 +140,103 @@ impl Sessions {
 
     /// Tells a launch to end; it does the rest.
     pub fn end_launch(&self, launch: LaunchId, reason: EndReason) {
+        if let Some(launch) = self.lock().launches.get_mut(&launch) {
+            launch.end(reason);
+        }
+    }
+
+    /// A credential of a launch ends for good in a while: another instance takes over, where there is time.
+    pub fn losing_credential(&self, launch: LaunchId, lease: LeaseId, within: Duration) {
         if let Some(launch) = self.lock().launches.get(&launch) {
-            launch.tell(reason);
+            launch.tell(Order::Replace { lease, within });
         }
     }
 
     /// A credential of a launch is about to end. One that ends with its session ends because of the session.
-    pub fn lost_credential(&self, launch: LaunchId) {
-        let inner = self.lock();
-        let Some(launch) = inner.launches.get(&launch) else { return };
+    pub fn lost_credential(&self, launch: LaunchId, lease: LeaseId) {
+        let mut guard = self.lock();
+        let inner = &mut *guard;
+        let Some(launch) = inner.launches.get_mut(&launch) else { return };
         let session = inner.sessions.get(&launch.info.session);
         let left = session.map(|session| session.deadline.saturating_sub(self.clock.boot()));
-        let with_session = left.is_some_and(|left| left < LAST_MOMENTS);
-        launch.tell(if with_session { EndReason::MaxAge } else { EndReason::CredentialEnded });
+        match left.is_some_and(|left| left < LAST_MOMENTS) {
+            true => launch.end(EndReason::MaxAge),
+            false => launch.tell(Order::Lost(lease)),
+        }
     }
 
-    /// A session lost its parent at a provider: its launches end, then what is left of the parent.
+    /// A session lost its parent at a provider: the launches that live on it are parked, and what is left of the
+    /// parent is ended.
     pub fn lost_parent(self: &Arc<Self>, session: SessionId, parents: Parents) {
-        let launches = {
-            let inner = self.lock();
-            tell_all(&inner, session, EndReason::ParentLost)
+        let provider = parents.provider();
+        let infos = self.leases.infos();
+        let on_it = |launch| {
+            infos.iter().any(|lease| lease.launch == launch && Some(&lease.provider) == provider.as_ref())
         };
-        drop(self.wind_up(Fenced { launches, parents }, EndReason::ParentLost, None));
+        let fenced = {
+            let mut inner = self.lock();
+            let mine = inner.launches.values_mut().filter(|launch| launch.info.session == session);
+            let launches = mine.filter(|launch| on_it(launch.info.id)).map(|launch| {
+                launch.park(Why::ParentLost);
+                (launch.info.id, Some(launch.ordered()))
+            });
+            fenced(launches.collect(), parents, EndReason::ParentLost)
+        };
+        drop(self.wind_up(fenced, None, None));
     }
 
-    /// Ends everything, as the broker stops: no launch and no session begins any more.
-    pub async fn stop(self: &Arc<Self>) {
+    /// Ends everything: no launch and no session begins any more.
+    pub async fn stop(self: &Arc<Self>, reason: EndReason) {
         let sessions: Vec<_> = {
             let mut inner = self.lock();
             inner.stopping = true;
             inner.sessions.keys().copied().collect()
         };
         // All fences first, then all waits.
-        let ends: Vec<_> = sessions
-            .into_iter()
-            .map(|session| self.end_session(session, EndReason::BrokerStopping))
-            .collect();
+        let ends: Vec<_> = sessions.into_iter().map(|session| self.end_session(session, reason)).collect();
         for end in ends {
             end.await;
         }
     }
 
-    /// Lets the fence of a session fall: nothing more is minted, every launch is told, and its parents are
-    /// out of service. Under the register's lock.
-    fn fence(
-        &self,
-        inner: &Inner,
-        session: SessionId,
-        fence: &CancellationToken,
-        reason: EndReason,
-    ) -> Fenced {
-        fence.cancel();
-        let launches = tell_all(inner, session, reason);
-        Fenced { launches, parents: self.leases.take_parents(session) }
+    /// Under the register's lock, after the session's fence has fallen: every launch is told to kill and stay.
+    fn park_all(&self, inner: &mut Inner, session: SessionId, why: Why) -> Fenced {
+        let launches = inner.launches.values_mut().filter(|launch| launch.info.session == session);
+        let launches = launches.map(|launch| {
+            launch.park(why);
+            (launch.info.id, Some(launch.ordered()))
+        });
+        fenced(launches.collect(), self.leases.take_parents(session), why.reason())
     }
 
-    /// Launches first, then what they left, then the parents. The task goes on when its handle is dropped.
-    fn wind_up(
+    /// The same, to kill and go.
+    fn end_all(&self, inner: &mut Inner, session: SessionId, reason: EndReason) -> Fenced {
+        let launches = inner.launches.values_mut().filter(|launch| launch.info.session == session);
+        let launches = launches.map(|launch| {
+            launch.end(reason);
+            (launch.info.id, None)
+        });
+        fenced(launches.collect(), self.leases.take_parents(session), reason)
+    }
+
+    /// Kill, leaves, parents, and what the audit log says of it. The task goes on when its handle is dropped.
+    pub(super) fn wind_up(
         self: &Arc<Self>,
         fenced: Fenced,
-        reason: EndReason,
-        ended: Option<SessionId>,
+        session: Option<SessionId>,
+        ended: Option<EndReason>,
     ) -> impl Future<Output = ()> + Send + use<> {
         let sessions = Arc::clone(self);
         let task: JoinHandle<()> = tokio::spawn(async move {
-            let deadline = Instant::now() + LAUNCH_LIMIT;
-            sessions.gone(&fenced.launches, deadline).await;
-            sessions.leaves_settled(&fenced.launches, deadline).await;
-            sessions.leases.end_parents(&fenced.parents, reason);
-            if let Some(session) = ended {
-                sessions.audit.note(Event::SessionEnded { session, reason });
+            let killed = fenced.kill(&sessions).await;
+            let bare = killed.revoke_leaves(&sessions).await;
+            let pending = bare.revoke_parents(&sessions).await.pending;
+            match (session, ended) {
+                (Some(session), Some(reason)) => {
+                    sessions.audit.note(Event::SessionEnded { session, reason, pending });
+                }
+                (Some(session), None) => sessions.audit.note(Event::SessionCleared { session, pending }),
+                (None, _) => {}
             }
         });
         async move {
@@ -188,22 +246,21 @@ impl Sessions {
         }
     }
 
-    async fn leaves_settled(&self, launches: &HashSet<LaunchId>, deadline: Instant) {
-        let mut outcomes = self.leases.outcomes();
-        while self.leases.infos().iter().any(|lease| launches.contains(&lease.launch)) {
-            if timeout_at(deadline, outcomes.recv()).await.is_err() {
-                return;
-            }
-        }
-    }
-
-    /// Waits until these launches left the register; answers with how many did not in time.
-    pub(super) async fn gone(&self, launches: &HashSet<LaunchId>, deadline: Instant) -> usize {
+    /// Waits until these launches are still, or left the register where they have to; answers with how many did
+    /// not in time.
+    pub(super) async fn still(&self, launches: &HashMap<LaunchId, Option<u64>>, deadline: Instant) -> usize {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            let left = self.lock().launches.keys().filter(|launch| launches.contains(launch)).count();
+            let left = {
+                let inner = self.lock();
+                let moving = |(id, order): &(&LaunchId, &Option<u64>)| {
+                    let launch = inner.launches.get(id);
+                    launch.is_some_and(|launch| order.is_none_or(|order| !launch.has_stilled(order)))
+                };
+                launches.iter().filter(moving).count()
+            };
             if left == 0 || timeout_at(deadline, changed).await.is_err() {
                 return left;
             }
@@ -228,11 +285,6 @@ impl Sessions {
     }
 }
 
-fn tell_all(inner: &Inner, session: SessionId, reason: EndReason) -> HashSet<LaunchId> {
-    let launches = inner.launches.values().filter(|launch| launch.info.session == session);
-    launches.inspect(|launch| launch.tell(reason)).map(|launch| launch.info.id).collect()
-}
-
-fn no_session() -> Problem {
-    Problem::new(ErrorCode::NotSignedIn, "there is no session", "`mcp-run login` or a launch begins one")
+fn fenced(launches: HashMap<LaunchId, Option<u64>>, parents: Parents, reason: EndReason) -> Fenced {
+    Fenced { launches, parents, reason, before: LeaseId::fresh(), deadline: Fenced::deadline() }
 }

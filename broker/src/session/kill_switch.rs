@@ -48,7 +48,8 @@ impl Sessions {
         let ends: Vec<_> =
             sessions.into_iter().map(|session| self.end_session(session, EndReason::Revoked)).collect();
         let deadline = Instant::now() + PROOF_LIMIT;
-        let still_running = self.gone(&launches, deadline).await;
+        let going = launches.iter().map(|launch| (*launch, None)).collect();
+        let still_running = self.still(&going, deadline).await;
         for end in ends {
             // What is not done by then goes on; it is reported as pending.
             drop(timeout_at(deadline, end).await);

@@ -1,27 +1,26 @@
-//! One launch from its seat to its end: mint, deliver, watch, and then fence, kill, revoke. The connection is
-//! the launch, so everything that can wake it is one list: [`Wake`].
+//! One launch from its seat to its end: mint when asked, deliver, watch; kill and revoke when told. The connection
+//! is the launch, so everything that can wake it is one list: [`Wake`].
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mcp_broker_proto::channel::{End, EndReason, ToBroker, ToLauncher};
-use mcp_broker_proto::launch::{IssuedCredential, LaunchTicket, SecretsTicket};
-use mcp_broker_proto::names::LeaseId;
-use mcp_broker_proto::problem::{ErrorCode, Problem};
+use mcp_broker_proto::channel::{End, EndReason, GoneReason, ToBroker, ToLauncher};
+use mcp_broker_proto::launch::LaunchTicket;
+use mcp_broker_proto::problem::Problem;
+use mcp_broker_proto::session::LaunchState;
 use mcp_broker_proto::{BEAT_SECS, SILENCE_SECS};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, timeout};
 
 use super::admit::Admitted;
 use super::channel::{Reader, Writer, split};
-use super::registry::Sessions;
-use super::sign_in::Person;
+use super::instances::Instances;
+use super::park::Why;
+use super::registry::{Order, Seat, Sessions};
+use super::supply::{self, Mint, Supply};
+use super::words;
 use crate::audit::Event;
-use crate::clock::shown;
-use crate::lease::{LaunchTag, Minted};
 use crate::policy::Grant;
 
 /// What the launch knows of the process at the other end.
@@ -33,7 +32,7 @@ pub trait PeerWatch: Send + Sync {
     /// Returns when it has exited, whoever else may hold its end of the stream.
     async fn exited(&self);
 
-    /// Kills it; its keeper takes the instances along.
+    /// Kills it; its keepers take the instances along.
     fn kill(&self);
 }
 
@@ -42,14 +41,14 @@ const DEATH_LIMIT: Duration = Duration::from_millis(500);
 
 /// Everything that can wake a launch.
 enum Wake {
+    /// Somebody decided something about it.
+    Told(Order),
     /// The mint is done.
-    Minted(Result<Vec<Minted>, Problem>),
+    Minted(Result<Supply, Problem>),
     /// The launcher said something.
     Heard(ToBroker),
     /// The launcher closed the stream, or broke the protocol.
     Gone,
-    /// Somebody decided that it ends.
-    Told(EndReason),
     /// It is time for a beat.
     Beat,
     /// Nothing was heard for too long.
@@ -58,28 +57,22 @@ enum Wake {
 
 struct Launch<S> {
     sessions: Arc<Sessions>,
-    admitted: Admitted,
+    seat: Seat,
+    admitted: Request,
     peer: Arc<dyn PeerWatch>,
     reader: Reader<S>,
     writer: Writer<S>,
-    mint: Option<JoinHandle<Result<Vec<Minted>, Problem>>>,
-    leases: Vec<LeaseId>,
+    mint: Option<Mint>,
+    instances: Instances,
     heard: Instant,
     dead: bool,
-    stage: Stage,
 }
 
-/// What the launcher may say next; anything else is passed over, as it would stand in the audit log.
-#[derive(PartialEq, Eq)]
-enum Stage {
-    /// It has nothing yet.
-    Waiting,
-    /// It has its ticket.
-    Delivered,
-    /// It said that the instance runs.
-    Started,
-    /// It said that the instance ended.
-    Exited,
+/// What the launcher asked for, as it was admitted.
+struct Request {
+    request: mcp_broker_proto::launch::LaunchRequest,
+    person: super::sign_in::Person,
+    grant: Option<Grant>,
 }
 
 /// Runs a launch over its stream until its end.
@@ -90,22 +83,22 @@ pub async fn run<S: AsyncRead + AsyncWrite + Send + 'static>(
     stream: S,
 ) {
     let (reader, writer) = split(stream);
-    let mint = begin_mint(&sessions, &admitted);
-    let (id, leases) = (admitted.seat.launch, Arc::clone(&sessions.leases));
+    let Admitted { seat, request, grant, person } = admitted;
+    let (id, leases, want) = (seat.launch, Arc::clone(&sessions.leases), request.want);
     let mut launch = Launch {
+        instances: Instances::new(id, sessions.audit.clone()),
         sessions,
-        admitted,
+        seat,
+        admitted: Request { request, person, grant: Some(grant) },
         peer,
         reader,
         writer,
-        mint: Some(mint),
-        leases: Vec::new(),
+        mint: None,
         heard: Instant::now(),
         dead: false,
-        stage: Stage::Waiting,
     };
     let life = tokio::spawn(async move {
-        let reason = launch.watch().await;
+        let reason = launch.live(want).await;
         launch.finish(reason).await;
     });
     if life.await.is_err() {
@@ -114,63 +107,35 @@ pub async fn run<S: AsyncRead + AsyncWrite + Send + 'static>(
     }
 }
 
-fn begin_mint(sessions: &Arc<Sessions>, admitted: &Admitted) -> JoinHandle<Result<Vec<Minted>, Problem>> {
-    let leases = Arc::clone(&sessions.leases);
-    let grant = admitted.grant.clone();
-    let tag = LaunchTag {
-        launch: admitted.seat.launch,
-        session: admitted.seat.session,
-        user: admitted.person.user.clone(),
-        horizon: admitted.seat.horizon,
-        fence: admitted.seat.fence.clone(),
-    };
-    // A task of its own: it is finished, and what it minted is known, whatever happens to the stream.
-    tokio::spawn(async move { leases.mint(&grant, &tag).await })
-}
-
 impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
     /// Serves the launch until something ends it.
-    async fn watch(&mut self) -> EndReason {
+    async fn live(&mut self, want: bool) -> EndReason {
         let mut beat = interval(Duration::from_secs(BEAT_SECS));
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            match self.wake(&mut beat).await {
-                Wake::Minted(Ok(minted)) => {
-                    self.leases = minted.iter().map(|one| one.lease).collect();
-                    if let Err(reason) = self.deliver(minted).await {
-                        return reason;
-                    }
-                }
-                Wake::Minted(Err(problem)) => {
-                    // A launcher that is gone is told nothing; either way the launch is over.
-                    drop(self.writer.send(&ToLauncher::Refused(problem)).await);
-                    return EndReason::MintFailed;
-                }
+        let mut next = if want { self.want().await } else { Ok(()) };
+        while next.is_ok() {
+            next = match self.wake(&mut beat).await {
+                Wake::Told(order) => self.obey(order).await,
+                Wake::Minted(Ok(supply)) => self.deliver(supply).await,
+                Wake::Minted(Err(problem)) => self.refuse(problem).await,
                 Wake::Heard(frame) => {
                     self.heard = Instant::now();
-                    if let Some(reason) = self.hear(frame) {
-                        return reason;
-                    }
+                    self.hear(frame).await
                 }
-                Wake::Beat => {
-                    if self.writer.send(&ToLauncher::Beat).await.is_err() {
-                        return EndReason::LauncherGone;
-                    }
-                }
-                Wake::Gone => return EndReason::LauncherGone,
-                Wake::Told(reason) => return reason,
-                Wake::Silent => return EndReason::LauncherSilent,
-            }
+                Wake::Beat => self.send(&ToLauncher::Beat).await,
+                Wake::Gone => Err(EndReason::LauncherGone),
+                Wake::Silent => Err(EndReason::LauncherSilent),
+            };
         }
+        next.err().unwrap_or(EndReason::LauncherGone)
     }
 
-    async fn wake(&mut self, beat: &mut tokio::time::Interval) -> Wake {
+    async fn wake(&mut self, beat: &mut Interval) -> Wake {
         let silence = self.heard + Duration::from_secs(SILENCE_SECS);
-        let end = &mut self.admitted.seat.end;
         tokio::select! {
             biased;
-            told = end.wait_for(Option::is_some) => {
-                Wake::Told(told.ok().and_then(|reason| *reason).unwrap_or(EndReason::BrokerStopping))
+            order = self.seat.orders.recv() => {
+                Wake::Told(order.unwrap_or(Order::End(EndReason::BrokerStopping)))
             }
             minted = minted(&mut self.mint) => Wake::Minted(minted),
             frame = self.reader.next() => match frame {
@@ -183,156 +148,197 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
         }
     }
 
+    async fn obey(&mut self, order: Order) -> Result<(), EndReason> {
+        match order {
+            Order::Park(why) => self.park(why).await,
+            Order::Resume => {
+                self.sessions.audit.note(Event::LaunchResumed { launch: self.seat.launch });
+                self.seat.show(|info| (info.state, info.parked) = (LaunchState::Idle, None));
+                self.send(&ToLauncher::Resume).await
+            }
+            Order::Replace { lease, within } => match self.instances.with(lease) {
+                Some(instance) => {
+                    self.send(&ToLauncher::Replace { instance, within_secs: within.as_secs() }).await
+                }
+                None => Ok(()),
+            },
+            Order::Lost(lease) => match self.instances.with(lease) {
+                // Another one has taken over; this one is only finishing what it had begun.
+                Some(instance) if self.instances.many() => {
+                    self.send(&ToLauncher::Replace { instance, within_secs: 0 }).await
+                }
+                Some(_) => self.park(Why::CredentialEnded).await,
+                None => Ok(()),
+            },
+            Order::End(reason) => Err(reason),
+        }
+    }
+
+    /// Asks for an instance's credentials, unless that is being done already.
+    async fn want(&mut self) -> Result<(), EndReason> {
+        if self.mint.is_some() {
+            return Ok(());
+        }
+        let pass = match self.seat.pass() {
+            Ok(pass) => pass,
+            Err(problem) => return self.refuse(problem).await,
+        };
+        self.seat.show(|info| (info.state, info.parked) = (LaunchState::Starting, None));
+        let order = supply::Order {
+            sessions: Arc::clone(&self.sessions),
+            launch: self.seat.launch,
+            session: self.seat.session,
+            request: self.admitted.request.clone(),
+            person: self.admitted.person.clone(),
+            grant: self.admitted.grant.take(),
+            pass,
+        };
+        self.mint = Some(Mint::begin(self.instances.number(), order));
+        Ok(())
+    }
+
+    async fn refuse(&mut self, problem: Problem) -> Result<(), EndReason> {
+        self.mint = None;
+        if self.instances.none() {
+            let why = problem.title.clone();
+            self.seat.show(|info| (info.state, info.parked) = (LaunchState::Parked, Some(why)));
+        }
+        self.send(&ToLauncher::Refused(problem)).await
+    }
+
     /// Hands the credentials over, unless the fence fell or there is nobody to take them.
-    async fn deliver(&mut self, minted: Vec<Minted>) -> Result<(), EndReason> {
-        if self.admitted.seat.fence.is_cancelled() {
-            return Err(self.admitted.seat.end.borrow().unwrap_or(EndReason::BrokerStopping));
+    async fn deliver(&mut self, supply: Supply) -> Result<(), EndReason> {
+        let Some(mint) = self.mint.take() else { return Ok(()) };
+        let leases: Vec<_> = supply.minted.iter().map(|one| one.lease).collect();
+        let alive = self.peer.alive();
+        if supply.pass.fence.is_cancelled() || !alive {
+            // The order that comes with the fence is waiting, and says the rest.
+            self.sessions.leases.end(leases, EndReason::MintFailed);
+            return if alive { Ok(()) } else { Err(EndReason::LauncherGone) };
         }
-        if !self.peer.alive() {
-            return Err(EndReason::LauncherGone);
-        }
-        let leases = self.leases.clone();
-        let launch = self.admitted.seat.launch;
-        let ticket = ticket(&self.admitted.grant, launch, &self.admitted.person, minted);
-        let frame = ToLauncher::Ticket(Box::new(LaunchTicket::Secrets(ticket)));
-        self.writer.send(&frame).await.map_err(|_gone| EndReason::LauncherGone)?;
-        self.stage = Stage::Delivered;
+        self.instances.add(mint.instance, supply.grant.scope().name.clone(), leases.clone());
+        let launch = self.seat.launch;
+        let idle = self.sessions.config.borrow().session.idle;
+        let ticket = supply.ticket(launch, mint.instance, idle);
+        self.send(&ToLauncher::Ticket(Box::new(LaunchTicket::Secrets(ticket)))).await?;
         for lease in leases {
             self.sessions.audit.note(Event::CredentialDelivered { lease, launch });
         }
         Ok(())
     }
 
-    fn hear(&mut self, frame: ToBroker) -> Option<EndReason> {
-        let launch = self.admitted.seat.launch;
+    async fn hear(&mut self, frame: ToBroker) -> Result<(), EndReason> {
         match frame {
-            ToBroker::Beat => None,
-            ToBroker::Started { scope, pid, containment, .. } if self.is_next(&Stage::Delivered) => {
-                self.stage = Stage::Started;
-                self.admitted.seat.started(pid, containment);
-                self.sessions.audit.note(Event::InstanceStarted { launch, scope, pid, containment });
-                None
+            ToBroker::Beat => {}
+            ToBroker::Want => return self.want().await,
+            ToBroker::Started { instance, pid, containment, .. } => {
+                if self.instances.started(instance, pid, containment) {
+                    self.seat.show(|info| {
+                        info.state = LaunchState::Running;
+                        (info.pid, info.containment) = (Some(pid), Some(containment));
+                    });
+                }
             }
-            ToBroker::Exited { status, .. } if self.is_next(&Stage::Started) => {
-                let scope = self.admitted.grant.scope().name.clone();
-                self.stage = Stage::Exited;
-                self.sessions.audit.note(Event::InstanceExited { launch, scope, status });
-                None
-            }
-            ToBroker::Want | ToBroker::Started { .. } | ToBroker::Exited { .. } | ToBroker::Gone { .. } => {
-                None
-            }
+            ToBroker::Exited { instance, status } => self.instances.exited(instance, status),
+            ToBroker::Gone { instance, reason } => self.give_up(instance, reason),
             ToBroker::Dead => {
                 self.dead = true;
-                Some(EndReason::ServerExited)
+                return Err(EndReason::ServerExited);
             }
+        }
+        Ok(())
+    }
+
+    fn give_up(&mut self, instance: u32, reason: GoneReason) {
+        let leases = self.instances.gone(instance, reason);
+        let reason = match reason {
+            GoneReason::Exited | GoneReason::Unusable => EndReason::ServerExited,
+            GoneReason::Idle => EndReason::Idle,
+            GoneReason::Replaced => EndReason::Replaced,
+        };
+        self.sessions.leases.end(leases, reason);
+        if self.instances.none() && self.mint.is_none() {
+            self.seat.show(|info| {
+                info.state = LaunchState::Idle;
+                (info.pid, info.containment) = (None, None);
+            });
         }
     }
 
-    fn is_next(&self, stage: &Stage) -> bool {
-        self.stage == *stage
+    /// Has every instance killed and its credentials revoked, and keeps the launcher.
+    async fn park(&mut self, why: Why) -> Result<(), EndReason> {
+        let park = why.frame();
+        self.seat.show(|info| {
+            (info.state, info.parked) = (LaunchState::Parked, Some(park.what.clone()));
+            (info.pid, info.containment) = (None, None);
+        });
+        let gone = self.have_killed(&ToLauncher::Park(park)).await;
+        let (launch, reason, dead) = (self.seat.launch, why.reason(), std::mem::take(&mut self.dead));
+        self.sessions.leases.end(self.instances.clear(), reason);
+        if let Some(mint) = self.mint.take() {
+            // Bounded by the mint itself: 2 s after the fence it gives up.
+            drop(mint.void(&self.sessions, reason));
+        }
+        self.sessions.audit.note(Event::LaunchParked { launch, reason, dead });
+        self.seat.stilled();
+        if gone { Err(EndReason::LauncherGone) } else { Ok(()) }
     }
 
     /// Fence, kill, revoke: in this order, whatever the reason.
     async fn finish(mut self, reason: EndReason) {
-        self.admitted.seat.fence.cancel();
-        self.kill(reason).await;
-        if let Some(mint) = self.mint.take() {
-            // Bounded by the mint itself: 2 s after the fence it gives up.
-            if let Ok(Ok(minted)) = mint.await {
-                self.leases.extend(minted.iter().map(|one| one.lease));
-            }
+        self.seat.fence_off();
+        let gone = matches!(reason, EndReason::LauncherGone) || self.dead;
+        if !gone {
+            let end = End { reason, hint: words::after_end(reason).to_owned() };
+            self.have_killed(&ToLauncher::End(end)).await;
         }
-        let launch = self.admitted.seat.launch;
-        self.sessions.leases.end(self.leases.drain(..), reason);
-        self.sessions.audit.note(Event::LaunchEnded { launch, reason, dead: self.dead });
-        tracing::info!(%launch, ?reason, dead = self.dead, "launch ended");
+        self.sessions.leases.end(self.instances.clear(), reason);
+        if let Some(mint) = self.mint.take() {
+            // A mint that panicked has nothing that is not in the book.
+            drop(mint.void(&self.sessions, reason).await);
+        }
+        let (launch, dead) = (self.seat.launch, self.dead);
+        self.sessions.audit.note(Event::LaunchEnded { launch, reason, dead });
+        tracing::info!(%launch, ?reason, dead, "launch ended");
     }
 
-    /// Has the launcher kill its instances, and kills the launcher when it does not say so in time.
-    async fn kill(&mut self, reason: EndReason) {
-        let gone = matches!(reason, EndReason::LauncherGone | EndReason::MintFailed);
-        if self.dead || gone {
-            return;
-        }
+    /// Has the launcher kill its instances, and kills the launcher when it does not say so in time. Answers
+    /// whether it is gone.
+    async fn have_killed(&mut self, frame: &ToLauncher) -> bool {
         let dying = async {
-            let end = End { reason, hint: hint(reason).to_owned() };
-            if self.writer.send(&ToLauncher::End(end)).await.is_err() {
-                return;
+            if self.writer.send(frame).await.is_err() {
+                return true;
             }
             // Its end of the stream closes when it is done, also where it says nothing.
-            while let Ok(Some(frame)) = self.reader.next().await {
-                if frame == ToBroker::Dead {
-                    self.dead = true;
-                    return;
+            while let Ok(Some(said)) = self.reader.next().await {
+                match said {
+                    ToBroker::Dead => {
+                        self.dead = true;
+                        return false;
+                    }
+                    ToBroker::Exited { instance, status } => self.instances.exited(instance, status),
+                    // Overtaken by what it was just told.
+                    ToBroker::Beat | ToBroker::Want | ToBroker::Started { .. } | ToBroker::Gone { .. } => {}
                 }
             }
+            true
         };
-        if timeout(DEATH_LIMIT, dying).await.is_err() {
+        let gone = timeout(DEATH_LIMIT, dying).await;
+        if gone.is_err() {
             self.peer.kill();
         }
+        self.heard = Instant::now();
+        gone.unwrap_or(true)
+    }
+
+    async fn send(&mut self, frame: &ToLauncher) -> Result<(), EndReason> {
+        self.writer.send(frame).await.map_err(|_gone| EndReason::LauncherGone)
     }
 }
 
-async fn minted(mint: &mut Option<JoinHandle<Result<Vec<Minted>, Problem>>>) -> Result<Vec<Minted>, Problem> {
-    let Some(handle) = mint else { return std::future::pending().await };
-    let result = handle.await;
-    *mint = None;
-    result.unwrap_or_else(|_panicked| {
-        let hint = "read the broker's log, and report it";
-        Err(Problem::new(ErrorCode::Internal, "the broker failed to mint", hint))
-    })
-}
-
-fn ticket(
-    grant: &Grant,
-    launch: mcp_broker_proto::names::LaunchId,
-    person: &Person,
-    minted: Vec<Minted>,
-) -> SecretsTicket {
-    let server = grant.server();
-    let credential = |one: Minted| {
-        let issued = IssuedCredential {
-            lease: one.lease,
-            fields: one.fields,
-            expires_at: one.expires_at.map(shown),
-            revocability: one.revocability,
-        };
-        (one.name, issued)
-    };
-    SecretsTicket {
-        launch,
-        instance: 0,
-        idle_secs: 0,
-        server: server.name.clone(),
-        scope: grant.scope().name.clone(),
-        command: server.command.iter().chain(grant.args()).cloned().collect(),
-        env: server.env.clone(),
-        cwd: server.cwd.replacen("{home}", &person.home.to_string_lossy(), 1),
-        credentials: minted.into_iter().map(credential).collect::<BTreeMap<_, _>>(),
-        inject: grant.scope().inject.clone(),
-    }
-}
-
-/// What the person can do about an end that was not theirs.
-fn hint(reason: EndReason) -> &'static str {
-    match reason {
-        EndReason::Revoked => "an admin ended it; ask them before you start the server again",
-        EndReason::Locked => "run `mcp-run unlock`, then start the server again",
-        EndReason::LoggedOut | EndReason::MaxAge | EndReason::SessionClosed => {
-            "run `mcp-run login`, then start the server again"
-        }
-        EndReason::CredentialEnded => "start the server again to get a new credential",
-        EndReason::ParentLost => "run `mcp-run doctor`; the provider could not be reached in time",
-        EndReason::BrokerStopping | EndReason::Shutdown => {
-            "start the server again when the broker runs again"
-        }
-        EndReason::LauncherSilent => "the launcher did not answer; start the server again",
-        EndReason::LauncherGone
-        | EndReason::ServerExited
-        | EndReason::MintFailed
-        | EndReason::Idle
-        | EndReason::Replaced
-        | EndReason::Recovered => "start the server again",
+async fn minted(mint: &mut Option<Mint>) -> Result<Supply, Problem> {
+    match mint {
+        Some(mint) => mint.done().await,
+        None => std::future::pending().await,
     }
 }

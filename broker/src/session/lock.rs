@@ -7,25 +7,14 @@ use std::time::Duration;
 use mcp_broker_proto::session::LockCause;
 
 use super::login::{Look, Sighting};
+use crate::audit::Evidence;
 
 /// A screen that was locked for a shorter time was not unlocked by a person, but by something that flaps.
 const SHORTEST_LOCK: Duration = Duration::from_secs(1);
 
-/// What brought a session back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Evidence {
-    /// logind's `Unlock`, after a lock that was seen.
-    Unlock,
-    /// The desktop's hint went from locked to unlocked, and both were seen.
-    LockedHint,
-    /// `mcp-run unlock`, after something that is no screen lock.
-    Command,
-}
-
 /// Something that bears on the lock, apart from what happens to the login session itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Notice {
+pub(super) enum Notice {
     /// Something happened to the login session.
     Seen(Sighting),
     /// Its state was read again: what changed meanwhile was not seen.
@@ -40,7 +29,7 @@ pub enum Notice {
 
 /// What a notice changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Turn {
+pub(super) enum Turn {
     /// Nothing.
     Stays,
     /// It was open and is locked now.
@@ -51,7 +40,7 @@ pub enum Turn {
 
 /// Why `mcp-run unlock` does not help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Obstacle {
+pub(super) enum Obstacle {
     /// A screen lock was seen, and its end was not.
     Screen,
     /// Somebody else is at the seat.
@@ -64,7 +53,7 @@ pub enum Obstacle {
 
 /// The lock of one session.
 #[derive(Debug)]
-pub struct Lock {
+pub(super) struct Lock {
     shut: Option<LockCause>,
     /// A screen lock whose end was not seen, and since when.
     screen: Option<Duration>,
@@ -78,7 +67,7 @@ pub struct Lock {
 impl Lock {
     /// An open one that nothing speaks against.
     #[must_use]
-    pub fn open() -> Self {
+    pub(super) fn open() -> Self {
         Self {
             shut: None,
             screen: None,
@@ -92,25 +81,25 @@ impl Lock {
 
     /// One that is locked; where that was for a locked screen, its unlocking is what opens it.
     #[must_use]
-    pub fn shut(cause: LockCause, screen: bool, at: Duration) -> Self {
+    pub(super) fn shut(cause: LockCause, screen: bool, at: Duration) -> Self {
         Self { shut: Some(cause), screen: screen.then_some(at), ..Self::open() }
     }
 
     /// What locked it, while it is.
     #[must_use]
-    pub fn cause(&self) -> Option<LockCause> {
+    pub(super) fn cause(&self) -> Option<LockCause> {
         self.shut
     }
 
     /// Whether it takes the unlocking of a screen to open it.
     #[must_use]
-    pub fn waits_for_screen(&self) -> bool {
+    pub(super) fn waits_for_screen(&self) -> bool {
         self.screen.is_some()
     }
 
     /// The first look at a login session that was [`LockCause::Found`]: it opens unless the look, or anything
     /// that was seen since, speaks against it.
-    pub fn establish(&mut self, look: Look, at: Duration) -> bool {
+    pub(super) fn establish(&mut self, look: Look, at: Duration) -> bool {
         let untouched = self.shut == Some(LockCause::Found) && self.screen.is_none();
         let agrees = self.active && !self.hint && !self.blind && !self.asleep;
         if untouched && agrees && look.active && !look.locked_hint {
@@ -122,7 +111,7 @@ impl Lock {
     }
 
     /// Takes a notice.
-    pub fn take(&mut self, notice: Notice, at: Duration) -> Turn {
+    pub(super) fn take(&mut self, notice: Notice, at: Duration) -> Turn {
         let before = self.shut;
         match notice {
             Notice::Seen(Sighting::Lock) => self.lock_screen(LockCause::ScreenLock, at),
@@ -157,7 +146,7 @@ impl Lock {
 
     /// What keeps `mcp-run unlock` from being evidence.
     #[must_use]
-    pub fn obstacle(&self) -> Option<Obstacle> {
+    pub(super) fn obstacle(&self) -> Option<Obstacle> {
         let obstacles = [
             (self.asleep, Obstacle::Asleep),
             (self.blind, Obstacle::Blind),

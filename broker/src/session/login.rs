@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use mcp_broker_proto::problem::Problem;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::time::Timespec;
 
 /// A process that asks, as the kernel reported it.
 #[derive(Clone)]
@@ -46,6 +48,16 @@ pub struct Leader {
     pub started: u64,
     /// It, and no other process that gets its number later: readable when it has exited.
     pub pidfd: OwnedFd,
+}
+
+impl Leader {
+    /// Whether it still runs; what cannot be asked counts as gone.
+    #[must_use]
+    pub fn alive(&self) -> bool {
+        // Readable means exited (pidfd_open(2)).
+        let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        matches!(poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(0))
+    }
 }
 
 impl PartialEq for Login {

@@ -1,16 +1,30 @@
-//! Sessions and the launches in them: who is signed in, what runs, and the end of it. Fences live here:
-//! a launch gets its seat and loses it under one lock, so nothing starts after an end was decided.
+//! Sessions and the launches in them: who is signed in, what runs, what locks it, and the end of it. Fences live
+//! here: a launch gets its seat, and an instance its pass, under the lock under which every fence falls, so that
+//! nothing starts after an end was decided.
 
 mod admit;
 mod channel;
 mod end;
+mod holder;
+mod instances;
 mod kill_switch;
 mod launch;
-pub mod lock;
+mod lock;
 pub mod login;
+mod marks;
+mod pace;
+mod park;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
+mod races;
 mod registry;
 pub mod sign_in;
+mod supply;
+mod watched;
+mod winding;
+mod words;
 
 pub use admit::{Admitted, Asking};
 pub use launch::{PeerWatch, run};
-pub use registry::{Seat, Sessions};
+pub use marks::{FILE_NAME as MARKS_FILE, Marks};
+pub use registry::{Needs, Seat, Sessions};

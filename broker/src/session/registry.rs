@@ -1,24 +1,28 @@
-//! The register of sessions and launches. One lock holds both, and every fence falls under it.
+//! The register of sessions and launches. One lock holds both, and every fence falls under it: a launch is given
+//! its seat, and an instance its pass, under the same lock that locks and ends.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
-use mcp_broker_proto::channel::{Containment, EndReason};
-use mcp_broker_proto::names::{LaunchId, ServerName, SessionId};
-use mcp_broker_proto::problem::{ErrorCode, Problem};
-use mcp_broker_proto::session::{LaunchInfo, LaunchState, SessionInfo, SessionState, Status};
-use tokio::sync::{Notify, watch};
+use mcp_broker_proto::channel::EndReason;
+use mcp_broker_proto::names::{LaunchId, LeaseId, SessionId};
+use mcp_broker_proto::problem::Problem;
+use mcp_broker_proto::session::{LaunchInfo, SessionInfo, Status};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::holder::{Holder, Key};
+use super::login::{Login, Logins};
+use super::marks::Marks;
+use super::pace::{self, Paces};
+use super::park::Why;
 use super::sign_in::Person;
+use super::words;
 use crate::audit::AuditLog;
-use crate::clock::{Clock, shown};
+use crate::clock::{Clock, JumpWatch};
+use crate::config::Config;
 use crate::lease::Leases;
-
-/// So many launches one account may have at once.
-const MAX_LAUNCHES: usize = 256;
 
 /// Sessions, launches, and what ending them needs.
 pub struct Sessions {
@@ -26,63 +30,120 @@ pub struct Sessions {
     pub(super) leases: Arc<Leases>,
     pub(super) audit: AuditLog,
     pub(super) clock: Arc<dyn Clock>,
-    /// Wakes whoever waits for a launch to be gone.
+    pub(super) jumps: JumpWatch,
+    pub(super) logins: Arc<dyn Logins>,
+    pub(super) config: watch::Receiver<Arc<Config>>,
+    /// Wakes whoever waits for a launch to be still or gone.
     pub(super) changed: Notify,
 }
 
-#[derive(Default)]
+/// What the register is made with.
+pub struct Needs {
+    /// Credentials.
+    pub leases: Arc<Leases>,
+    /// The audit log.
+    pub audit: AuditLog,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Who knows login sessions.
+    pub logins: Arc<dyn Logins>,
+    /// The configuration in force.
+    pub config: watch::Receiver<Arc<Config>>,
+    /// Sessions that an earlier broker of this boot had locked.
+    pub marks: Marks,
+}
+
 pub(super) struct Inner {
-    pub(super) sessions: HashMap<SessionId, Session>,
+    pub(super) sessions: HashMap<SessionId, Holder>,
     pub(super) launches: HashMap<LaunchId, Launch>,
     /// Set once: the broker stops, and nothing begins any more.
     pub(super) stopping: bool,
-    /// Accounts whose session ended while it was locked: the next one begins locked, as nothing but an unlock
-    /// unlocks.
-    pub(super) locked: HashSet<u32>,
+    /// What was locked when it ended, or when an earlier broker did: it begins locked the next time.
+    pub(super) marks: Marks,
     /// How often each account was refused lately.
-    pub(super) refusals: HashMap<u32, Refusals>,
+    pub(super) paces: Paces,
+    /// Tells of each login session that a session is bound to.
+    pub(super) newborn: Option<mpsc::UnboundedSender<Arc<Login>>>,
 }
 
-pub(super) struct Session {
-    pub(super) person: Person,
-    pub(super) state: State,
-    pub(super) since: Timestamp,
-    pub(super) ends_at: Timestamp,
-    /// `max_age` on the clock that goes on while the machine sleeps.
-    pub(super) deadline: Duration,
-}
-
-/// Refusals of one account since a moment on the boot clock.
-#[derive(Default)]
-pub(super) struct Refusals {
-    pub(super) since: Duration,
-    pub(super) count: u32,
-}
-
-/// Where a session stands; an ended one is no longer in the register.
-pub(super) enum State {
-    /// Mints; the fence falls when that ends.
-    Active(CancellationToken),
-    /// Mints nothing.
-    Locked,
+/// What a launch is told.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// Kill every instance, and stay.
+    Park(Why),
+    /// What it was parked for is over.
+    Resume,
+    /// The lease of one of its instances ends for good in a while.
+    Replace {
+        /// The lease.
+        lease: LeaseId,
+        /// How long it lives.
+        within: Duration,
+    },
+    /// The lease of one of its instances ends now.
+    Lost(LeaseId),
+    /// Kill every instance, and go.
+    End(EndReason),
 }
 
 pub(super) struct Launch {
     pub(super) info: LaunchInfo,
     pub(super) uid: u32,
-    end: watch::Sender<Option<EndReason>>,
-    fence: CancellationToken,
+    orders: mpsc::UnboundedSender<Order>,
+    /// Falls with the launch.
+    life: CancellationToken,
+    /// Fences of the instances that were admitted since it was still.
+    passes: Vec<CancellationToken>,
+    /// Orders to be still, and how many of them were carried out.
+    ordered: u64,
+    stilled: u64,
+    ended: bool,
 }
 
 impl Launch {
     /// Tells the launch to end; the first reason stays.
-    pub(super) fn tell(&self, reason: EndReason) {
-        self.fence.cancel();
-        self.end.send_if_modified(|told| {
-            let first = told.is_none();
-            told.get_or_insert(reason);
-            first
-        });
+    pub(super) fn end(&mut self, reason: EndReason) {
+        self.life.cancel();
+        self.drop_passes();
+        if !std::mem::replace(&mut self.ended, true) {
+            // A launch that is gone needs no telling.
+            drop(self.orders.send(Order::End(reason)));
+        }
+    }
+
+    /// Tells the launch to kill its instances and stay.
+    pub(super) fn park(&mut self, why: Why) {
+        self.drop_passes();
+        if !self.ended {
+            self.ordered += 1;
+            drop(self.orders.send(Order::Park(why)));
+        }
+    }
+
+    /// Tells it anything else.
+    pub(super) fn tell(&self, order: Order) {
+        drop(self.orders.send(order));
+    }
+
+    /// Whether everything that it was told to kill is dead.
+    pub(super) fn is_still(&self) -> bool {
+        self.stilled >= self.ordered && !self.ended
+    }
+
+    /// The number of its newest order to be still.
+    pub(super) fn ordered(&self) -> u64 {
+        self.ordered
+    }
+
+    /// Whether that order was carried out.
+    pub(super) fn has_stilled(&self, order: u64) -> bool {
+        self.stilled >= order && !self.ended
+    }
+
+    fn drop_passes(&mut self) {
+        for pass in self.passes.drain(..) {
+            pass.cancel();
+        }
     }
 }
 
@@ -92,30 +153,80 @@ pub struct Seat {
     pub launch: LaunchId,
     /// Its session.
     pub session: SessionId,
+    /// What it is told.
+    pub(super) orders: mpsc::UnboundedReceiver<Order>,
+    pub(super) sessions: Arc<Sessions>,
+}
+
+/// The right to mint for one instance.
+#[derive(Clone)]
+pub(super) struct Pass {
+    /// Falls when nothing may be minted or delivered for it any more.
+    pub(super) fence: CancellationToken,
     /// What is left of the session.
-    pub horizon: Duration,
-    /// Falls when the launch must end.
-    pub fence: CancellationToken,
-    /// Why it must end.
-    pub end: watch::Receiver<Option<EndReason>>,
-    sessions: Arc<Sessions>,
+    pub(super) horizon: Duration,
 }
 
 impl Seat {
-    /// Notes that the instance runs.
-    pub fn started(&self, pid: u32, containment: Containment) {
-        let mut inner = self.sessions.lock();
-        if let Some(launch) = inner.launches.get_mut(&self.launch) {
-            launch.info.pid = Some(pid);
-            launch.info.containment = Some(containment);
+    /// The right to mint for an instance, unless something forbids it at this moment.
+    pub(super) fn pass(&self) -> Result<Pass, Problem> {
+        self.sessions.look_at_clocks();
+        let mut guard = self.sessions.lock();
+        let inner = &mut *guard;
+        if inner.stopping {
+            return Err(words::stopping());
         }
+        let holder = inner.sessions.get(&self.session).ok_or_else(words::session_over)?;
+        if holder.login.as_ref().is_some_and(|login| !login.leader.alive()) {
+            drop(guard);
+            drop(self.sessions.end_session(self.session, EndReason::SessionClosed));
+            return Err(words::login_over());
+        }
+        let fence = holder.fence().ok_or_else(|| words::locked(holder))?;
+        let horizon = holder.deadline.saturating_sub(self.sessions.clock.boot());
+        if horizon.is_zero() {
+            return Err(words::session_over());
+        }
+        let launch = inner.launches.get_mut(&self.launch).ok_or_else(words::session_over)?;
+        if !launch.is_still() {
+            return Err(words::being_stilled());
+        }
+        let fence = fence.child_token();
+        launch.passes.retain(|pass| !pass.is_cancelled());
+        launch.passes.push(fence.clone());
+        Ok(Pass { fence, horizon })
+    }
+
+    /// Nothing is minted or delivered for it any more.
+    pub(super) fn fence_off(&self) {
+        if let Some(launch) = self.sessions.lock().launches.get_mut(&self.launch) {
+            launch.life.cancel();
+            launch.drop_passes();
+        }
+    }
+
+    /// Changes what is shown of the launch.
+    pub(super) fn show(&self, change: impl FnOnce(&mut LaunchInfo)) {
+        if let Some(launch) = self.sessions.lock().launches.get_mut(&self.launch) {
+            change(&mut launch.info);
+        }
+    }
+
+    /// One order to be still was carried out: no instance is alive, and what they had is being revoked.
+    pub(super) fn stilled(&self) {
+        if let Some(launch) = self.sessions.lock().launches.get_mut(&self.launch) {
+            launch.stilled += 1;
+        }
+        self.sessions.changed.notify_waiters();
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.fence.cancel();
-        self.sessions.lock().launches.remove(&self.launch);
+        if let Some(mut launch) = self.sessions.lock().launches.remove(&self.launch) {
+            launch.life.cancel();
+            launch.drop_passes();
+        }
         self.sessions.changed.notify_waiters();
     }
 }
@@ -123,8 +234,25 @@ impl Drop for Seat {
 impl Sessions {
     /// An empty register.
     #[must_use]
-    pub fn new(leases: Arc<Leases>, audit: AuditLog, clock: Arc<dyn Clock>) -> Arc<Self> {
-        Arc::new(Self { inner: Mutex::default(), leases, audit, clock, changed: Notify::new() })
+    pub fn new(needs: Needs) -> Arc<Self> {
+        let inner = Inner {
+            sessions: HashMap::new(),
+            launches: HashMap::new(),
+            stopping: false,
+            marks: needs.marks,
+            paces: Paces::default(),
+            newborn: None,
+        };
+        Arc::new(Self {
+            inner: Mutex::new(inner),
+            leases: needs.leases,
+            audit: needs.audit,
+            jumps: JumpWatch::new(&*needs.clock),
+            clock: needs.clock,
+            logins: needs.logins,
+            config: needs.config,
+            changed: Notify::new(),
+        })
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -132,90 +260,55 @@ impl Sessions {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The session of the account, made if there is none.
-    pub(super) fn open(
-        self: &Arc<Self>,
-        person: &Person,
-        max_age: Duration,
-    ) -> Result<(SessionId, bool), Problem> {
-        let mut inner = self.lock();
-        if inner.stopping {
-            return Err(stopping());
-        }
-        if let Some((id, session)) = inner.sessions.iter_mut().find(|(_, s)| s.person.uid == person.uid) {
-            session.person = person.clone();
-            return Ok((*id, false));
-        }
-        let id = SessionId::fresh();
-        let since = self.clock.now();
-        let ends_at =
-            since.saturating_add(SignedDuration::try_from(max_age).unwrap_or_default()).unwrap_or(since);
-        let deadline = self.clock.boot() + max_age;
-        let state = match inner.locked.remove(&person.uid) {
-            true => State::Locked,
-            false => State::Active(CancellationToken::new()),
-        };
-        inner.sessions.insert(id, Session { person: person.clone(), state, since, ends_at, deadline });
-        self.watch_age(id);
-        Ok((id, true))
-    }
-
-    /// Gives a launch its seat, unless the session is not active any more.
-    pub(super) fn seat(
-        self: &Arc<Self>,
-        session: SessionId,
-        server: &ServerName,
-        launcher_pid: Option<u32>,
-    ) -> Result<Seat, Problem> {
+    /// Gives a launch its seat, unless its session is not there any more.
+    pub(super) fn seat(self: &Arc<Self>, session: SessionId, mut info: LaunchInfo) -> Result<Seat, Problem> {
         let mut guard = self.lock();
         let inner = &mut *guard;
         if inner.stopping {
-            return Err(stopping());
+            return Err(words::stopping());
         }
-        let holder = inner.sessions.get(&session).ok_or_else(session_over)?;
-        let State::Active(fence) = &holder.state else { return Err(locked()) };
-        let horizon = holder.deadline.saturating_sub(self.clock.boot());
-        if horizon.is_zero() {
-            return Err(session_over());
+        let holder = inner.sessions.get(&session).ok_or_else(words::session_over)?;
+        if holder.fence().is_none() {
+            return Err(words::locked(holder));
         }
         let uid = holder.person.uid;
-        if inner.launches.values().filter(|launch| launch.uid == uid).count() >= MAX_LAUNCHES {
-            return Err(too_many());
-        }
-        let launch = LaunchId::fresh();
-        let (sender, end) = watch::channel(None);
-        let fence = fence.child_token();
-        let info = LaunchInfo {
-            id: launch,
-            session,
-            user: holder.person.user.clone(),
-            server: server.clone(),
-            since: shown(self.clock.now()),
-            state: LaunchState::Starting,
-            parked: None,
-            launcher_pid,
-            pid: None,
-            containment: None,
+        pace::room(inner.launches.values().filter(|launch| launch.uid == uid).count())?;
+        let (orders, receiver) = mpsc::unbounded_channel();
+        let launch = info.id;
+        info.session = session;
+        let entry = Launch {
+            info,
+            uid,
+            orders,
+            life: CancellationToken::new(),
+            passes: Vec::new(),
+            ordered: 0,
+            stilled: 0,
+            ended: false,
         };
-        inner.launches.insert(launch, Launch { info, uid, end: sender, fence: fence.clone() });
-        Ok(Seat { launch, session, horizon, fence, end, sessions: Arc::clone(self) })
+        inner.launches.insert(launch, entry);
+        Ok(Seat { launch, session, orders: receiver, sessions: Arc::clone(self) })
     }
 
-    /// What an account sees: its session, and what earlier ones left to settle.
+    /// What an account sees: the session of the process that asks, its others, and what earlier ones left.
     #[must_use]
-    pub fn status(&self, person: &Person) -> Status {
-        let (session, mut launches) = {
+    pub fn status(&self, person: &Person, login: Option<&Login>) -> Status {
+        let key = Key::of(person.uid, login);
+        let (session, mut others, mut launches) = {
             let inner = self.lock();
-            let mine = inner.sessions.iter().find(|(_, session)| session.person.uid == person.uid);
+            let mine = inner.sessions.iter().filter(|(_, holder)| holder.person.uid == person.uid);
+            let (own, others): (Vec<_>, Vec<_>) = mine.partition(|(_, holder)| holder.key() == key);
             let launches = inner.launches.values().filter(|launch| launch.uid == person.uid);
             (
-                mine.map(|(id, session)| session.info(*id)),
-                launches.map(|l| l.info.clone()).collect::<Vec<_>>(),
+                own.first().map(|(id, holder)| holder.info(**id)),
+                others.into_iter().map(|(id, holder)| holder.info(*id)).collect::<Vec<_>>(),
+                launches.map(|launch| launch.info.clone()).collect::<Vec<_>>(),
             )
         };
+        others.sort_by_key(|session| session.id);
         launches.sort_by_key(|launch| launch.id);
         let leases = self.leases.infos().into_iter().filter(|lease| lease.user == person.user).collect();
-        Status { session, others: Vec::new(), launches, leases }
+        Status { session, others, launches, leases }
     }
 
     /// How many records of the audit log were lost.
@@ -227,7 +320,7 @@ impl Sessions {
     /// All sessions, for the admin.
     #[must_use]
     pub fn sessions(&self) -> Vec<SessionInfo> {
-        let mut all: Vec<_> = self.lock().sessions.iter().map(|(id, session)| session.info(*id)).collect();
+        let mut all: Vec<_> = self.lock().sessions.iter().map(|(id, holder)| holder.info(*id)).collect();
         all.sort_by_key(|session| session.id);
         all
     }
@@ -239,47 +332,4 @@ impl Sessions {
         all.sort_by_key(|launch| launch.id);
         all
     }
-}
-
-impl Session {
-    pub(super) fn info(&self, id: SessionId) -> SessionInfo {
-        SessionInfo {
-            id,
-            state: match self.state {
-                State::Active(_) => SessionState::Active,
-                State::Locked => SessionState::Locked,
-            },
-            uid: self.person.uid,
-            user: self.person.user.clone(),
-            since: shown(self.since),
-            ends_at: shown(self.ends_at),
-            lock: None,
-            login: None,
-        }
-    }
-}
-
-fn stopping() -> Problem {
-    Problem::new(ErrorCode::Stopping, "the broker is stopping", "try again when it runs again")
-}
-
-fn session_over() -> Problem {
-    Problem::new(
-        ErrorCode::NotSignedIn,
-        "the session is over",
-        "run `mcp-run login`, then start the server again",
-    )
-}
-
-pub(super) fn locked() -> Problem {
-    Problem::new(
-        ErrorCode::SessionLocked,
-        "the session is locked",
-        "run `mcp-run unlock`, then start the server again",
-    )
-}
-
-fn too_many() -> Problem {
-    let title = format!("there are {MAX_LAUNCHES} launches of this account already");
-    Problem::new(ErrorCode::TooMany, title, "see `mcp-run status`, and end what is not needed")
 }

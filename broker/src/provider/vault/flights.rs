@@ -214,6 +214,9 @@ mod tests {
         fn boot(&self) -> Duration {
             Duration::from_millis(self.0.load(Ordering::SeqCst))
         }
+        fn monotonic(&self) -> Duration {
+            self.boot()
+        }
     }
 
     #[tokio::test]

@@ -103,6 +103,9 @@ impl Clock for Ahead {
     fn boot(&self) -> Duration {
         SystemClock.boot() + Duration::from_millis(self.0.load(Ordering::SeqCst))
     }
+    fn monotonic(&self) -> Duration {
+        self.boot()
+    }
 }
 
 async fn broker_tokens(bao: &Bao) -> usize {

@@ -87,7 +87,12 @@ fn audit_encode() -> Call {
             expires_at: Some("2026-11-24T10:15:00Z".into()),
             revocability: Revocability::Immediate,
         },
-        Event::InstanceExited { launch: other, scope: "read".parse().expect("a name"), status: 0 },
+        Event::InstanceExited {
+            launch: other,
+            instance: 0,
+            scope: "read".parse().expect("a name"),
+            status: 0,
+        },
     ];
     Box::new(move || {
         let lines = audit::encoded(black_box(&events), "2026-11-24T10:00:00.123456789Z");

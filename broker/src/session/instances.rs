@@ -1,0 +1,102 @@
+//! The instances of one launch: their numbers, what they hold, and what the launcher may say of each. Anything
+//! out of turn is passed over, as it would stand in the audit log.
+
+use std::collections::BTreeMap;
+
+use mcp_broker_proto::channel::{Containment, GoneReason};
+use mcp_broker_proto::names::{Label, LaunchId, LeaseId};
+
+use crate::audit::{AuditLog, Event};
+
+/// The instances of a launch.
+pub(super) struct Instances {
+    launch: LaunchId,
+    audit: AuditLog,
+    next: u32,
+    alive: BTreeMap<u32, Instance>,
+}
+
+struct Instance {
+    scope: Label,
+    leases: Vec<LeaseId>,
+    stage: Stage,
+}
+
+/// What the launcher said of it last.
+#[derive(PartialEq, Eq)]
+enum Stage {
+    /// Nothing: it has its ticket.
+    Delivered,
+    /// That it runs.
+    Started,
+    /// That it ended by itself.
+    Exited,
+}
+
+impl Instances {
+    /// None yet.
+    pub(super) fn new(launch: LaunchId, audit: AuditLog) -> Self {
+        Self { launch, audit, next: 0, alive: BTreeMap::new() }
+    }
+
+    /// The number of the next one.
+    pub(super) fn number(&mut self) -> u32 {
+        let number = self.next;
+        self.next = self.next.wrapping_add(1);
+        number
+    }
+
+    /// One that is given its ticket.
+    pub(super) fn add(&mut self, instance: u32, scope: Label, leases: Vec<LeaseId>) {
+        self.alive.insert(instance, Instance { scope, leases, stage: Stage::Delivered });
+    }
+
+    /// The one that holds the lease.
+    pub(super) fn with(&self, lease: LeaseId) -> Option<u32> {
+        self.alive.iter().find(|(_, instance)| instance.leases.contains(&lease)).map(|(number, _)| *number)
+    }
+
+    /// Whether there is none.
+    pub(super) fn none(&self) -> bool {
+        self.alive.is_empty()
+    }
+
+    /// Whether there is more than one.
+    pub(super) fn many(&self) -> bool {
+        self.alive.len() > 1
+    }
+
+    /// The launcher says that it runs; false where that cannot be.
+    pub(super) fn started(&mut self, instance: u32, pid: u32, containment: Containment) -> bool {
+        let Some(known) = self.alive.get_mut(&instance) else { return false };
+        if known.stage != Stage::Delivered {
+            return false;
+        }
+        known.stage = Stage::Started;
+        let (launch, scope) = (self.launch, known.scope.clone());
+        self.audit.note(Event::InstanceStarted { launch, instance, scope, pid, containment });
+        true
+    }
+
+    /// The launcher says that it ended by itself.
+    pub(super) fn exited(&mut self, instance: u32, status: u8) {
+        let Some(known) = self.alive.get_mut(&instance) else { return };
+        if known.stage == Stage::Started {
+            known.stage = Stage::Exited;
+            let (launch, scope) = (self.launch, known.scope.clone());
+            self.audit.note(Event::InstanceExited { launch, instance, scope, status });
+        }
+    }
+
+    /// The launcher says that nothing of it is left; answers what it held.
+    pub(super) fn gone(&mut self, instance: u32, reason: GoneReason) -> Vec<LeaseId> {
+        let Some(known) = self.alive.remove(&instance) else { return Vec::new() };
+        self.audit.note(Event::InstanceGone { launch: self.launch, instance, reason });
+        known.leases
+    }
+
+    /// Forgets all of them; answers what they held.
+    pub(super) fn clear(&mut self) -> Vec<LeaseId> {
+        std::mem::take(&mut self.alive).into_values().flat_map(|instance| instance.leases).collect()
+    }
+}

@@ -1,0 +1,122 @@
+//! One request for credentials: who is it now, may it still, the right to mint, and the mint. A task of its own:
+//! it is finished, and what it minted is known, whatever happens to the stream.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mcp_broker_proto::channel::EndReason;
+use mcp_broker_proto::launch::{IssuedCredential, LaunchRequest, SecretsTicket};
+use mcp_broker_proto::names::{LaunchId, SessionId};
+use mcp_broker_proto::problem::{ErrorCode, Problem};
+use tokio::task::JoinHandle;
+
+use super::registry::{Pass, Sessions};
+use super::sign_in::{Person, os};
+use crate::audit::Event;
+use crate::clock::shown;
+use crate::lease::{LaunchTag, Minted};
+use crate::policy::Grant;
+
+/// What an instance is minted from.
+pub(super) struct Order {
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) launch: LaunchId,
+    pub(super) session: SessionId,
+    pub(super) request: LaunchRequest,
+    pub(super) person: Person,
+    /// What was decided just now; later requests are decided anew.
+    pub(super) grant: Option<Grant>,
+    pub(super) pass: Pass,
+}
+
+/// What came of it.
+pub(super) struct Supply {
+    pub(super) grant: Grant,
+    pub(super) person: Person,
+    pub(super) pass: Pass,
+    pub(super) minted: Vec<Minted>,
+}
+
+/// A mint that runs.
+pub(super) struct Mint {
+    pub(super) instance: u32,
+    handle: JoinHandle<Result<Supply, Problem>>,
+}
+
+impl Mint {
+    pub(super) fn begin(instance: u32, order: Order) -> Self {
+        Self { instance, handle: tokio::spawn(order.fill()) }
+    }
+
+    pub(super) async fn done(&mut self) -> Result<Supply, Problem> {
+        (&mut self.handle).await.unwrap_or_else(|_panicked| {
+            let hint = "read the broker's log, and report it";
+            Err(Problem::new(ErrorCode::Internal, "the broker failed to mint", hint))
+        })
+    }
+
+    /// Nobody wants it any more: what it still brings is ended.
+    pub(super) fn void(self, sessions: &Arc<Sessions>, reason: EndReason) -> JoinHandle<()> {
+        let leases = Arc::clone(&sessions.leases);
+        tokio::spawn(async move {
+            if let Ok(Ok(supply)) = self.handle.await {
+                leases.end(supply.minted.iter().map(|one| one.lease), reason);
+            }
+        })
+    }
+}
+
+impl Order {
+    async fn fill(self) -> Result<Supply, Problem> {
+        let (person, grant) = match self.grant {
+            Some(grant) => (self.person, grant),
+            None => {
+                let person = os::person(self.person.uid).await?;
+                let grant = self.sessions.decide(&self.request, &person).map_err(|(problem, reasons)| {
+                    let (launch, code) = (self.launch, problem.code);
+                    self.sessions.audit.note(Event::InstanceDenied { launch, code, reasons });
+                    problem
+                })?;
+                (person, grant)
+            }
+        };
+        let tag = LaunchTag {
+            launch: self.launch,
+            session: self.session,
+            user: person.user.clone(),
+            horizon: self.pass.horizon,
+            fence: self.pass.fence.clone(),
+        };
+        let minted = self.sessions.leases.mint(&grant, &tag).await?;
+        Ok(Supply { grant, person, pass: self.pass, minted })
+    }
+}
+
+impl Supply {
+    /// The frame's content; the secrets move into it.
+    pub(super) fn ticket(self, launch: LaunchId, instance: u32, idle: Duration) -> SecretsTicket {
+        let server = self.grant.server();
+        let credential = |one: Minted| {
+            let issued = IssuedCredential {
+                lease: one.lease,
+                fields: one.fields,
+                expires_at: one.expires_at.map(shown),
+                revocability: one.revocability,
+            };
+            (one.name, issued)
+        };
+        SecretsTicket {
+            launch,
+            instance,
+            server: server.name.clone(),
+            scope: self.grant.scope().name.clone(),
+            idle_secs: idle.as_secs(),
+            command: server.command.iter().chain(self.grant.args()).cloned().collect(),
+            env: server.env.clone(),
+            cwd: server.cwd.replacen("{home}", &self.person.home.to_string_lossy(), 1),
+            credentials: self.minted.into_iter().map(credential).collect::<BTreeMap<_, _>>(),
+            inject: self.grant.scope().inject.clone(),
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The end of a session, or of its credentials while it is locked, as steps that can only be walked in order:
+//! [`Fenced`] → [`Killed`] → [`Bare`] → [`Over`]. Each takes the one before it, so that no step can be left out.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mcp_broker_proto::channel::EndReason;
+use mcp_broker_proto::names::{LaunchId, LeaseId};
+use tokio::time::{Instant, timeout_at};
+
+use super::registry::Sessions;
+use crate::lease::Parents;
+
+/// Launches are waited for so long: each has half a second to die, and its mint 2 s to settle.
+const LAUNCH_LIMIT: Duration = Duration::from_secs(8);
+
+/// The parents' own end is waited for so much longer.
+const PARENT_LIMIT: Duration = Duration::from_secs(4);
+
+/// The fence has fallen: nothing is minted or delivered any more, and every launch was told.
+#[must_use]
+pub(super) struct Fenced {
+    /// The launches, and the order that each has to carry out; none for one that has to go.
+    pub(super) launches: HashMap<LaunchId, Option<u64>>,
+    pub(super) parents: Parents,
+    pub(super) reason: EndReason,
+    /// Newer than every lease that was begun before the fence fell: ids sort by time.
+    pub(super) before: LeaseId,
+    pub(super) deadline: Instant,
+}
+
+/// No instance is alive, or its launcher was killed.
+pub(super) struct Killed(Fenced);
+
+/// No lease is left, or what is left could not be ended in time and is tried further.
+pub(super) struct Bare(Fenced);
+
+/// The parents are gone as well, or are tried further.
+pub(super) struct Over {
+    /// What is not verified yet.
+    pub(super) pending: usize,
+}
+
+impl Fenced {
+    /// When it has to be over at the latest.
+    pub(super) fn deadline() -> Instant {
+        Instant::now() + LAUNCH_LIMIT
+    }
+
+    /// Waits until the launches have killed what they have. They do it all at once, each on its own.
+    pub(super) async fn kill(self, sessions: &Arc<Sessions>) -> Killed {
+        sessions.still(&self.launches, self.deadline).await;
+        Killed(self)
+    }
+}
+
+impl Killed {
+    /// Waits until the leases that the launches gave back are revoked, verified.
+    pub(super) async fn revoke_leaves(self, sessions: &Arc<Sessions>) -> Bare {
+        let mut outcomes = sessions.leases.outcomes();
+        while self.leaves(sessions) > 0 {
+            if timeout_at(self.0.deadline, outcomes.recv()).await.is_err() {
+                break;
+            }
+        }
+        Bare(self.0)
+    }
+
+    fn leaves(&self, sessions: &Arc<Sessions>) -> usize {
+        self.0.leaves(sessions)
+    }
+}
+
+impl Bare {
+    /// Ends the parents, and waits until that is verified.
+    pub(super) async fn revoke_parents(self, sessions: &Arc<Sessions>) -> Over {
+        sessions.leases.end_parents(&self.0.parents, self.0.reason);
+        let deadline = Instant::now() + PARENT_LIMIT;
+        let left = sessions.leases.parents_settled(&self.0.parents, deadline).await;
+        Over { pending: left + self.0.leaves(sessions) }
+    }
+}
+
+impl Fenced {
+    fn leaves(&self, sessions: &Arc<Sessions>) -> usize {
+        let infos = sessions.leases.infos();
+        let ours = |launch, id| self.launches.contains_key(&launch) && id < self.before;
+        infos.iter().filter(|lease| ours(lease.launch, lease.id)).count()
+    }
+}
