@@ -2,7 +2,9 @@
 
 use hyper::Method;
 use mcp_broker_proto::paths;
-use mcp_broker_proto::session::{LaunchInfo, LeaseInfo, LeaseState, Revocability, SessionInfo, SessionState};
+use mcp_broker_proto::session::{
+    LaunchInfo, LaunchState, LeaseInfo, LeaseState, LockCause, Revocability, SessionInfo, SessionState,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -20,60 +22,97 @@ pub(super) struct Args {
 
 /// `sessions`.
 pub(super) fn sessions(common: &Common, args: &Args) -> Report {
-    list(
-        common,
-        args,
-        paths::ADMIN_SESSIONS,
-        &["SESSION", "USER", "STATE", "SINCE", "ENDS AT"],
-        |s: &SessionInfo| {
-            let state = match s.state {
-                SessionState::Active => "active",
-                SessionState::Locked => "locked",
-                SessionState::Ended => "ended",
-            };
-            vec![s.id.to_string(), s.user.clone(), state.to_owned(), s.since.clone(), s.ends_at.clone()]
-        },
-    )
+    list(common, args, paths::ADMIN_SESSIONS, &SESSION_HEAD, session)
 }
 
 /// `launches`.
 pub(super) fn launches(common: &Common, args: &Args) -> Report {
-    list(
-        common,
-        args,
-        paths::ADMIN_LAUNCHES,
-        &["LAUNCH", "USER", "SERVER", "SINCE", "PID"],
-        |l: &LaunchInfo| {
-            let pid = l.pid.map_or("-".to_owned(), |pid| pid.to_string());
-            vec![l.id.to_string(), l.user.clone(), l.server.to_string(), l.since.clone(), pid]
-        },
-    )
+    list(common, args, paths::ADMIN_LAUNCHES, &LAUNCH_HEAD, launch)
 }
 
 /// `leases`.
 pub(super) fn leases(common: &Common, args: &Args) -> Report {
-    let columns = ["LEASE", "USER", "SERVER", "CREDENTIAL", "PROVIDER", "STATE", "EXPIRES AT", "REVOCABLE"];
-    list(common, args, paths::ADMIN_LEASES, &columns, |lease: &LeaseInfo| {
-        vec![
-            lease.id.to_string(),
-            lease.user.clone(),
-            lease.server.to_string(),
-            lease.credential.to_string(),
-            lease.provider.to_string(),
-            state(lease),
-            lease.expires_at.clone().unwrap_or_else(|| "-".to_owned()),
-            revocable(lease.revocability),
-        ]
-    })
+    list(common, args, paths::ADMIN_LEASES, &LEASE_HEAD, lease)
+}
+
+const SESSION_HEAD: [&str; 7] = ["SESSION", "USER", "LOGIN", "STATE", "SINCE", "ENDS AT", "TO GO ON"];
+const LAUNCH_HEAD: [&str; 6] = ["LAUNCH", "USER", "SERVER", "STATE", "SINCE", "PID"];
+const LEASE_HEAD: [&str; 8] =
+    ["LEASE", "USER", "SERVER", "CREDENTIAL", "PROVIDER", "STATE", "EXPIRES AT", "REVOCABLE"];
+
+fn session(session: &SessionInfo) -> Vec<String> {
+    let SessionInfo { id, user, since, ends_at, .. } = session;
+    let state = match (session.state, &session.lock) {
+        (SessionState::Active, _) => "active".to_owned(),
+        (SessionState::Locked, Some(lock)) => format!("locked since {} ({})", lock.since, cause(lock.cause)),
+        (SessionState::Locked, None) => "locked".to_owned(),
+        (SessionState::Ended, _) => "ended".to_owned(),
+    };
+    let cure = session.lock.as_ref().map(|lock| lock.hint.clone()).unwrap_or_default();
+    vec![id.to_string(), user.clone(), login(session), state, since.clone(), ends_at.clone(), cure]
+}
+
+/// The login session whose lock and logout are seen.
+fn login(session: &SessionInfo) -> String {
+    let Some(login) = &session.login else { return "not seen".to_owned() };
+    match (&login.seat, login.remote) {
+        (Some(seat), _) => format!("{} on {seat}", login.id),
+        (None, true) => format!("{}, remote", login.id),
+        (None, false) => login.id.clone(),
+    }
+}
+
+fn cause(cause: LockCause) -> &'static str {
+    match cause {
+        LockCause::ScreenLock => "the screen was told to lock",
+        LockCause::LockedHint => "the desktop says so",
+        LockCause::Inactive => "not in front of its seat",
+        LockCause::Sleep => "sleep",
+        LockCause::Command => "mcp-run lock",
+        LockCause::ClockJump => "a sleep that nobody announced",
+        LockCause::BusLost => "logind was not heard",
+        LockCause::Found => "found locked",
+    }
+}
+
+fn launch(launch: &LaunchInfo) -> Vec<String> {
+    let state = match (launch.state, &launch.parked) {
+        (LaunchState::Starting, _) => "starting".to_owned(),
+        (LaunchState::Running, _) => "running".to_owned(),
+        (LaunchState::Idle, _) => "idle".to_owned(),
+        (LaunchState::Parked, Some(why)) => format!("parked: {why}"),
+        (LaunchState::Parked, None) => "parked".to_owned(),
+    };
+    let pid = launch.pid.map_or("-".to_owned(), |pid| pid.to_string());
+    let LaunchInfo { id, user, server, since, .. } = launch;
+    vec![id.to_string(), user.clone(), server.to_string(), state, since.clone(), pid]
+}
+
+fn lease(lease: &LeaseInfo) -> Vec<String> {
+    vec![
+        lease.id.to_string(),
+        lease.user.clone(),
+        lease.server.to_string(),
+        lease.credential.to_string(),
+        lease.provider.to_string(),
+        state(lease),
+        lease.expires_at.clone().unwrap_or_else(|| "-".to_owned()),
+        revocable(lease.revocability),
+    ]
 }
 
 /// What is true of a lease, in a few words.
 pub(super) fn state(lease: &LeaseInfo) -> String {
-    match (lease.state, &lease.trouble) {
-        (LeaseState::Minting, _) => "minting".to_owned(),
-        (LeaseState::Live, _) => "live".to_owned(),
-        (LeaseState::RevocationPending, None) => "revocation pending".to_owned(),
-        (LeaseState::RevocationPending, Some(trouble)) => format!("revocation pending: {trouble}"),
+    let state = match (lease.state, lease.revocability) {
+        (LeaseState::Minting, _) => "minting",
+        (LeaseState::Live, _) => "live",
+        (LeaseState::RevocationPending, Revocability::Immediate) => "revocation pending",
+        // Nothing is pending that could be had: it works until it expires.
+        (LeaseState::RevocationPending, _) => "ended, works until it expires",
+    };
+    match &lease.trouble {
+        Some(trouble) => format!("{state}: {trouble}"),
+        None => state.to_owned(),
     }
 }
 
@@ -100,4 +139,102 @@ fn list<T: Serialize + DeserializeOwned>(
             Report::success(table(columns, &items.iter().map(row).collect::<Vec<_>>()))
         }
     })
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a sample that cannot be made must fail the test")]
+mod tests {
+    use mcp_broker_proto::session::{LockInfo, LoginInfo};
+
+    use super::*;
+
+    const ID: &str = "0199f3a8-0000-7000-8000-000000000001";
+
+    /// A session, locked by `lock`, whose login session has that seat or is remote; the cells that depend on it.
+    fn check_session(lock: Option<LockCause>, login: Option<(Option<&str>, bool)>, want: [&str; 3]) {
+        let told = SessionInfo {
+            id: ID.parse().unwrap(),
+            state: if lock.is_some() { SessionState::Locked } else { SessionState::Active },
+            uid: 7,
+            user: "alice".to_owned(),
+            since: "T0".to_owned(),
+            ends_at: "T8".to_owned(),
+            lock: lock.map(|cause| LockInfo { cause, since: "T1".to_owned(), hint: "unlock it".to_owned() }),
+            login: login.map(|(seat, remote)| LoginInfo {
+                id: "3".to_owned(),
+                seat: seat.map(str::to_owned),
+                remote,
+            }),
+        };
+        let [login, state, cure] = want;
+        assert_eq!(session(&told), [ID, "alice", login, state, "T0", "T8", cure]);
+    }
+
+    #[test]
+    fn sessions_say_what_locked_them_and_what_brings_them_back() {
+        check_session(None, None, ["not seen", "active", ""]);
+        check_session(None, Some((Some("seat0"), false)), ["3 on seat0", "active", ""]);
+        check_session(None, Some((None, true)), ["3, remote", "active", ""]);
+        check_session(None, Some((None, false)), ["3", "active", ""]);
+        let locked = [
+            (LockCause::Sleep, "locked since T1 (sleep)"),
+            (LockCause::ScreenLock, "locked since T1 (the screen was told to lock)"),
+            (LockCause::Inactive, "locked since T1 (not in front of its seat)"),
+        ];
+        for (cause, state) in locked {
+            check_session(Some(cause), None, ["not seen", state, "unlock it"]);
+        }
+    }
+
+    #[test]
+    fn launches_say_where_they_stand() {
+        let check = |state, parked: Option<&str>, pid, want: [&str; 2]| {
+            let told = LaunchInfo {
+                id: ID.parse().unwrap(),
+                session: ID.parse().unwrap(),
+                user: "alice".to_owned(),
+                server: "orders-db".parse().unwrap(),
+                since: "T0".to_owned(),
+                state,
+                parked: parked.map(str::to_owned),
+                launcher_pid: None,
+                pid,
+                containment: None,
+            };
+            assert_eq!(launch(&told), [ID, "alice", "orders-db", want[0], "T0", want[1]]);
+        };
+        check(LaunchState::Running, None, Some(42), ["running", "42"]);
+        check(LaunchState::Starting, None, None, ["starting", "-"]);
+        check(LaunchState::Idle, None, None, ["idle", "-"]);
+        let why = "the session is locked";
+        check(LaunchState::Parked, Some(why), None, ["parked: the session is locked", "-"]);
+    }
+
+    #[test]
+    fn a_lease_that_cannot_be_revoked_is_not_called_pending() {
+        let check = |now, revocability, trouble: Option<&str>, want: &str| {
+            let told = LeaseInfo {
+                id: ID.parse().unwrap(),
+                launch: ID.parse().unwrap(),
+                session: ID.parse().unwrap(),
+                user: "alice".to_owned(),
+                server: "orders-db".parse().unwrap(),
+                scope: "read".parse().unwrap(),
+                credential: "db".parse().unwrap(),
+                provider: "bao".parse().unwrap(),
+                state: now,
+                expires_at: Some("T9".to_owned()),
+                revocability,
+                trouble: trouble.map(str::to_owned),
+            };
+            assert_eq!(state(&told), want);
+            assert_eq!(lease(&told).get(6).map(String::as_str), Some("T9"));
+        };
+        let pending = LeaseState::RevocationPending;
+        check(LeaseState::Live, Revocability::Immediate, None, "live");
+        check(LeaseState::Minting, Revocability::Immediate, None, "minting");
+        check(pending, Revocability::Immediate, None, "revocation pending");
+        check(pending, Revocability::Immediate, Some("no answer"), "revocation pending: no answer");
+        check(pending, Revocability::Bounded { seconds: 9 }, None, "ended, works until it expires");
+    }
 }

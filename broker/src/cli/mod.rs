@@ -47,11 +47,11 @@ enum Command {
     Schema,
     /// Change the sealed provider's store; values are read from standard input only
     Secret(Mine<secret::SecretArgs>),
-    /// List what sessions there are
+    /// List the sessions: locked or not and why, and what brings them back
     Sessions(Mine<alive::Args>),
-    /// List what runs
+    /// List the launches: running, idle or parked
     Launches(Mine<alive::Args>),
-    /// List the credentials that are not settled
+    /// List the credentials whose end is not verified, and until when each can live
     Leases(Mine<alive::Args>),
     /// End launches or sessions and revoke their credentials
     Revoke(revoke::Args),

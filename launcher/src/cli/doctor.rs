@@ -1,11 +1,11 @@
 //! `mcp-run doctor`: what a launch needs, checked one by one, each with its cure.
 
 use mcp_broker_proto::PROTOCOL;
-use mcp_broker_proto::session::{Health, SessionState};
+use mcp_broker_proto::session::{Health, SessionInfo, SessionState};
 use serde::Serialize;
 
 use super::text::json;
-use super::{Call, Command};
+use super::{Call, Command, words};
 use crate::client::Broker;
 use crate::failure::{CONFIG, Failure, REFUSED, UNAVAILABLE};
 use crate::{say, spawn};
@@ -64,11 +64,6 @@ fn run(call: &Call<'_>) -> Result<u8, Failure> {
         Err(failure) => checks.push(Check::bad("socket", failure)),
     }
     checks.push(namespace(spawn::namespace_available()));
-    checks.push(Check::weak(
-        "lock signals",
-        "the screen's lock, sleep and logout are not watched yet",
-        "run `mcp-run lock` or `mcp-run logout` when you leave",
-    ));
     if call.json {
         json(&checks)?;
     } else {
@@ -87,7 +82,13 @@ fn check_broker(broker: &Broker, checks: &mut Vec<Check>) {
         Err(failure) => return checks.push(Check::bad("broker", failure)),
     };
     checks.push(protocol(&health));
-    checks.push(session(broker));
+    match broker.status() {
+        Ok(status) => {
+            checks.push(session(status.session.as_ref()));
+            checks.push(lock_signals(status.session.as_ref()));
+        }
+        Err(failure) => checks.push(Check::bad("session", failure)),
+    }
     for provider in &health.providers {
         let detail = format!("{} ({}): {}", provider.name, provider.kind, provider.detail);
         let hint = provider.hint.as_deref().unwrap_or("look at the broker's log, and ask your administrator");
@@ -110,25 +111,46 @@ fn protocol(health: &Health) -> Check {
     Check::bad("broker", Failure::new(CONFIG, what, "install mcp-run and mcp-broker of the same version"))
 }
 
-fn session(broker: &Broker) -> Check {
-    let session = match broker.status() {
-        Ok(status) => status.session,
-        Err(failure) => return Check::bad("session", failure),
-    };
-    match session.map(|session| (session.state, session)) {
-        None => Check::ok("session", "none yet; the first launch begins one"),
-        Some((SessionState::Active, session)) => {
-            Check::ok("session", format!("active, {} until {}", session.user, session.ends_at))
+fn session(session: Option<&SessionInfo>) -> Check {
+    let name = "session";
+    let Some(session) = session else { return Check::ok(name, "none yet; the first launch begins one") };
+    match (session.state, &session.lock) {
+        (SessionState::Active, _) => {
+            Check::ok(name, format!("active, {} until {}", session.user, session.ends_at))
         }
-        Some((SessionState::Locked, _)) => Check::bad(
-            "session",
-            Failure::new(REFUSED, "locked: nothing is launched", "run `mcp-run unlock`"),
-        ),
-        Some((SessionState::Ended, _)) => {
-            Check::bad("session", Failure::new(REFUSED, "ended", "run `mcp-run login`"))
+        (SessionState::Locked, Some(lock)) => {
+            let what =
+                format!("locked since {}, so nothing is launched: {}", lock.since, words::cause(lock.cause));
+            Check::bad(name, Failure::new(REFUSED, what, &lock.hint))
         }
+        (SessionState::Locked, None) => {
+            Check::bad(name, Failure::new(REFUSED, "locked, so nothing is launched", "run `mcp-run unlock`"))
+        }
+        (SessionState::Ended, _) => Check::bad(name, Failure::new(REFUSED, "ended", "run `mcp-run login`")),
     }
 }
+
+/// Whether the end of the person's presence would be seen. Which screen locker there is cannot be seen from
+/// here, so what it must do is said.
+fn lock_signals(session: Option<&SessionInfo>) -> Check {
+    let name = "lock signals";
+    let Some(session) = session else {
+        return Check::weak(
+            name,
+            "whether lock and logout are seen shows when a session has begun",
+            "run `mcp-run login`, then `mcp-run doctor` again",
+        );
+    };
+    let Some(login) = &session.login else { return Check::weak(name, words::UNSEEN, UNSEEN_CURE) };
+    let lockers = if login.seat.is_some() { LOCKERS } else { "" };
+    let login = words::login(login);
+    Check::ok(name, format!("lock and logout of login session {login} are seen through logind{lockers}"))
+}
+
+const UNSEEN_CURE: &str = "run `mcp-run lock` or `mcp-run logout` when you leave; where logind runs, begin the \
+    session from a login session of your own";
+const LOCKERS: &str = ", if the screen locker tells it: GNOME and KDE do; swaylock, hyprlock and i3lock need a \
+    line from deploy/lock";
 
 fn namespace(available: bool) -> Check {
     let name = "containment";
@@ -159,7 +181,9 @@ fn render(checks: &[Check]) -> String {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 mod tests {
+    use super::super::status::tests::{session as own, status};
     use super::*;
 
     #[test]
@@ -175,6 +199,34 @@ mod tests {
         let check = protocol(&health(PROTOCOL + 1));
         assert_eq!((check.exit, check.verdict), (78, Verdict::Bad));
         assert!(render(&[check]).contains("cure: install"));
+    }
+
+    fn told(session: &str) -> SessionInfo {
+        let status = status(Some(session), &[], &[], &[]);
+        status.session.unwrap()
+    }
+
+    #[test]
+    fn a_session_that_is_not_bound_to_a_login_is_weak() {
+        let unbound = lock_signals(Some(&told(&own(1, "active", ""))));
+        assert_eq!((unbound.verdict, unbound.exit), (Verdict::Weak, 0));
+        assert!(unbound.detail.contains("not seen"), "{unbound:?}");
+        assert_eq!(lock_signals(None).verdict, Verdict::Weak);
+        let desk = told(&own(1, "active", r#","login":{"id":"3","seat":"seat0","remote":false}"#));
+        let desk = lock_signals(Some(&desk));
+        assert!(desk.verdict == Verdict::Ok && desk.detail.contains("login session 3 on seat0"), "{desk:?}");
+        assert!(desk.detail.contains("hyprlock"), "{desk:?}");
+        let remote = told(&own(1, "active", r#","login":{"id":"c5","remote":true}"#));
+        let remote = lock_signals(Some(&remote));
+        assert!(remote.verdict == Verdict::Ok && !remote.detail.contains("locker"), "{remote:?}");
+    }
+
+    #[test]
+    fn a_locked_session_says_what_locked_it() {
+        let lock = r#","lock":{"cause":"bus_lost","since":"T1","hint":"unlock again"}"#;
+        let check = session(Some(&told(&own(1, "locked", lock))));
+        assert_eq!((check.exit, check.cure.as_deref()), (77, Some("unlock again")));
+        assert!(check.detail.contains("logind could not be heard"), "{check:?}");
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! `mcp-run login`: begins the session. With operating-system sign-in being logged in is enough.
 
-use super::{Call, Command, usage};
+use mcp_broker_proto::session::{SessionInfo, SessionState};
+
+use super::{Call, Command, usage, words};
 use crate::failure::Failure;
 use crate::say;
 
@@ -11,13 +13,27 @@ pub(super) const COMMAND: Command =
 fn run(call: &Call<'_>) -> Result<u8, Failure> {
     let status = call.broker()?.login()?;
     match status.session {
-        Some(session) => say::answer(&format!(
-            "signed in as {} until {}\nbeing logged in to this machine is enough here: a launch signs in by itself\n",
-            session.user, session.ends_at
-        )),
+        Some(session) => say::answer(&signed_in(&session)),
         None => say::answer("the broker began no session\n"),
     }
     Ok(0)
+}
+
+fn signed_in(session: &SessionInfo) -> String {
+    let mut out = format!(
+        "signed in as {} until {}\nbeing logged in to this machine is enough here: a launch signs in by itself\n",
+        session.user, session.ends_at
+    );
+    if session.state == SessionState::Locked {
+        out.push_str(&format!("{}: nothing is launched\n", words::state(session)));
+    }
+    if let Some(lock) = &session.lock {
+        out.push_str(&format!("to go on: {}\n", lock.hint));
+    }
+    if session.login.is_none() {
+        out.push_str(&format!("{}\n", words::UNSEEN));
+    }
+    out
 }
 
 /// `--device` belongs to sign-in with an identity provider.

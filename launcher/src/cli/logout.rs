@@ -1,6 +1,7 @@
 //! `mcp-run logout`: ends the session; every server of it is killed, every credential revoked.
 
-use super::{Call, Command, status};
+use super::outcome::{Before, of_end};
+use super::{Call, Command};
 use crate::failure::Failure;
 use crate::say;
 
@@ -14,7 +15,8 @@ pub(super) const COMMAND: Command = Command {
 };
 
 fn run(call: &Call<'_>) -> Result<u8, Failure> {
-    let after = call.broker()?.logout()?;
-    say::answer(&format!("logged out\n{}", status::left(&after)));
+    let broker = call.broker()?;
+    let before = Before::see(&broker);
+    say::answer(&of_end("logged out", &before, &broker.logout()?));
     Ok(0)
 }

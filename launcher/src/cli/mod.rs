@@ -19,10 +19,12 @@ mod later;
 mod lock;
 mod login;
 mod logout;
+mod outcome;
 mod servers;
 mod status;
 mod text;
 mod unlock;
+mod words;
 
 /// A command.
 pub struct Command {

@@ -1,11 +1,11 @@
-//! `mcp-run status`: session, launches and leases as the broker verified them, and what it warns of.
+//! `mcp-run status`: sessions, launches and leases as the broker verified them, and what it warns of.
 
-use mcp_broker_proto::channel::Containment;
-use mcp_broker_proto::session::{LaunchInfo, LeaseInfo, LeaseState, Revocability, SessionState, Status};
+use mcp_broker_proto::names::SessionId;
+use mcp_broker_proto::session::{LaunchInfo, LeaseInfo, SessionInfo, Status};
 use serde::Serialize;
 
 use super::text::{columns, heading, json};
-use super::{Call, Command};
+use super::{Call, Command, words};
 use crate::failure::Failure;
 use crate::say;
 
@@ -13,7 +13,7 @@ use crate::say;
 pub(super) const COMMAND: Command = Command {
     name: "status",
     arguments: "",
-    about: "show the session, its launches and its credentials",
+    about: "show your sessions, their launches and their credentials",
     json: true,
     run,
 };
@@ -38,36 +38,80 @@ fn run(call: &Call<'_>) -> Result<u8, Failure> {
 
 fn render(status: &Status, warnings: &[String]) -> String {
     let mut out = match &status.session {
-        Some(session) => {
-            let state = match session.state {
-                SessionState::Active => "active",
-                SessionState::Locked => "locked",
-                SessionState::Ended => "ended",
-            };
-            format!(
-                "session  {state}, {} (uid {}), since {}, ends {} at the latest\n",
-                session.user, session.uid, session.since, session.ends_at
-            )
-        }
+        Some(own) => session(own),
         None => "session  none; a launch or `mcp-run login` begins one\n".to_owned(),
     };
-    out.push_str(&section("launches", &status.launches, &LAUNCH_HEAD, launch));
-    out.push_str(&section("credentials", &status.leases, &LEASE_HEAD, lease));
+    out.push_str(&section("other sessions of this account", &OTHER_HEAD, &status.others, other));
+    out.push_str(&launches(status));
+    out.push_str(&leases("credentials", &status.leases.iter().collect::<Vec<_>>()));
     for warning in warnings {
         out.push_str(&format!("\nwarning: {warning}\n"));
     }
     out
 }
 
-/// What is not settled after a lock or a logout, in words; nothing where all is.
-pub(super) fn left(status: &Status) -> String {
-    section("not settled yet", &status.leases, &LEASE_HEAD, lease)
+/// A session of the caller's own, and what brings it back.
+fn session(session: &SessionInfo) -> String {
+    let SessionInfo { user, uid, since, ends_at, .. } = session;
+    let mut out = format!(
+        "session  {}, {user} (uid {uid}), since {since}, ends {ends_at} at the latest\n",
+        words::state(session)
+    );
+    if let Some(lock) = &session.lock {
+        out.push_str(&format!("locked   {}\nto go on {}\n", words::cause(lock.cause), lock.hint));
+    }
+    out + &match &session.login {
+        Some(login) => format!("login    {}; its lock and logout are seen\n", words::login(login)),
+        None => format!("login    none: {}\n", words::UNSEEN),
+    }
 }
 
-const LAUNCH_HEAD: [&str; 5] = ["SERVER", "SINCE", "PID", "CONTAINED BY", "LAUNCH"];
+fn other(session: &SessionInfo) -> Vec<String> {
+    let (why, cure) = match &session.lock {
+        Some(lock) => (words::cause(lock.cause).to_owned(), lock.hint.clone()),
+        None => ("-".to_owned(), String::new()),
+    };
+    vec![session.id.to_string(), login(session), words::state(session), session.ends_at.clone(), why, cure]
+}
+
+fn login(session: &SessionInfo) -> String {
+    session.login.as_ref().map_or_else(|| "not seen".to_owned(), words::login)
+}
+
+/// The launches; with several sessions, of which login session each is.
+fn launches(status: &Status) -> String {
+    let one = status.others.is_empty();
+    let head: &[&str] = if one { LAUNCH_HEAD.split_at(1).1 } else { &LAUNCH_HEAD };
+    section("launches", head, &status.launches, |launch: &LaunchInfo| {
+        let mut cells = if one { Vec::new() } else { vec![login_of(status, launch.session)] };
+        let pid = launch.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
+        cells.extend([launch.server.to_string(), words::launch(launch), launch.since.clone(), pid]);
+        cells.extend([words::containment(launch.containment).to_owned(), launch.id.to_string()]);
+        cells
+    })
+}
+
+fn login_of(status: &Status, id: SessionId) -> String {
+    if status.session.as_ref().is_some_and(|own| own.id == id) {
+        return "this".to_owned();
+    }
+    status.others.iter().find(|other| other.id == id).map_or_else(|| "ended".to_owned(), login)
+}
+
+/// A table of credentials below `title`; nothing where there are none.
+pub(super) fn leases(title: &str, leases: &[&LeaseInfo]) -> String {
+    section(title, &LEASE_HEAD, leases, |lease: &&LeaseInfo| {
+        let name = format!("{}.{} of {}", lease.scope, lease.credential, lease.provider);
+        let revocable = words::revocable(lease.revocability);
+        vec![lease.server.to_string(), name, words::lease(lease), revocable, lease.id.to_string()]
+    })
+}
+
+const OTHER_HEAD: [&str; 6] = ["SESSION", "LOGIN", "STATE", "ENDS AT", "LOCKED BY", "TO GO ON"];
+const LAUNCH_HEAD: [&str; 7] = ["LOGIN", "SERVER", "STATE", "SINCE", "PID", "CONTAINED BY", "LAUNCH"];
 const LEASE_HEAD: [&str; 5] = ["SERVER", "CREDENTIAL", "STATE", "REVOCABLE", "LEASE"];
 
-fn section<T>(title: &str, items: &[T], head: &[&str], row: fn(&T) -> Vec<String>) -> String {
+fn section<T>(title: &str, head: &[&str], items: &[T], row: impl Fn(&T) -> Vec<String>) -> String {
     if items.is_empty() {
         return String::new();
     }
@@ -75,68 +119,151 @@ fn section<T>(title: &str, items: &[T], head: &[&str], row: fn(&T) -> Vec<String
     format!("\n{title}\n{}", columns(&rows))
 }
 
-fn launch(launch: &LaunchInfo) -> Vec<String> {
-    let contained = match launch.containment {
-        Some(Containment::PidNamespace) => "PID namespace",
-        Some(Containment::SubReaper) => "sub-reaper",
-        None => "not started",
-    };
-    let pid = launch.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
-    vec![launch.server.to_string(), launch.since.clone(), pid, contained.into(), launch.id.to_string()]
-}
-
-fn lease(lease: &LeaseInfo) -> Vec<String> {
-    let until = lease.expires_at.as_deref();
-    let mut state = match (lease.state, until) {
-        (LeaseState::Minting, _) => "being minted".to_owned(),
-        (LeaseState::Live, Some(until)) => format!("live, expires at {until}"),
-        (LeaseState::Live, None) => "live, does not expire".to_owned(),
-        (LeaseState::RevocationPending, Some(until)) => format!("pending, expires at {until}"),
-        (LeaseState::RevocationPending, None) => "pending, does not expire".to_owned(),
-    };
-    if let Some(trouble) = &lease.trouble {
-        state.push_str(&format!(" ({trouble})"));
-    }
-    let revocable = match lease.revocability {
-        Revocability::Immediate => "at once".to_owned(),
-        Revocability::Bounded { seconds } => format!("within {seconds} s"),
-        Revocability::None => "no: a static value".to_owned(),
-    };
-    let name = format!("{}.{} of {}", lease.scope, lease.credential, lease.provider);
-    vec![lease.server.to_string(), name, state, revocable, lease.id.to_string()]
-}
-
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// Identifiers of tests differ in their last digits.
+    pub(in super::super) fn id(number: u32) -> String {
+        format!("0199f3a8-0000-7000-8000-{number:012}")
+    }
+
+    /// A session as the broker writes it; `more` are further keys.
+    pub(in super::super) fn session(number: u32, state: &str, more: &str) -> String {
+        let id = id(number);
+        format!(
+            r#"{{"id":"{id}","state":"{state}","uid":7,"user":"alice","since":"T0","ends_at":"T8"{more}}}"#
+        )
+    }
+
+    pub(in super::super) fn launch(number: u32, session: u32, state: &str, more: &str) -> String {
+        let (id, session) = (id(number), id(session));
+        format!(
+            r#"{{"id":"{id}","session":"{session}","user":"alice","server":"orders-db","since":"T0","state":"{state}",
+            "launcher_pid":1,"pid":null,"containment":null{more}}}"#
+        )
+    }
+
+    pub(in super::super) fn lease(
+        number: u32,
+        session: u32,
+        state: &str,
+        expires: &str,
+        revocability: &str,
+        more: &str,
+    ) -> String {
+        let (id, session) = (id(number), id(session));
+        format!(
+            r#"{{"id":"{id}","launch":"{id}","session":"{session}","user":"alice","server":"orders-db","scope":"read",
+            "credential":"db","provider":"bao","state":"{state}","expires_at":{expires},"revocability":{revocability}{more}}}"#
+        )
+    }
+
+    pub(in super::super) fn status(
+        own: Option<&str>,
+        others: &[String],
+        launches: &[String],
+        leases: &[String],
+    ) -> Status {
+        let text = format!(
+            r#"{{"session":{},"others":[{}],"launches":[{}],"leases":[{}]}}"#,
+            own.unwrap_or("null"),
+            others.join(","),
+            launches.join(","),
+            leases.join(",")
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    const SEAT: &str = r#","login":{"id":"3","seat":"seat0","remote":false}"#;
+
+    #[test]
+    fn a_session_and_what_brings_it_back() {
+        let shown = render(&status(Some(&session(1, "active", SEAT)), &[], &[], &[]), &[]);
+        let want = "session  active, alice (uid 7), since T0, ends T8 at the latest\n\
+            login    3 on seat0; its lock and logout are seen\n";
+        assert_eq!(shown, want);
+
+        let lock =
+            r#","lock":{"cause":"sleep","since":"T1","hint":"unlock the screen, or run `mcp-run unlock`"}"#;
+        let shown = render(&status(Some(&session(1, "locked", lock)), &[], &[], &[]), &[]);
+        let want = "session  locked since T1, alice (uid 7), since T0, ends T8 at the latest\n\
+            locked   the machine went to sleep\nto go on unlock the screen, or run `mcp-run unlock`\n\
+            login    none: lock and logout are not seen: only `mcp-run lock`, `mcp-run logout`, idle time and age end something\n";
+        assert_eq!(shown, want);
+    }
 
     #[test]
     fn nothing_is_claimed_that_is_not_known() {
-        let id = "0199f3a8-0000-7000-8000-000000000000";
-        let lease = |state: &str, expires: &str, revocability: &str| {
-            format!(
-                r#"{{"id":"{id}","launch":"{id}","session":"{id}","user":"a","server":"s","scope":"read","credential":"db",
-                "provider":"bao","state":"{state}","expires_at":{expires},"revocability":{revocability}}}"#
-            )
-        };
-        let text = format!(
-            r#"{{"session":null,"launches":[{{"id":"{id}","session":"{id}","user":"a","server":"s","since":"T0",
-            "launcher_pid":1,"pid":null,"containment":null}}],"leases":[{},{},{}]}}"#,
-            lease("live", "null", r#""none""#),
-            lease("revocation_pending", r#""T1""#, r#""immediate""#),
-            lease("minting", "null", r#"{"bounded":{"seconds":60}}"#)
+        let leases = [
+            lease(4, 1, "live", "null", r#""none""#, ""),
+            lease(5, 1, "revocation_pending", r#""T1""#, r#""immediate""#, r#","trouble":"no answer""#),
+            lease(6, 1, "revocation_pending", r#""T2""#, r#"{"bounded":{"seconds":60}}"#, ""),
+            lease(7, 1, "minting", "null", r#""immediate""#, ""),
+            lease(8, 1, "live", r#""T3""#, r#""immediate""#, ""),
+            lease(9, 1, "revocation_pending", "null", r#""immediate""#, ""),
+        ];
+        let shown = render(&status(None, &[], &[], &leases), &["weak key file".into()]);
+        let lines: Vec<_> = shown.lines().collect();
+        for (number, want) in [
+            (4, "live, does not expire  "),
+            (4, "no: a static value"),
+            (5, "revocation pending, can live until T1 (no answer)"),
+            (6, "ended here, but works until T2"),
+            (6, "no: bounded, 60 s at most"),
+            (7, "being minted"),
+            (8, "live, expires at T3"),
+            (9, "revocation pending, expiry not known"),
+        ] {
+            let line = lines.iter().find(|line| line.ends_with(&id(number))).unwrap();
+            assert!(line.contains(want), "{want}: {line}");
+        }
+        assert!(
+            shown.starts_with("session  none") && shown.ends_with("\nwarning: weak key file\n"),
+            "{shown}"
         );
-        let shown = render(&serde_json::from_str(&text).unwrap(), &["weak key file".into()]);
+    }
+
+    #[test]
+    fn launches_say_where_they_stand() {
+        let launches = [
+            launch(2, 1, "running", r#","pid":42,"containment":"sub-reaper""#)
+                .replace(r#""pid":null,"containment":null,"#, ""),
+            launch(3, 1, "idle", ""),
+            launch(4, 1, "starting", ""),
+            launch(5, 1, "parked", r#","parked":"`bao` does not answer""#),
+        ];
+        let shown = render(&status(Some(&session(1, "active", SEAT)), &[], &launches, &[]), &[]);
         for want in [
-            "session  none",
-            "not started",
-            "live, does not expire",
-            "no: a static value",
-            "pending, expires at T1",
-            "being minted",
-            "within 60 s",
-            "warning: weak key file",
+            "SERVER     STATE",
+            "orders-db  running",
+            "sub-reaper",
+            "idle until the next request",
+            "starting",
+            "parked: `bao` does not answer",
+            "no instance",
+        ] {
+            assert!(shown.contains(want), "{want}:\n{shown}");
+        }
+    }
+
+    #[test]
+    fn other_sessions_are_told_apart() {
+        let remote = r#","login":{"id":"c5","remote":true}"#;
+        let lock = r#","lock":{"cause":"inactive","since":"T1","hint":"go back to your desktop"}"#;
+        let others = [session(8, "active", remote), session(9, "locked", lock)];
+        let launches = [launch(2, 1, "running", ""), launch(3, 8, "running", ""), launch(4, 9, "idle", "")];
+        let shown = render(&status(Some(&session(1, "active", SEAT)), &others, &launches, &[]), &[]);
+        for want in [
+            "c5, remote",
+            "locked since T1",
+            "somebody else works at its seat",
+            "go back to your desktop",
+            "LOGIN       SERVER",
+            "this        orders-db",
+            "c5, remote  orders-db",
+            "not seen    orders-db",
         ] {
             assert!(shown.contains(want), "{want}:\n{shown}");
         }

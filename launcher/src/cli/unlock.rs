@@ -1,15 +1,20 @@
-//! `mcp-run unlock`: lets the session mint again.
+//! `mcp-run unlock`: lets the session mint again, where that is enough to undo what locked it.
 
-use super::{Call, Command, status};
+use super::outcome::of_unlock;
+use super::{Call, Command};
 use crate::failure::Failure;
 use crate::say;
 
 /// The command.
-pub(super) const COMMAND: Command =
-    Command { name: "unlock", arguments: "", about: "unlock the session", json: false, run };
+pub(super) const COMMAND: Command = Command {
+    name: "unlock",
+    arguments: "",
+    about: "unlock the session after `mcp-run lock` or sleep",
+    json: false,
+    run,
+};
 
 fn run(call: &Call<'_>) -> Result<u8, Failure> {
-    let after = call.broker()?.unlock()?;
-    say::answer(&format!("unlocked\n{}", status::left(&after)));
+    say::answer(&of_unlock(&call.broker()?.unlock()?)?);
     Ok(0)
 }
