@@ -183,7 +183,7 @@ fn render(checks: &[Check]) -> String {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 mod tests {
-    use super::super::status::tests::{session as own, status};
+    use super::super::samples::{session as own, status};
     use super::*;
 
     #[test]

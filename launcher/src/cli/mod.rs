@@ -20,6 +20,8 @@ mod lock;
 mod login;
 mod logout;
 mod outcome;
+#[cfg(test)]
+mod samples;
 mod servers;
 mod status;
 mod text;

@@ -145,7 +145,7 @@ fn unsettled(status: &Status, ended: Option<SessionId>) -> String {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 mod tests {
-    use super::super::status::tests::{id, launch, lease, session, status};
+    use super::super::samples::{id, launch, lease, session, status};
     use super::*;
 
     fn before(launches: &[String]) -> Before {

@@ -121,60 +121,9 @@ fn section<T>(title: &str, head: &[&str], items: &[T], row: impl Fn(&T) -> Vec<S
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
-pub(super) mod tests {
+mod tests {
+    use super::super::samples::{id, launch, lease, session, status};
     use super::*;
-
-    /// Identifiers of tests differ in their last digits.
-    pub(in super::super) fn id(number: u32) -> String {
-        format!("0199f3a8-0000-7000-8000-{number:012}")
-    }
-
-    /// A session as the broker writes it; `more` are further keys.
-    pub(in super::super) fn session(number: u32, state: &str, more: &str) -> String {
-        let id = id(number);
-        format!(
-            r#"{{"id":"{id}","state":"{state}","uid":7,"user":"alice","since":"T0","ends_at":"T8"{more}}}"#
-        )
-    }
-
-    pub(in super::super) fn launch(number: u32, session: u32, state: &str, more: &str) -> String {
-        let (id, session) = (id(number), id(session));
-        format!(
-            r#"{{"id":"{id}","session":"{session}","user":"alice","server":"orders-db","since":"T0","state":"{state}",
-            "launcher_pid":1,"pid":null,"containment":null{more}}}"#
-        )
-    }
-
-    pub(in super::super) fn lease(
-        number: u32,
-        session: u32,
-        state: &str,
-        expires: &str,
-        revocability: &str,
-        more: &str,
-    ) -> String {
-        let (id, session) = (id(number), id(session));
-        format!(
-            r#"{{"id":"{id}","launch":"{id}","session":"{session}","user":"alice","server":"orders-db","scope":"read",
-            "credential":"db","provider":"bao","state":"{state}","expires_at":{expires},"revocability":{revocability}{more}}}"#
-        )
-    }
-
-    pub(in super::super) fn status(
-        own: Option<&str>,
-        others: &[String],
-        launches: &[String],
-        leases: &[String],
-    ) -> Status {
-        let text = format!(
-            r#"{{"session":{},"others":[{}],"launches":[{}],"leases":[{}]}}"#,
-            own.unwrap_or("null"),
-            others.join(","),
-            launches.join(","),
-            leases.join(",")
-        );
-        serde_json::from_str(&text).unwrap()
-    }
 
     const SEAT: &str = r#","login":{"id":"3","seat":"seat0","remote":false}"#;
 
