@@ -12,6 +12,8 @@ use std::time::Duration;
 use mcp_broker_proto::problem::{ErrorCode, Problem};
 use tokio::sync::oneshot;
 
+use crate::fault;
+
 /// Turns records into bytes, in the order in which they are written.
 pub trait Encoder: Send + 'static {
     /// What a record is.
@@ -221,11 +223,11 @@ impl<E: Encoder> Writer<E> {
         if !self.is_in_place() {
             return Err(DurableError::Moved { path: self.path.clone() });
         }
-        if let Err(error) = self.file.write_all(bytes) {
+        if let Err(error) = fault::io("durable.write").and_then(|()| self.file.write_all(bytes)) {
             self.cut_back();
             return Err(self.failed(&error));
         }
-        if let Err(error) = self.file.sync_data() {
+        if let Err(error) = fault::io("durable.sync").and_then(|()| self.file.sync_data()) {
             self.broken = true;
             return Err(self.failed(&error));
         }
@@ -302,7 +304,9 @@ fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<Replaced> {
     let mut file = open_append(&temporary)?;
     file.write_all(bytes)?;
     file.sync_all()?;
+    fault::at("durable.replace-written");
     std::fs::rename(&temporary, path)?;
+    fault::at("durable.replace-renamed");
     Ok(Replaced { file, synced: directory.sync_all() })
 }
 

@@ -1,7 +1,7 @@
 //! `mcp-broker`: authenticates a person's login session and mints short-lived credentials for the MCP
 //! servers that an admin approved. Modules in reading order, from the top floor down.
 //!
-//! `cli` → `app` → `api` → `session` → `lease` → `provider` → `policy`, `audit` → `config`, `durable`, `clock`.
+//! `cli` → `app` → `api` → `session` → `lease` → `provider` → `policy`, `audit` → `config`, `durable`, `clock`, `fault`.
 //! Nothing imports upwards; a test in `tests/` holds that.
 
 pub mod api;
@@ -11,6 +11,7 @@ mod cli;
 pub mod clock;
 pub mod config;
 pub mod durable;
+pub mod fault;
 pub mod harden;
 mod inherit;
 pub mod lease;

@@ -8,6 +8,12 @@ pub fn broker() -> PathBuf {
     program("MCP_BROKER_BIN")
 }
 
+/// The same with the feature `fault-points`, which tells it where to die.
+#[must_use]
+pub fn broker_with_fault_points() -> PathBuf {
+    program("E2E_FAULT_BROKER_BIN")
+}
+
 /// The program `mcp-run` under test.
 #[must_use]
 pub fn launcher() -> PathBuf {

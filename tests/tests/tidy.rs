@@ -199,6 +199,7 @@ fn broker_floors() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("wipe", &[]),
         ("inherit", &[]),
         ("durable", &[]),
+        ("fault", &["clock"]),
         ("config", &["clock"]),
         ("policy", &["config"]),
         // Its events carry the words of a decision.
@@ -255,7 +256,7 @@ fn dependencies_run_downwards_inside_the_broker() {
             return;
         }
         for name in named_modules(source) {
-            let foundation = ["durable", "wipe", "inherit", "harden"].contains(&name.as_str());
+            let foundation = ["durable", "wipe", "inherit", "harden", "fault"].contains(&name.as_str());
             if floors.contains_key(name.as_str())
                 && name != module
                 && !foundation

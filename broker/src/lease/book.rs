@@ -51,7 +51,7 @@ impl Book {
             replay(&mut entries, record);
         }
         let journal = match found.file {
-            Some(file) => Durable::start(&found.path, file, found.length, Lines)?,
+            Some(file) => Durable::start(&found.path, file, found.length, Lines::default())?,
             None => Durable::broken(&found.path),
         };
         if matches!(found.damage, Damage::Middle { .. }) {

@@ -19,6 +19,7 @@ use super::record::{LeaseFacts, Record, What};
 use super::state::Alive;
 use crate::audit::Event;
 use crate::clock::shown;
+use crate::fault;
 use crate::policy::Grant;
 use crate::provider::{Issued, MINT_LIMIT, MintRequest, Prepared, Provider, ProviderError, REST};
 
@@ -128,6 +129,7 @@ impl Leases {
         let revocability = provider.revocability(&request.spec);
         let deadline = Instant::now() + MINT_LIMIT;
 
+        fault::at("mint.begun");
         let audited = self.audit.put(intended(request));
         let facts = facts(request, revocability);
         self.backings.put(request.lease, &provider);
@@ -135,14 +137,18 @@ impl Leases {
         drop(self.book.intend(request.lease, What::Lease(facts)));
         let prepared = self.prepare(&provider, request, fence, deadline).await?;
 
+        fault::passing("mint.prepared").await;
         let (id, handle) = (request.lease, prepared.handle.clone());
         let noted = self.book.step(Record::Prepared { id, provider: request.spec.provider.clone(), handle });
         let noted = noted.ok_or_else(internal)?;
         let (noted, audited) = tokio::join!(noted.durable(), audited.durable());
         noted.and(audited).map_err(|error| error.to_problem())?;
 
+        fault::passing("mint.durable").await;
         let issued = self.issue(&provider, request, prepared, fence, deadline).await?;
+        fault::passing("mint.issued").await;
         self.keep(&provider, request, &issued);
+        fault::passing("mint.done").await;
         if fence.is_cancelled() {
             return Err(fenced().into());
         }

@@ -20,6 +20,7 @@ use super::renew::jittered;
 use super::state::Alive;
 use super::{Leases, Lost};
 use crate::audit::Event;
+use crate::fault;
 use crate::provider::{MintRequest, Parent, Provider, SessionTag};
 
 /// A parent that is being kept alive.
@@ -126,6 +127,7 @@ impl Leases {
             Ok(None) => return Ok(None),
             Err(error) => return Err(error.to_problem()),
         };
+        fault::passing("mint.parent-made").await;
         // A crash before this line leaves a token that nobody renews and that opens nothing: it ends by itself.
         self.backings.put(id, provider);
         drop(self.book.intend(id, What::Parent { session, provider: name.clone() }));
@@ -137,6 +139,7 @@ impl Leases {
             self.end([id], EndReason::MintFailed);
             return Err(error.to_problem());
         }
+        fault::passing("mint.parent-known").await;
         self.audit.note(Event::ParentOpened { lease: id, session, provider: name.clone() });
         Ok(Some(Arc::new(Held { id, provider: name, parent, kept: Once::new() })))
     }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::state::Alive;
 use crate::durable::Encoder;
+use crate::fault;
 use crate::provider::Handle;
 
 /// What an entry of the journal is about.
@@ -120,13 +121,41 @@ impl Record {
 }
 
 /// Writes records as lines.
-pub(super) struct Lines;
+#[derive(Default)]
+pub(super) struct Lines {
+    /// The fault points behind the records of the group that is being written.
+    behind: Vec<&'static str>,
+}
 
 impl Encoder for Lines {
     type Record = Record;
 
     fn encode(&mut self, record: &Record, out: &mut Vec<u8>) {
+        let (before, after) = points(record);
+        fault::at(before);
         encode(record, out);
+        if cfg!(feature = "fault-points") {
+            self.behind.push(after);
+        }
+    }
+
+    fn committed(&mut self) {
+        self.behind.drain(..).for_each(fault::at);
+    }
+
+    fn rolled_back(&mut self) {
+        self.behind.clear();
+    }
+}
+
+/// The fault points before and after a record is on the disk.
+fn points(record: &Record) -> (&'static str, &'static str) {
+    match record {
+        Record::Intent { .. } => ("journal.intent.before", "journal.intent.after"),
+        Record::Prepared { .. } => ("journal.prepared.before", "journal.prepared.after"),
+        Record::Live { .. } => ("journal.live.before", "journal.live.after"),
+        Record::Ending { .. } => ("journal.ending.before", "journal.ending.after"),
+        Record::Settled { .. } => ("journal.settled.before", "journal.settled.after"),
     }
 }
 

@@ -14,6 +14,7 @@ use super::Leases;
 use super::record::What;
 use super::state::State;
 use crate::audit::Event;
+use crate::fault;
 
 /// What was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -54,6 +55,7 @@ impl Leases {
             }
             leases.push((id, rest));
         }
+        fault::at("recover.begun");
         let left = Left { leases: leases.len(), parents: parents.len() };
         tokio::spawn(Arc::clone(self).settle_left(leases, parents));
         self.tell_ends(launches, sessions);
@@ -77,9 +79,11 @@ impl Leases {
         };
         // A lease that cannot be ended by itself may still end with what is above it.
         drop(timeout(LEAVES_LIMIT, settled).await);
+        fault::at("recover.leaves-done");
         for id in parents {
             tokio::spawn(Arc::clone(&self).settle(id, Duration::ZERO));
         }
+        fault::at("recover.parents-begun");
     }
 
     fn tell_ends(&self, launches: HashSet<LaunchId>, sessions: HashSet<SessionId>) {

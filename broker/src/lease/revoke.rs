@@ -18,6 +18,7 @@ use super::renew::jittered;
 use super::state::{Ending, State};
 use crate::audit::Event;
 use crate::clock::shown;
+use crate::fault;
 use crate::provider::{Blame, Proof, ProviderError, Revocation};
 
 /// What became of a credential that was to be ended.
@@ -75,11 +76,16 @@ impl Leases {
 
     /// Tries until the end is verified or the expiry has passed.
     pub(super) async fn settle(self: Arc<Self>, id: LeaseId, rest: Duration) {
+        fault::passing("end.begun").await;
         sleep(rest).await;
+        fault::passing("end.rested").await;
         loop {
             let Some((entry, ending)) = self.ending(id) else { return };
             let error = match self.try_once(id, &entry, &ending).await {
-                Ok(revocation) => return self.settled(id, &entry, revocation.as_ref()),
+                Ok(revocation) => {
+                    fault::passing("end.revoked").await;
+                    return self.settled(id, &entry, revocation.as_ref());
+                }
                 Err(error) => error,
             };
             tracing::warn!(lease = %id, %error, "a revocation failed and is tried again");
@@ -162,6 +168,7 @@ impl Leases {
     fn close(&self, id: LeaseId, outcome: Outcome) {
         drop(self.book.step(Record::Settled { id }));
         self.backings.forget(id);
+        fault::at("end.settled");
         // Nobody may be listening.
         drop(self.outcomes.send((id, outcome)));
     }

@@ -2,7 +2,7 @@
 
 use super::{Mode, World};
 use crate::bao::DEAD_MAN_SECS;
-use crate::parts::seen;
+use crate::parts::{self, seen};
 use crate::pg;
 use crate::tempdir::write;
 
@@ -59,6 +59,35 @@ credential.db = {{ provider = "bao", path = "database/creds/{role}", policies = 
 inject = [{{ env = "DSN", value = "{dsn}" }}]
 "#
         )
+    }
+
+    /// Takes the broker that has fault points and clocks that can be moved.
+    #[must_use]
+    pub fn with_fault_points(mut self) -> Self {
+        self.program = parts::broker_with_fault_points();
+        self
+    }
+
+    /// Sets a variable for the brokers that start from now on; `None` removes it.
+    pub fn set_variable(&mut self, name: &'static str, value: Option<String>) {
+        self.variables.retain(|(known, _)| *known != name);
+        self.variables.extend(value.map(|value| (name, value)));
+    }
+
+    /// Gives sessions' parents another period than [`DEAD_MAN_SECS`]. Comes after everything that is configured.
+    #[must_use]
+    pub fn dead_man(self, seconds: u32) -> Self {
+        let role = "auth/token/roles/mcp-session";
+        let mut body = self.bao().get(role)["data"].clone();
+        body["token_period"] = seconds.into();
+        self.bao().put(role, &body);
+        let file = self.config_dir().join("broker.toml");
+        let text = std::fs::read_to_string(&file).expect("it was written");
+        let (old, new) = (format!("dead_man = \"{DEAD_MAN_SECS}s\""), format!("dead_man = \"{seconds}s\""));
+        assert!(text.contains(&old), "{text}");
+        let owner = self.owner().uid;
+        write(&file, &text.replace(&old, &new), 0o644, owner, owner);
+        self
     }
 
     pub(super) fn write_config(&self) {

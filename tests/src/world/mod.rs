@@ -46,6 +46,10 @@ pub struct World {
     /// What `[session]` and other tables say, after what the world writes.
     extra: String,
     mounts: Vec<(PathBuf, String)>,
+    /// The broker's program, as the test sees it.
+    program: PathBuf,
+    /// What else is in the broker's environment.
+    variables: Vec<(&'static str, String)>,
     runtime: TempDir,
     dir: TempDir,
 }
@@ -85,6 +89,8 @@ impl World {
             mark: id,
             extra: String::new(),
             mounts: Vec::new(),
+            program: parts::broker(),
+            variables: Vec::new(),
             runtime,
             dir,
         };
@@ -240,7 +246,7 @@ impl World {
             (parts::node(), seen::NODE),
             (parts::probe(), seen::PROBE),
             (parts::launcher(), seen::LAUNCHER),
-            (parts::broker(), seen::BROKER),
+            (self.program.clone(), seen::BROKER),
         ];
         for (from, at) in programs {
             view = view.file(at).bind_read_only(from, at);
@@ -298,6 +304,7 @@ impl World {
         let mut command = self.broker_command(self.owner());
         // Everything that it may ever log, for the searches in what it logged.
         command.env("MCP_BROKER_LOG", "trace");
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.arg("serve").arg("--config").arg(self.config_dir());
         if self.mode == Mode::User {
             command.arg("--user");

@@ -17,6 +17,8 @@ use super::path::SecretPath;
 
 /// One request, without its token. Not `Debug`: the body of a login is secret.
 pub(super) struct Call {
+    /// What it is for, in a word: for the log, and the fault points beside it.
+    pub(super) name: &'static str,
     method: RequestMethod,
     path: String,
     query: Option<String>,
@@ -49,14 +51,19 @@ impl Endpoint for Call {
 }
 
 impl Call {
-    fn get(path: impl Into<String>) -> Self {
+    fn get(name: &'static str, path: impl Into<String>) -> Self {
         let path = path.into();
-        Self { method: RequestMethod::GET, path, query: None, body: None, outside_namespaces: false }
+        Self { name, method: RequestMethod::GET, path, query: None, body: None, outside_namespaces: false }
     }
 
-    fn post(path: impl Into<String>, body: &Value) -> Self {
+    fn post(name: &'static str, path: impl Into<String>, body: &Value) -> Self {
         let body = Zeroizing::new(body.to_string().into_bytes());
-        Self { method: RequestMethod::POST, body: Some(body), ..Self::get(path) }
+        Self { method: RequestMethod::POST, body: Some(body), ..Self::get(name, path) }
+    }
+
+    /// The same call for another purpose.
+    pub(super) fn named(self, name: &'static str) -> Self {
+        Self { name, ..self }
     }
 }
 
@@ -85,7 +92,7 @@ pub(super) fn login(mount: &str, plain: (&str, &str), secret: Option<(&str, &Sec
     let Some((field, secret)) = secret else {
         return Call {
             body: Some(Zeroizing::new(head.into_bytes())),
-            ..Call::post(login_path(mount), &Value::Null)
+            ..Call::post("sign-in", login_path(mount), &Value::Null)
         };
     };
     head.pop();
@@ -97,7 +104,7 @@ pub(super) fn login(mount: &str, plain: (&str, &str), secret: Option<(&str, &Sec
     let written = secret.expose(|text| serde_json::to_writer(&mut *body, text));
     debug_assert!(written.is_ok(), "writing into a vector does not fail");
     body.push(b'}');
-    Call { body: Some(body), ..Call::post(login_path(mount), &Value::Null) }
+    Call { body: Some(body), ..Call::post("sign-in", login_path(mount), &Value::Null) }
 }
 
 fn login_path(mount: &str) -> String {
@@ -106,54 +113,58 @@ fn login_path(mount: &str) -> String {
 
 /// `GET auth/token/lookup-self`.
 pub(super) fn lookup_self() -> Call {
-    Call::get("auth/token/lookup-self")
+    Call::get("look-at-self", "auth/token/lookup-self")
 }
 
 /// `POST auth/token/renew-self`.
 pub(super) fn renew_self() -> Call {
-    Call::post("auth/token/renew-self", &json!({}))
+    Call::post("renew-self", "auth/token/renew-self", &json!({}))
 }
 
 /// `POST auth/token/create/ROLE`.
 pub(super) fn create_token(role: &str, token: &NewToken) -> Call {
-    Call::post(format!("auth/token/create/{role}"), &json!(token))
+    // A parent has the policies of its role, a child those that it is given.
+    let name = if token.policies.is_none() { "open-parent" } else { "prepare" };
+    Call::post(name, format!("auth/token/create/{role}"), &json!(token))
 }
 
 /// `GET auth/token/roles/ROLE`.
 pub(super) fn token_role(role: &str) -> Call {
-    Call::get(format!("auth/token/roles/{role}"))
+    Call::get("read-role", format!("auth/token/roles/{role}"))
 }
 
 /// `POST auth/token/lookup-accessor`.
 pub(super) fn lookup_accessor(accessor: &str) -> Call {
-    Call::post("auth/token/lookup-accessor", &json!({ "accessor": accessor }))
+    Call::post("look-up-token", "auth/token/lookup-accessor", &json!({ "accessor": accessor }))
 }
 
 /// `POST auth/token/revoke-accessor`.
 pub(super) fn revoke_accessor(accessor: &str) -> Call {
-    Call::post("auth/token/revoke-accessor", &json!({ "accessor": accessor }))
+    Call::post("revoke-token", "auth/token/revoke-accessor", &json!({ "accessor": accessor }))
 }
 
 /// `PUT sys/leases/lookup`.
 pub(super) fn lookup_lease(lease: &str) -> Call {
-    Call { method: RequestMethod::PUT, ..Call::post("sys/leases/lookup", &json!({ "lease_id": lease })) }
+    let body = json!({ "lease_id": lease });
+    Call { method: RequestMethod::PUT, ..Call::post("look-up-lease", "sys/leases/lookup", &body) }
 }
 
 /// `PUT sys/leases/renew`: the increment counts from now, and may shorten.
 pub(super) fn renew_lease(lease: &str, increment: Duration) -> Call {
     let body = json!({ "lease_id": lease, "increment": increment.as_secs() });
-    Call { method: RequestMethod::PUT, ..Call::post("sys/leases/renew", &body) }
+    Call { method: RequestMethod::PUT, ..Call::post("renew", "sys/leases/renew", &body) }
 }
 
 /// `PUT sys/leases/revoke`. `sync` is always said: the documented default is not the one of the code.
 pub(super) fn revoke_lease(lease: &str, sync: bool) -> Call {
     let body = json!({ "lease_id": lease, "sync": sync });
-    Call { method: RequestMethod::PUT, ..Call::post("sys/leases/revoke", &body) }
+    let name = if sync { "revoke-lease" } else { "queue-lease" };
+    Call { method: RequestMethod::PUT, ..Call::post(name, "sys/leases/revoke", &body) }
 }
 
 /// `GET PATH`, parameters in the query.
 pub(super) fn read(path: &SecretPath, data: &Map<String, Value>) -> Call {
-    let mut call = Call::get(path.as_str());
+    let mut call = Call::get("issue", path.as_str());
     if !data.is_empty() {
         let mut url = reqwest::Url::parse("http://q").ok();
         if let Some(url) = &mut url {
@@ -170,13 +181,13 @@ pub(super) fn read(path: &SecretPath, data: &Map<String, Value>) -> Call {
 
 /// `POST PATH`, parameters in the body.
 pub(super) fn write(path: &SecretPath, data: &Map<String, Value>) -> Call {
-    Call::post(path.as_str(), &Value::Object(data.clone()))
+    Call::post("issue", path.as_str(), &Value::Object(data.clone()))
 }
 
 /// `GET sys/health`, answered with 200 whatever the state, so that the body can be read.
 pub(super) fn health() -> Call {
     let query = "standbyok=true&perfstandbyok=true&sealedcode=200&uninitcode=200&drsecondarycode=200";
-    Call { query: Some(query.to_owned()), outside_namespaces: true, ..Call::get("sys/health") }
+    Call { query: Some(query.to_owned()), outside_namespaces: true, ..Call::get("health", "sys/health") }
 }
 
 #[cfg(test)]

@@ -76,7 +76,7 @@ impl Vault {
         let want = request.spec.ttl.min(left);
         let (mut life, mut renewable) = (lease.life, lease.renewable);
         if renewable && is_longer(life, want) {
-            let call = || calls::renew_lease(&lease.id, want);
+            let call = || calls::renew_lease(&lease.id, want).named("shorten");
             let answer = self.identity.call(call, Urgency::Normal).await?;
             let Some(terms) = answer.lease().filter(|_| answer.is_ok()) else {
                 return Err(self.identity.refusal(&answer, "shortening a lease"));

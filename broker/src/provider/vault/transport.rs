@@ -22,6 +22,7 @@ use super::calls::Call;
 use super::fault::Fault;
 use super::gate::{Gate, Pass, Urgency};
 use crate::clock::Clock;
+use crate::fault::{self, Side};
 
 /// How long one request may take, waiting for `Retry-After` included.
 pub(super) const REQUEST_LIMIT: Duration = Duration::from_secs(5);
@@ -83,8 +84,11 @@ impl Transport {
 
     async fn pass(&self, signed: Signed, urgency: Urgency, limit: Duration) -> Result<Answer, Fault> {
         let Signed { call, middle } = signed;
-        let way = Way { transport: self, urgency, limit };
+        let (name, way) = (call.name, Way { transport: self, urgency, limit });
+        fault::call(name, Side::Before).await;
         let answered = call.with_middleware(&middle.0).exec(&way).await;
+        fault::call(name, Side::After).await;
+        tracing::trace!(call = name, answered = answered.is_ok(), "asked");
         match answered {
             Ok(result) => Ok(Answer::new(result.response)),
             // What rustify holds of the request or the answer is dropped here.

@@ -127,7 +127,9 @@ impl Vault {
     /// Renews a parent by itself: the broker's own token need not work for a session to live on.
     pub(super) async fn keep_parent(&self, parent: &Parent) -> Result<Duration, ProviderError> {
         let transport = self.identity.stranger().await?;
-        let sent = transport.send(calls::renew_self(), Some(&parent.token), Urgency::Normal).await;
+        let sent = transport
+            .send(calls::renew_self().named("renew-parent"), Some(&parent.token), Urgency::Normal)
+            .await;
         let answer = self.identity.sent(sent)?;
         let doing = "renewing a session's token";
         if answer.status == 403 {
