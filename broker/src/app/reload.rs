@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::start::{InForce, build, readers, standing_warnings};
 use super::{Parts, look_at_providers};
 use crate::audit::Event;
-use crate::clock::{Clock, SystemClock};
 use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::{Config, load};
+use crate::fault;
 use crate::lease::Providers;
 
 impl Parts {
@@ -37,7 +37,7 @@ impl Parts {
             let first = "sockets and state directory change only with a restart".to_owned();
             return Err(Refused { errors: 1, first });
         }
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let clock = fault::clock();
         let in_force = InForce { config: &old, providers: self.leases.providers() };
         let providers = build(&new, &clock, Some(&in_force));
         let providers = providers.map_err(|error| Refused { errors: 1, first: error.to_string() })?;

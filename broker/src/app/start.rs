@@ -9,9 +9,10 @@ use tokio::sync::{mpsc, watch};
 use super::{App, Options, Signals, StateDir, StateDirError};
 use crate::api::{ListenError, Listeners};
 use crate::audit::{AuditLog, Event};
-use crate::clock::{Clock, SystemClock};
+use crate::clock::Clock;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::{Config, KindReader, load};
+use crate::fault;
 use crate::lease::journal::{self, Damage};
 use crate::lease::{Book, Leases, Providers};
 use crate::provider::{BuildDeps, KINDS, Kind, ProviderError};
@@ -78,7 +79,7 @@ impl App {
         let config = load(&options.config_dir, options.mode, &options.places, &readers());
         let config = Arc::new(config.map_err(StartError::Config)?);
         let state = StateDir::open(&config.broker.state_dir)?;
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let clock = fault::clock();
 
         let mut warnings = standing_warnings(&options, &config);
         let audit = open_audit(&state, &clock, &mut warnings);
