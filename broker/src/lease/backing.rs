@@ -54,11 +54,13 @@ impl Leases {
         ends
     }
 
-    /// Whether the entry's end has passed by more than `margin` on both clocks: one of them can be set. An
-    /// entry of an earlier broker has the wall clock only.
+    /// Whether the entry's end has passed by more than `margin`: on the clock that nobody can set, except for an
+    /// entry of an earlier broker, which has the wall clock only.
     pub(super) fn has_expired(&self, id: LeaseId, expires_at: Timestamp, margin: Duration) -> bool {
         let ends = self.backings.lock().get(&id).and_then(|backing| backing.ends);
-        let passed = ends.is_none_or(|ends| self.clock.boot() > ends + margin);
-        passed && self.clock.now() > expires_at + margin
+        match ends {
+            Some(ends) => self.clock.boot() > ends + margin,
+            None => self.clock.now() > expires_at + margin,
+        }
     }
 }

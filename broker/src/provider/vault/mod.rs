@@ -6,7 +6,7 @@
 //! revoked: its child is revoked after the read, and `revoke` answers that the value lives on. So it does for
 //! a lease whose revocation proves nothing about what was issued.
 //! In reading order: `settings`, `credential`, `path`; `login`, `identity`; `tree`, `issue`, `terms`,
-//! `revoke`, `follow`, `flights`; `calls`, `answer`, `fault`; `client`, `transport`, `gate`.
+//! `revoke`, `follow`, `flights`, `ends`; `calls`, `answer`, `fault`; `client`, `transport`, `gate`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +27,7 @@ mod answer;
 mod calls;
 mod client;
 mod credential;
+mod ends;
 mod fault;
 mod files;
 mod flights;
@@ -67,6 +68,7 @@ pub(crate) struct Vault {
     clock: Arc<dyn Clock>,
     identity: Arc<identity::Identity>,
     flights: Arc<flights::Flights>,
+    ends: ends::Ends,
     /// Set once the token roles were found to be right.
     roles: OnceCell<()>,
     /// What the last look at the server's health found; held while looking.
@@ -90,7 +92,17 @@ impl Vault {
         let gate = gate::Gate::new(gate::IN_FLIGHT);
         let identity = identity::Identity::new(name.clone(), Arc::clone(&settings), gate, Arc::clone(&clock));
         let flights = flights::Flights::new(Arc::clone(&clock));
-        Self { name, settings, clock, identity, flights, roles: OnceCell::new(), seen: Mutex::default() }
+        let ends = ends::Ends::new(Arc::clone(&clock));
+        Self {
+            name,
+            settings,
+            clock,
+            identity,
+            flights,
+            ends,
+            roles: OnceCell::new(),
+            seen: Mutex::default(),
+        }
     }
 
     fn after(&self, life: Duration) -> Timestamp {

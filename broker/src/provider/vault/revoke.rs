@@ -46,6 +46,7 @@ impl Vault {
         // A login in between may have met another server, whose word is worth nothing here.
         self.require_place(&held).await?;
         self.flights.bury(&held.accessor);
+        self.ends.forget(&held.accessor);
         Ok(revocation)
     }
 

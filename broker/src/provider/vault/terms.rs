@@ -73,7 +73,8 @@ impl Vault {
     /// What is left of the token that a handle names.
     pub(super) fn left(&self, held: &Held) -> Duration {
         let Kind::Child { until, .. } = &held.kind else { return Duration::ZERO };
-        Duration::try_from(until.duration_since(self.clock.now())).unwrap_or(Duration::ZERO)
+        let by_wall = || Duration::try_from(until.duration_since(self.clock.now())).unwrap_or(Duration::ZERO);
+        self.ends.left(&held.accessor).unwrap_or_else(by_wall)
     }
 
     /// Refuses a lease that stayed longer than the credential's `ttl`, and one that cannot be revoked and
