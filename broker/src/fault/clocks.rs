@@ -44,6 +44,10 @@ impl Clock for Moved {
     fn boot(&self) -> Duration {
         SystemClock.boot() + Duration::from_secs(self.read().1)
     }
+
+    fn monotonic(&self) -> Duration {
+        SystemClock.monotonic()
+    }
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Leases;
 use super::record::{LeaseFacts, Record, What};
+use super::renew::Ends;
 use super::state::Alive;
 use crate::audit::Event;
 use crate::clock::shown;
@@ -125,6 +126,11 @@ impl Leases {
         if fence.is_cancelled() {
             return Err(fenced().into());
         }
+        let session_ends = self.clock.boot() + request.horizon;
+        tokio::select! {
+            () = self.wake.barrier() => {}
+            () = fence.cancelled() => return Err(fenced().into()),
+        }
         let provider = self.provider(&request.spec.provider).ok_or_else(internal)?;
         let revocability = provider.revocability(&request.spec);
         let deadline = Instant::now() + MINT_LIMIT;
@@ -147,7 +153,7 @@ impl Leases {
         fault::passing("mint.durable").await;
         let issued = self.issue(&provider, request, prepared, fence, deadline).await?;
         fault::passing("mint.issued").await;
-        self.keep(&provider, request, &issued);
+        self.keep(&provider, request, &issued, session_ends);
         fault::passing("mint.done").await;
         if fence.is_cancelled() {
             return Err(fenced().into());
@@ -216,7 +222,13 @@ impl Leases {
         }
     }
 
-    fn keep(self: &Arc<Self>, provider: &Arc<dyn Provider>, request: &MintRequest, issued: &Issued) {
+    fn keep(
+        self: &Arc<Self>,
+        provider: &Arc<dyn Provider>,
+        request: &MintRequest,
+        issued: &Issued,
+        session_ends: Duration,
+    ) {
         let (id, expires_at, revocability) = (request.lease, issued.expires_at, issued.revocability);
         let alive = Alive { handle: issued.handle.clone(), expires_at, revocability };
         // Not waited for: until it is on the disk, a restart revokes by the handle of `Prepared`.
@@ -224,7 +236,7 @@ impl Leases {
         let expires = expires_at.map(shown);
         self.audit.note(Event::CredentialIssued { lease: id, expires_at: expires, revocability });
         if let Some(expires_at) = expires_at {
-            self.keep_alive(provider, request, issued, expires_at);
+            self.keep_alive(provider, request, issued, Ends { expires_at, session_ends });
         }
     }
 }

@@ -4,6 +4,7 @@
 
 mod backing;
 mod book;
+mod heart;
 mod issue;
 pub mod journal;
 mod parent;
@@ -13,6 +14,7 @@ mod renew;
 mod revoke;
 mod state;
 mod view;
+mod wake;
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
@@ -20,6 +22,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use mcp_broker_proto::names::{Label, LaunchId, LeaseId, SessionId};
 use tokio::sync::{broadcast, mpsc};
@@ -46,11 +49,16 @@ pub struct Leases {
     parents: parent::Slots,
     lost: mpsc::UnboundedSender<Lost>,
     outcomes: broadcast::Sender<(LeaseId, Outcome)>,
+    wake: wake::Wake,
+    heart: heart::Heart,
 }
 
 /// Something that a launch or a session lives on is about to end, or has ended.
 pub enum Lost {
-    /// A credential of the launch ends now.
+    /// This credential of the launch cannot be renewed further and ends soon: another one is to take its place
+    /// within that time. Not said of one that ends with its session, nor where there is no time left for it.
+    Ending(LaunchId, LeaseId, Duration),
+    /// This credential of the launch ends now, within seconds.
     Credential(LaunchId, LeaseId),
     /// The parent of the session's credentials could not be renewed in time. Its launches are to be ended
     /// first, then the parent.
@@ -79,6 +87,8 @@ impl Leases {
             parents: parent::Slots::default(),
             lost,
             outcomes: broadcast::Sender::new(OUTCOMES),
+            wake: wake::Wake::default(),
+            heart: heart::Heart::default(),
         })
     }
 

@@ -10,7 +10,7 @@ use mcp_broker_proto::names::{Label, LeaseId, SessionId};
 use mcp_broker_proto::problem::Problem;
 use mcp_broker_proto::session::Revocability;
 use tokio::sync::OnceCell;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -21,7 +21,7 @@ use super::state::Alive;
 use super::{Leases, Lost};
 use crate::audit::Event;
 use crate::fault;
-use crate::provider::{MintRequest, Parent, Provider, SessionTag};
+use crate::provider::{Blame, MintRequest, Parent, Provider, ProviderError, SessionTag};
 
 /// A parent that is being kept alive.
 pub(super) struct Held {
@@ -169,13 +169,14 @@ impl Leases {
     ) {
         let mut alive_until = self.clock.boot() + held.parent.period;
         let mut wait = jittered(held.parent.period / 3);
+        let mut sleeper = self.wake.sleeper();
         loop {
             tokio::select! {
                 () = slot.closed.cancelled() => return,
-                () = sleep(wait) => {}
+                _either = sleeper.sleep(wait) => {}
             }
             let asked = self.clock.boot();
-            let answer = timeout(RENEW_LIMIT, provider.renew_session(&held.parent)).await;
+            let answer = timeout(RENEW_LIMIT, self.renew_parent(&provider, &held.parent)).await;
             if slot.closed.is_cancelled() {
                 // Being ended, so that it may well be gone: whoever ends it says so.
                 return;
@@ -199,7 +200,25 @@ impl Leases {
                 break;
             }
         }
-        let key = (session, name);
+        self.give_up((session, name), slot);
+    }
+
+    /// One renewal, unless the broker itself is not well.
+    async fn renew_parent(
+        &self,
+        provider: &Arc<dyn Provider>,
+        parent: &Parent,
+    ) -> Result<Duration, ProviderError> {
+        if !self.heart.beats() {
+            let what = "the broker's own watchdog has not answered for too long";
+            return Err(ProviderError::new(Blame::Broken, what, "restart the broker, and report it"));
+        }
+        provider.renew_session(parent).await
+    }
+
+    /// Takes a parent out of service that could not be kept alive.
+    fn give_up(&self, key: (SessionId, Label), slot: Arc<Slot>) {
+        let session = key.0;
         let mut slots = self.parents.lock();
         if slots.get(&key).is_some_and(|current| Arc::ptr_eq(current, &slot)) {
             slots.remove(&key);

@@ -114,9 +114,6 @@ impl Leases {
         }
     }
 
-    /// Tries what is pending now instead of later.
-    pub fn woke(&self) {}
-
     /// Waits until nothing is being minted or ended any more, or `limit` has passed; then says how many
     /// entries are open still. They are in the journal, and the next start goes on with them.
     pub async fn drain(&self, limit: Duration) -> usize {

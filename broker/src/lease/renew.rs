@@ -7,10 +7,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use mcp_broker_proto::names::LeaseId;
 use mcp_broker_proto::session::Revocability;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::record::Record;
 use super::state::{Alive, State};
+use super::wake::Roused;
 use super::{Leases, Lost};
 use crate::audit::Event;
 use crate::clock::shown;
@@ -22,16 +23,36 @@ const RENEW_LIMIT: Duration = Duration::from_secs(5);
 /// The launch is told so long before a credential ends for good.
 const NOTICE: Duration = Duration::from_secs(2);
 
+/// Before that, it is told in time for another instance to come up: a third of what is left of the life of a
+/// credential that is not renewed any more, and not more than this.
+const EARLIEST_NOTICE: Duration = Duration::from_secs(30);
+
+/// A credential that ends so shortly before its session ends with it: another one would not live longer.
+const WITH_SESSION: Duration = Duration::from_secs(5);
+
+/// The ends of a new credential.
+pub(super) struct Ends {
+    /// Its own.
+    pub(super) expires_at: Timestamp,
+    /// Its session's, on the boot clock.
+    pub(super) session_ends: Duration,
+}
+
 impl Leases {
     pub(super) fn keep_alive(
         self: &Arc<Self>,
         provider: &Arc<dyn Provider>,
         request: &MintRequest,
         issued: &Issued,
-        expires_at: Timestamp,
+        ends: Ends,
     ) {
+        let Ends { expires_at, session_ends } = ends;
         let ends = self.note_end(request.lease, expires_at);
-        let life = Life { expires_at, ends, renewable: issued.renewable, revocability: issued.revocability };
+        let (outlook, revocability) = (Outlook::Renewable, issued.revocability);
+        let mut life = Life { expires_at, ends, session_ends, outlook, revocability };
+        if !issued.renewable {
+            life.is_the_last(self.clock.boot());
+        }
         let (leases, provider, request) = (Arc::clone(self), Arc::clone(provider), request.clone());
         tokio::spawn(async move {
             if leases.renew_until_the_end(&provider, &request, life).await {
@@ -47,36 +68,62 @@ impl Leases {
         request: &MintRequest,
         mut life: Life,
     ) -> bool {
+        let mut sleeper = self.wake.sleeper();
         loop {
-            let left = life.ends.saturating_sub(self.clock.boot());
-            let last = left.saturating_sub(NOTICE);
-            let wait = if life.renewable { jittered(left * 2 / 3).min(last) } else { last };
-            sleep(wait).await;
-            let Some(handle) = self.live_handle(request.lease) else { return false };
-            if !life.renewable {
-                return true;
+            sleeper.awakening();
+            if sleeper.sleep(life.wait(self.clock.boot())).await == Roused::ByWake {
+                continue;
             }
-            match renew(provider, &handle, request).await {
-                Ok(renewed) => {
-                    // A backend that gives no more life would be asked again and again.
-                    let gained = renewed.expires_at > life.expires_at;
-                    let ends = self.note_end(request.lease, renewed.expires_at);
-                    let renewable = renewed.renewable && gained;
-                    life = Life { expires_at: renewed.expires_at, ends, renewable, ..life };
-                    self.renewed(request, handle, &life);
-                }
-                Err(error) if !error.is_passing() => {
-                    tracing::warn!(lease = %request.lease, %error, "a credential cannot be renewed");
-                    return self.live_handle(request.lease).is_some();
-                }
-                Err(error) => {
-                    tracing::warn!(lease = %request.lease, %error, "a renewal failed");
-                    if life.ends.saturating_sub(self.clock.boot()) <= NOTICE + RENEW_LIMIT {
-                        life.renewable = false;
+            let Some(handle) = self.live_handle(request.lease) else { return false };
+            match life.outlook {
+                Outlook::Renewable => {
+                    if !self.renew_once(provider, request, handle, &mut life).await {
+                        return self.live_handle(request.lease).is_some();
                     }
+                }
+                Outlook::Ending(Some(_)) => {
+                    life.outlook = Outlook::Ending(None);
+                    let within = life.ends.saturating_sub(self.clock.boot()).saturating_sub(NOTICE);
+                    self.tell(Lost::Ending(request.launch, request.lease, within));
+                }
+                Outlook::Ending(None) => return true,
+            }
+        }
+    }
+
+    /// `false` when there is nothing to renew any more.
+    async fn renew_once(
+        &self,
+        provider: &Arc<dyn Provider>,
+        request: &MintRequest,
+        handle: Handle,
+        life: &mut Life,
+    ) -> bool {
+        match renew(provider, &handle, request).await {
+            Ok(renewed) => {
+                let ends = self.note_end(request.lease, renewed.expires_at);
+                // A backend that gives no more life would be asked again and again. Not by the wall clock, which
+                // may have been set meanwhile.
+                let gained = ends > life.ends;
+                (life.expires_at, life.ends) = (renewed.expires_at, ends);
+                if !(renewed.renewable && gained) {
+                    life.is_the_last(self.clock.boot());
+                }
+                self.renewed(request, handle, life);
+            }
+            Err(error) if error.blame == Blame::Refused => {
+                tracing::warn!(lease = %request.lease, %error, "a credential is gone");
+                return false;
+            }
+            Err(error) => {
+                tracing::warn!(lease = %request.lease, %error, "a renewal failed");
+                let left = life.ends.saturating_sub(self.clock.boot());
+                if !error.is_passing() || left <= NOTICE + RENEW_LIMIT {
+                    life.is_the_last(self.clock.boot());
                 }
             }
         }
+        true
     }
 
     fn live_handle(&self, id: LeaseId) -> Option<Handle> {
@@ -102,8 +149,38 @@ struct Life {
     expires_at: Timestamp,
     /// The same on the boot clock, which goes on in sleep and cannot be set.
     ends: Duration,
-    renewable: bool,
+    /// Its session's end, on the boot clock.
+    session_ends: Duration,
+    outlook: Outlook,
     revocability: Revocability,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outlook {
+    /// It can be renewed.
+    Renewable,
+    /// It cannot; its launch is to be told at that time (on the boot clock) that another one is needed.
+    Ending(Option<Duration>),
+}
+
+impl Life {
+    /// It is not renewed any more.
+    fn is_the_last(&mut self, now: Duration) {
+        let lead = (self.ends.saturating_sub(now) / 3).min(EARLIEST_NOTICE);
+        let worth_it = lead > NOTICE && self.ends + WITH_SESSION < self.session_ends;
+        self.outlook = Outlook::Ending(worth_it.then(|| self.ends.saturating_sub(lead)));
+    }
+
+    /// How long there is nothing to do.
+    fn wait(&self, now: Duration) -> Duration {
+        let left = self.ends.saturating_sub(now);
+        let last = left.saturating_sub(NOTICE);
+        match self.outlook {
+            Outlook::Renewable => jittered(left * 2 / 3).min(last),
+            Outlook::Ending(Some(at)) => at.saturating_sub(now),
+            Outlook::Ending(None) => last,
+        }
+    }
 }
 
 async fn renew(
@@ -130,6 +207,40 @@ pub(super) fn jittered(wait: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// When the launch of a credential with so many seconds of life, in a session of so many, is told.
+    fn notice(life: u64, session: u64) -> Option<u64> {
+        let mut life = Life {
+            expires_at: Timestamp::UNIX_EPOCH,
+            ends: Duration::from_secs(1000 + life),
+            session_ends: Duration::from_secs(1000 + session),
+            outlook: Outlook::Renewable,
+            revocability: Revocability::Immediate,
+        };
+        life.is_the_last(Duration::from_secs(1000));
+        let Outlook::Ending(at) = life.outlook else { return None };
+        at.map(|at| (life.ends - at).as_secs())
+    }
+
+    #[test]
+    fn a_launch_is_told_in_time_for_another_instance() {
+        let table = [
+            (900, 36_000, Some(30)),
+            (90, 36_000, Some(30)),
+            (60, 36_000, Some(20)),
+            (9, 36_000, Some(3)),
+            // No time for it.
+            (6, 36_000, None),
+            (0, 36_000, None),
+            // It ends with its session.
+            (900, 900, None),
+            (900, 904, None),
+            (900, 906, Some(30)),
+        ];
+        for (life, session, want) in table {
+            assert_eq!(notice(life, session), want, "{life} s in a session of {session} s");
+        }
+    }
 
     #[test]
     fn jitter_stays_in_its_bounds() {

@@ -35,7 +35,7 @@ pub enum Outcome {
 }
 
 /// One try must be done in this time.
-const TRY_LIMIT: Duration = Duration::from_secs(15);
+pub(super) const TRY_LIMIT: Duration = Duration::from_secs(15);
 
 /// The pause after the first failed try; it doubles up to `LONGEST_PAUSE`.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -79,7 +79,9 @@ impl Leases {
         fault::passing("end.begun").await;
         sleep(rest).await;
         fault::passing("end.rested").await;
+        let mut sleeper = self.wake.sleeper();
         loop {
+            let awakening = sleeper.awakening();
             let Some((entry, ending)) = self.ending(id) else { return };
             let error = match self.try_once(id, &entry, &ending).await {
                 Ok(revocation) => {
@@ -88,6 +90,7 @@ impl Leases {
                 }
                 Err(error) => error,
             };
+            self.wake.tried(id, awakening);
             tracing::warn!(lease = %id, %error, "a revocation failed and is tried again");
             let Some(ending) = self.book.trouble(id, error.what.clone()) else { return };
             let passed = |at: &Timestamp| self.has_expired(id, *at, EXPIRY_MARGIN);
@@ -99,7 +102,7 @@ impl Leases {
                 let expires_at = ending.expires_at.map(shown);
                 self.audit.note(Event::RevocationPending { lease: id, expires_at, attempt: 1 });
             }
-            sleep(pause(ending.attempts, &error)).await;
+            sleeper.sleep(pause(ending.attempts, &error)).await;
         }
     }
 
@@ -168,6 +171,7 @@ impl Leases {
     fn close(&self, id: LeaseId, outcome: Outcome) {
         drop(self.book.step(Record::Settled { id }));
         self.backings.forget(id);
+        self.wake.settled(id);
         fault::at("end.settled");
         // Nobody may be listening.
         drop(self.outcomes.send((id, outcome)));

@@ -13,7 +13,7 @@ use mcp_broker_proto::channel::EndReason;
 use mcp_broker_proto::names::{LaunchId, ServerName, SessionId};
 use mcp_broker_proto::problem::ErrorCode;
 use mcp_broker_proto::session::Revocability;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::{Book, LaunchTag, Leases, Lost, Providers, journal};
@@ -37,9 +37,20 @@ struct Scripted {
     failing_revocations: AtomicUsize,
     /// `issue` creates the credential and then says that it failed.
     lies: bool,
+    /// What a revocation that fails is told to wait, instead of the usual pause.
+    come_back: Option<Duration>,
+    /// Revocations that were asked for.
+    asked: AtomicUsize,
+    /// Each revocation needs a permit.
+    permits: Option<Semaphore>,
     /// Life of a credential; renewals give no more after the first.
     life: Option<Duration>,
+    /// It cannot be renewed at all.
+    fixed: bool,
     parents: AtomicUsize,
+    /// Period of a parent; a minute unless said.
+    period: Option<Duration>,
+    parent_renewals: AtomicUsize,
 }
 
 impl Scripted {
@@ -82,14 +93,19 @@ impl Provider for Scripted {
         let fields = BTreeMap::from([("value".to_owned(), Secret::new("s".to_owned()))]);
         let expires_at = self.life.map(|life| SystemClock.now() + life);
         let revocability = Revocability::Immediate;
-        Ok(Issued { handle: prepared.handle, fields, expires_at, renewable: true, revocability })
+        Ok(Issued { handle: prepared.handle, fields, expires_at, renewable: !self.fixed, revocability })
     }
 
     async fn revoke(&self, handle: &Handle) -> Result<Revocation, ProviderError> {
         self.take_time().await;
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        if let Some(permits) = &self.permits {
+            permits.acquire().await.unwrap().forget();
+        }
         let failing = &self.failing_revocations;
         if failing.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok() {
-            return Err(ProviderError::new(Blame::Unreachable, "the backend is down", "none"));
+            let blame = self.come_back.map_or(Blame::Unreachable, |wait| Blame::Busy(Some(wait)));
+            return Err(ProviderError::new(blame, "the backend is down", "none"));
         }
         let was_there = self.alive.lock().unwrap().remove(&Self::id(handle));
         Ok(if was_there {
@@ -110,7 +126,13 @@ impl Provider for Scripted {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         self.alive.lock().unwrap().insert(id);
         let handle = Handle(serde_json::json!({"id": id}));
-        Ok(Some(Parent { handle, token: Secret::new("t".to_owned()), period: Duration::from_secs(60) }))
+        let period = self.period.unwrap_or(Duration::from_secs(60));
+        Ok(Some(Parent { handle, token: Secret::new("t".to_owned()), period }))
+    }
+
+    async fn renew_session(&self, parent: &Parent) -> Result<Duration, ProviderError> {
+        self.parent_renewals.fetch_add(1, Ordering::Relaxed);
+        Ok(parent.period)
     }
 
     async fn health(&self) -> Result<Healthy, ProviderError> {
@@ -309,4 +331,109 @@ async fn nothing_is_minted_when_the_disk_is_full() {
     assert_eq!(problem.code, ErrorCode::StorageUnavailable);
     assert_eq!(leases.drain(Duration::from_secs(20)).await, 0);
     assert_eq!(world.truth.alive(), 0);
+}
+
+/// Another instance can take over in time; not where the session ends as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_credential_is_announced_early() {
+    let life = Some(Duration::from_secs(7));
+    let mut world = world("early", Scripted { life, fixed: true, ..Scripted::default() });
+    let long = tag(SessionId::fresh(), &CancellationToken::new());
+    let short = LaunchTag { launch: LaunchId::fresh(), horizon: Duration::from_secs(9), ..long.clone() };
+    let (one, other) = (grant(1), grant(1));
+    let (one, other) = tokio::join!(world.leases.mint(&one, &long), world.leases.mint(&other, &short));
+    let (one, other) = (one.unwrap()[0].lease, other.unwrap()[0].lease);
+    let mut told = Vec::new();
+    while told.len() < 3 {
+        told.push(match world.lost.recv().await.unwrap() {
+            Lost::Ending(launch, lease, _) => ("early", launch, lease),
+            Lost::Credential(launch, lease) => ("now", launch, lease),
+            Lost::Parent(..) => panic!("the parent is well"),
+        });
+    }
+    assert_eq!(told[0], ("early", long.launch, one));
+    told[1..].sort_by_key(|(_, launch, _)| *launch != long.launch);
+    assert_eq!(told[1..], [("now", long.launch, one), ("now", short.launch, other)]);
+}
+
+/// A credential whose revocation has failed once and is to be tried again much later.
+async fn pending(truth: Scripted, name: &str) -> (World, mcp_broker_proto::names::LeaseId) {
+    let come_back = Some(Duration::from_secs(20));
+    let world = world(name, Scripted { failing_revocations: 1.into(), come_back, ..truth });
+    let minted = world.leases.mint(&grant(1), &tag(SessionId::fresh(), &CancellationToken::new())).await;
+    let id = minted.unwrap()[0].lease;
+    world.leases.end([id], EndReason::Locked);
+    (world, id)
+}
+
+async fn until(holds: impl Fn() -> bool) {
+    tokio::time::timeout(Duration::from_secs(10), async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await
+    .expect("it happens long before a pause is over");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_pending_is_tried_at_once_after_a_sleep() {
+    let (world, id) = pending(Scripted::default(), "woke").await;
+    let leases = &world.leases;
+    until(|| leases.infos().iter().any(|lease| lease.id == id && lease.trouble.is_some())).await;
+    leases.woke();
+    until(|| leases.infos().is_empty()).await;
+}
+
+/// The try that was in flight when the machine fell asleep does not count: it began before.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_minted_after_a_sleep_before_what_was_owed_is_tried() {
+    let (world, id) =
+        pending(Scripted { permits: Some(Semaphore::new(0)), ..Scripted::default() }, "owed").await;
+    let session = SessionId::fresh();
+    until(|| world.truth.asked.load(Ordering::Relaxed) == 1).await;
+    world.leases.woke();
+    let leases = Arc::clone(&world.leases);
+    let mint = tokio::spawn(async move {
+        leases.mint(&grant(1), &tag(session, &CancellationToken::new())).await.map(|minted| minted.len())
+    });
+    let permits = world.truth.permits.as_ref().unwrap();
+    for _ in 0..2 {
+        // Long enough for a mint that does not wait.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert!(!mint.is_finished(), "minted before the revocation was tried");
+        permits.add_permits(1);
+    }
+    let minted = tokio::time::timeout(Duration::from_secs(10), mint).await;
+    assert_eq!(minted.expect("it waits no longer").unwrap().unwrap(), 1);
+    assert!(world.leases.book.get(id).is_none(), "its end was proved first");
+    assert_eq!(world.leases.owed(session), 0);
+}
+
+/// A fence ends the wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fence_falls_while_a_mint_waits_for_what_is_owed() {
+    let held = Scripted { permits: Some(Semaphore::new(0)), ..Scripted::default() };
+    let (world, _id) = pending(held, "fall").await;
+    world.leases.woke();
+    let (leases, fence) = (Arc::clone(&world.leases), CancellationToken::new());
+    let tag = tag(SessionId::fresh(), &fence);
+    let mint = tokio::spawn(async move { leases.mint(&grant(1), &tag).await.err().map(|p| p.code) });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    fence.cancel();
+    let refused = tokio::time::timeout(Duration::from_secs(10), mint).await.expect("it waits no longer");
+    assert_eq!(refused.unwrap(), Some(ErrorCode::PeerGone));
+}
+
+/// Half a broker that hangs is a whole one: what it could not end is not kept alive.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_is_not_well_renews_no_parent() {
+    let period = Some(Duration::from_secs(6));
+    let mut world = world("heart", Scripted { period, ..Scripted::default() });
+    world.leases.heart.stop();
+    let tag = tag(SessionId::fresh(), &CancellationToken::new());
+    world.leases.mint(&grant(1), &tag).await.unwrap();
+    let lost = tokio::time::timeout(Duration::from_secs(10), world.lost.recv()).await.unwrap();
+    assert!(matches!(lost, Some(Lost::Parent(session, _)) if session == tag.session));
+    assert_eq!(world.truth.parent_renewals.load(Ordering::Relaxed), 0);
 }

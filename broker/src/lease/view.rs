@@ -1,6 +1,6 @@
 //! What of the book is shown to people: leases that are not settled, with their true state.
 
-use mcp_broker_proto::names::LeaseId;
+use mcp_broker_proto::names::{LeaseId, SessionId};
 use mcp_broker_proto::session::{LeaseInfo, LeaseState};
 
 use super::Leases;
@@ -25,6 +25,18 @@ impl Leases {
         let unlisted = |entry: &Entry| !matches!(entry.what, What::Lease(_));
         let ending = |entry: &Entry| matches!(entry.state, State::Ending(_));
         self.book.entries().iter().filter(|(_, entry)| unlisted(entry) && ending(entry)).count()
+    }
+
+    /// How much of a session is still to be ended: its credentials and its parents.
+    #[must_use]
+    pub fn owed(&self, session: SessionId) -> usize {
+        let mine = |entry: &Entry| match &entry.what {
+            What::Lease(facts) => facts.session == session,
+            What::Parent { session: owner, .. } => *owner == session,
+            What::Orphan { .. } => false,
+        };
+        let ending = |entry: &Entry| matches!(entry.state, State::Ending(_));
+        self.book.entries().iter().filter(|(_, entry)| mine(entry) && ending(entry)).count()
     }
 }
 

@@ -58,6 +58,9 @@ mod tests {
         fn boot(&self) -> Duration {
             Duration::from_secs(self.0.load(Ordering::SeqCst))
         }
+        fn monotonic(&self) -> Duration {
+            self.boot()
+        }
     }
 
     #[test]
