@@ -93,9 +93,11 @@ fn end(signal: Signal) {
     if kill_process(getpid(), signal).is_err() {
         give_up("a signal to itself was refused");
     }
-    while signal == Signal::KILL {
+    if signal == Signal::KILL {
         // Another thread may be the one that takes it.
-        std::thread::park();
+        loop {
+            std::thread::park();
+        }
     }
 }
 

@@ -247,7 +247,7 @@ struct World {
     backend: Arc<Backend>,
     peer: Arc<Peer>,
     _config: watch::Sender<Arc<Config>>,
-    dir: TempDir,
+    _dir: TempDir,
 }
 
 fn world() -> World {
@@ -269,7 +269,7 @@ fn world() -> World {
         config,
         marks: Marks::nowhere(),
     });
-    World { sessions, leases, backend, peer: Arc::new(Peer(AtomicUsize::new(0))), _config: sender, dir }
+    World { sessions, leases, backend, peer: Arc::new(Peer(AtomicUsize::new(0))), _config: sender, _dir: dir }
 }
 
 /// A launcher that does as it is told, and what it was told last.
@@ -421,5 +421,5 @@ async fn nothing_is_delivered_or_left_after_a_fence() {
         minted > usize::try_from(ROUNDS).unwrap(),
         "only {minted} were made: the races did not take place"
     );
-    drop(world.dir.path());
+    drop(world);
 }
