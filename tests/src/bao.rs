@@ -18,7 +18,8 @@ use crate::view::View;
 /// The token that may everything.
 pub const ROOT_TOKEN: &str = "root-token-of-the-test";
 
-/// The period of a session's parent token in the tests, seconds: what a dead broker leaves alive at most.
+/// The period of a session's parent token, seconds, unless a test says otherwise: what a dead broker leaves alive
+/// at most.
 pub const DEAD_MAN_SECS: u32 = 60;
 
 /// A running server.
@@ -176,6 +177,11 @@ impl Bao {
     /// The same from the same files, by a few calls instead of a minute of command lines. A test shows that the
     /// two leave the same server behind.
     pub fn set_up(&self, scope: &str, out: &Path) {
+        self.set_up_with_period(scope, out, DEAD_MAN_SECS);
+    }
+
+    /// The same with another period of a session's parent token, in seconds.
+    pub fn set_up_with_period(&self, scope: &str, out: &Path, period: u32) {
         self.scope_policy(scope);
         for name in ["mcp-broker", "mcp-session"] {
             let text =
@@ -183,7 +189,7 @@ impl Bao {
             self.policy(name, &text);
         }
         for (name, more) in [
-            ("mcp-session", json!({ "token_period": DEAD_MAN_SECS })),
+            ("mcp-session", json!({ "token_period": period })),
             ("mcp-launch", json!({ "allowed_policies": [scope] })),
         ] {
             let text =

@@ -1,8 +1,8 @@
 //! The harness: real parts, started on free ports and ended with the test. A part that is missing fails the
 //! test; nothing is skipped. It drives the two programs from outside and never links them.
 //!
-//! What no test here can prove: they run as root, without logind, and other people are other user ids that a
-//! child of the test took by `setresuid(2)`; nobody signed in.
+//! What no test here can prove: they run as root, logind is a double, and other people are other user ids that a
+//! child of the test took by `setresuid(2)`; nobody signed in, no screen locked and no machine slept.
 
 pub mod accounts;
 pub mod bao;
@@ -11,9 +11,11 @@ pub mod eventually;
 pub mod fault;
 pub mod http;
 pub mod leaks;
+pub mod logind;
 pub mod mcp;
 pub mod parts;
 pub mod pg;
+pub mod pipe;
 pub mod process;
 pub mod sdk;
 pub mod tempdir;

@@ -104,6 +104,12 @@ pub mod seen {
     pub const NODE: &str = "/run/e2e/bin/node";
     /// The clients that use an SDK.
     pub const CLIENTS: &str = "/run/e2e/clients";
+    /// What tests use of the repository as it is.
+    pub const FIXTURES: &str = "/run/e2e/fixtures";
+    /// Python with the SDK of the stateless era.
+    pub const PYTHON_2: &str = "/run/e2e/parts/mcp-2/bin/python";
+    /// A server of the stateless era, for that Python.
+    pub const STATELESS: &str = "/run/e2e/fixtures/stateless_server.py";
     /// dbhub's program, for Node.
     pub const DBHUB: &str = "/run/e2e/parts/npm/node_modules/@bytebase/dbhub/dist/index.js";
     /// The reference server's program, for Node.

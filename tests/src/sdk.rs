@@ -46,26 +46,32 @@ impl Sdk {
         command: &[&str],
         calls: &[(&str, Value)],
     ) -> Running {
+        let (program, arguments) = command.split_first().expect("a command");
+        let calls: Vec<Value> = calls.iter().map(|(tool, arguments)| json!([tool, arguments])).collect();
+        let plan = json!({ "command": program, "args": arguments, "env": {}, "calls": calls });
+        let mut client = self.program(home, "walk.py", &plan.to_string());
+        client.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = spawn(client, view);
+        let stdout = Collected::from(process.child.stdout.take().expect("it is piped"));
+        let stderr = Collected::from(process.child.stderr.take().expect("it is piped"));
+        Running { process, stdout, stderr }
+    }
+
+    /// One of the clients with its plan, not started.
+    pub(crate) fn program(self, home: &std::path::Path, script: &str, plan: &str) -> Command {
         let venv = match self {
             Self::Two => "mcp-2",
             Self::One => "mcp-1",
         };
-        let (program, arguments) = command.split_first().expect("a command");
-        let calls: Vec<Value> = calls.iter().map(|(tool, arguments)| json!([tool, arguments])).collect();
-        let plan = json!({ "command": program, "args": arguments, "env": {}, "calls": calls });
         let mut client = Command::new(format!("{}/{venv}/bin/python", seen::PARTS));
-        client.arg("-B").arg(format!("{}/walk.py", seen::CLIENTS)).arg(plan.to_string());
+        client.arg("-B").arg(format!("{}/{script}", seen::CLIENTS)).arg(plan);
         client
             .env_clear()
             .env("HOME", home)
             .env("PATH", format!("{}:/usr/bin:/bin", seen::BIN))
             .env("LANG", "C.UTF-8")
             .current_dir("/");
-        client.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut process = spawn(client, view);
-        let stdout = Collected::from(process.child.stdout.take().expect("it is piped"));
-        let stderr = Collected::from(process.child.stderr.take().expect("it is piped"));
-        Running { process, stdout, stderr }
+        client
     }
 }
 

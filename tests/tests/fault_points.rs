@@ -111,14 +111,14 @@ fn cases() -> VecDeque<Case> {
 
 /// Two servers: the leases of one live for 15 minutes, those of the other are renewed every few seconds.
 fn world() -> World {
-    let world = World::user().vault().with_fault_points().probe("orders-db", &[]);
+    let world = World::user().dead_man(DEAD_MAN).vault().with_fault_points().probe("orders-db", &[]);
     let (role, brief) = (world.role.clone(), format!("{}b", world.role));
     world.bao().database(world.pg(), &brief, json!({ "default_ttl": "5s" }));
     let path = format!("database/creds/{role}");
     world.bao().policy(&role, &format!(r#"path "{path}*" {{ capabilities = ["read"] }}"#));
     let text =
         world.definition(&[e2e::parts::seen::PROBE]).replace(&path, &format!("database/creds/{brief}"));
-    world.file("orders-brief", &text).dead_man(DEAD_MAN)
+    world.file("orders-brief", &text)
 }
 
 /// Asks a few times a second: many worlds share the machine.

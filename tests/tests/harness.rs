@@ -11,6 +11,7 @@ use e2e::http::{Ask, tcp};
 use e2e::leaks::Search;
 use e2e::mcp::Client;
 use e2e::parts::seen;
+use e2e::pipe::Pipe;
 use e2e::process::{alive, kill};
 use e2e::sdk::Sdk;
 use e2e::tempdir::write;
@@ -82,6 +83,43 @@ fn the_sdk_clients_talk_to_real_servers() {
         assert!(walk.tools.iter().any(|tool| tool == "echo"), "{sdk:?}: {:?}", walk.tools);
         assert!(walk.calls[0].contains("hello there"), "{sdk:?}: {:?}", walk.calls);
     }
+}
+
+/// Without `mcp-run` between: what the two eras look like, and that the client tells all of it.
+#[test]
+fn a_conversation_goes_on_over_one_pipe() {
+    let world = World::user().vault();
+    let (user, password) = ("admin", world.pg().password.as_str());
+    let dsn = world.pg().url(user, password);
+    let script = format!("DSN='{dsn}' exec {} -B {}", seen::PYTHON_2, seen::STATELESS);
+    for (sdk, protocol, kind) in [(Sdk::Two, "2026-07-28", Some("complete")), (Sdk::One, "2025-11-25", None)]
+    {
+        let home = ALICE.home(world.path());
+        let mut pipe = Pipe::start(sdk, &home, world.view(ALICE), &["/bin/sh", "-c", &script]);
+        assert_eq!(pipe.protocol, protocol);
+        let slow = pipe.send("call", json!({ "name": "slow", "arguments": { "seconds": 0.5 } }));
+        assert_eq!(pipe.must_call("whoami", json!({})), "admin");
+        assert!(!pipe.is_answered(slow), "a call under way holds up no other");
+        assert_eq!(pipe.tools(), ["whoami", "variable", "pid", "slow"]);
+        let called = pipe.called(slow);
+        assert_eq!((called.text.as_str(), called.kind.as_deref()), ("done", kind));
+        assert!(pipe.call("nope", json!({})).failed);
+        assert_eq!(pipe.ask("read", json!({ "uri": "note://hello" })), Ok(json!(["hello"])));
+        let error = pipe.ask("read", json!({ "uri": "note://nothing" })).unwrap_err();
+        assert_eq!(error["code"], -32602);
+        assert_eq!(pipe.finish().code(), 0);
+    }
+    let command = [seen::NODE, seen::EVERYTHING];
+    let mut pipe = Pipe::start(Sdk::One, &ALICE.home(world.path()), world.view(ALICE), &command);
+    pipe.ask("ping", json!({})).unwrap();
+    eventually("a notification comes", || {
+        so(!pipe.notifications("notifications/tools/list_changed").is_empty())
+    });
+    pipe.ask("subscribe", json!({ "uri": "demo://resource/dynamic/text/1" })).unwrap();
+    let _ = pipe.must_call("toggle-subscriber-updates", json!({}));
+    eventually("the resource is updated", || {
+        so(!pipe.notifications("notifications/resources/updated").is_empty())
+    });
 }
 
 /// Most worlds are set up by calls, because the script takes its time; what they leave must be the same.

@@ -118,8 +118,8 @@ fn a_logout_ends_the_session_and_a_login_begins_another() {
 /// Takes a minute: no shorter age can be configured, and the clock of a running broker cannot be moved.
 #[test]
 fn a_session_ends_by_itself_at_its_maximum_age() {
-    let config = format!("[session]\nmax_age = \"{}s\"\n", MAX_AGE.as_secs());
-    let mut world = World::user().vault().config(&config).probe("orders-db", &[]).start();
+    let config = format!("max_age = \"{}s\"", MAX_AGE.as_secs());
+    let mut world = World::user().vault().session(&config).probe("orders-db", &[]).start();
     let mut client = world.launch(ALICE, "orders-db");
     let parent = parent_token(&world);
     within(MAX_AGE + PATIENCE, "the launch ends", || so(!client.process.running()));

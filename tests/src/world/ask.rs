@@ -9,7 +9,9 @@ use crate::accounts::Account;
 use crate::eventually::{eventually, so};
 use crate::mcp::{Client, Outcome};
 use crate::parts::seen;
+use crate::pipe::Pipe;
 use crate::process::with_variable;
+use crate::sdk::Sdk;
 
 impl World {
     /// `mcp-run` with these arguments, started by that person's MCP client.
@@ -27,6 +29,13 @@ impl World {
         let mut client = self.run(account, &[server]);
         let _ = client.initialize();
         client
+    }
+
+    /// A person's MCP client that holds one conversation with a server through `mcp-run`.
+    #[track_caller]
+    #[must_use]
+    pub fn converse(&self, account: Account, sdk: Sdk, server: &str) -> Pipe {
+        Pipe::start(sdk, &account.home(self.path()), self.view(account), &["mcp-run", server])
     }
 
     /// `mcp-run` with these arguments to its end.

@@ -1,7 +1,6 @@
 //! The configuration files of a world, as an admin would write them.
 
 use super::{Mode, World};
-use crate::bao::DEAD_MAN_SECS;
 use crate::parts::{self, seen};
 use crate::pg;
 use crate::tempdir::write;
@@ -74,28 +73,19 @@ inject = [{{ env = "DSN", value = "{dsn}" }}]
         self.variables.extend(value.map(|value| (name, value)));
     }
 
-    /// Gives sessions' parents another period than [`DEAD_MAN_SECS`]. Comes after everything that is configured.
-    #[must_use]
-    pub fn dead_man(self, seconds: u32) -> Self {
-        let role = "auth/token/roles/mcp-session";
-        let mut body = self.bao().get(role)["data"].clone();
-        body["token_period"] = seconds.into();
-        self.bao().put(role, &body);
-        let file = self.config_dir().join("broker.toml");
-        let text = std::fs::read_to_string(&file).expect("it was written");
-        let (old, new) = (format!("dead_man = \"{DEAD_MAN_SECS}s\""), format!("dead_man = \"{seconds}s\""));
-        assert!(text.contains(&old), "{text}");
-        let owner = self.owner().uid;
-        write(&file, &text.replace(&old, &new), 0o644, owner, owner);
-        self
-    }
-
     pub(super) fn write_config(&self) {
         let mut text = String::new();
         if self.mode == Mode::System {
             text.push_str(&format!("[broker]\nstate_dir = {:?}\n\n", self.state_dir()));
         }
-        text.push_str("[identity]\nsign_in = \"os\"\n");
+        text.push_str("[identity]\nsign_in = \"os\"\n\n[session]\n");
+        // Without one, login sessions are nobody's: a system's broker must be told so.
+        text.push_str(match (&self.logind, self.mode) {
+            (Some(_), _) => "logind = \"required\"\n",
+            (None, Mode::System) => "logind = \"optional\"\n",
+            (None, Mode::User) => "",
+        });
+        text.push_str(&self.session);
         if let Some(proxy) = &self.proxy {
             let role_id = std::fs::read_to_string(self.config_dir().join("role_id")).expect("it was written");
             text.push_str(&format!(
@@ -104,10 +94,11 @@ inject = [{{ env = "DSN", value = "{dsn}" }}]
 kind = "vault"
 address = "http://127.0.0.1:{}"
 auth = {{ method = "approle", mount = "approle", role_id = "{role_id}", secret_id_file = {:?} }}
-dead_man = "{DEAD_MAN_SECS}s"
+dead_man = "{}s"
 "#,
                 proxy.port,
                 self.config_dir().join("secret_id"),
+                self.dead_man,
             ));
         }
         text.push_str(&self.extra);

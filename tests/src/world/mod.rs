@@ -3,6 +3,7 @@
 
 mod ask;
 mod config;
+mod places;
 
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
@@ -11,14 +12,14 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::accounts::{self, ALICE, Account, PEOPLE, ROOT};
+use crate::accounts::{self, ALICE, Account, BOB, PEOPLE, ROOT};
 use crate::bao::{Bao, DEAD_MAN_SECS};
 use crate::broker::Broker;
 use crate::fault::FaultProxy;
+use crate::logind::{Kind, Logind};
 use crate::parts::{self, seen};
 use crate::pg::{self, Pg};
 use crate::tempdir::{TempDir, write};
-use crate::view::View;
 
 /// For whom the broker of a world works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub enum Mode {
 pub struct World {
     // Dropped in this order: the broker before what it talks to, the directory last.
     broker: Option<Broker>,
+    /// Who knows of login sessions; without one nobody does.
+    logind: Option<Logind>,
     /// What stands between the broker and OpenBao.
     pub proxy: Option<FaultProxy>,
     /// OpenBao.
@@ -43,8 +46,12 @@ pub struct World {
     pub role: String,
     /// A value in the environment of every instance, by which its processes are found.
     pub mark: String,
-    /// What `[session]` and other tables say, after what the world writes.
+    /// What `[session]` says after what the world writes.
+    session: String,
+    /// Other tables.
     extra: String,
+    /// The period of a session's parent token, seconds.
+    dead_man: u32,
     mounts: Vec<(PathBuf, String)>,
     /// The broker's program, as the test sees it.
     program: PathBuf,
@@ -82,12 +89,15 @@ impl World {
         let id = uuid::Uuid::new_v4().simple().to_string();
         let world = Self {
             broker: None,
+            logind: None,
             proxy: None,
             bao: None,
             mode,
             role: format!("w{}", &id[..7]),
             mark: id,
+            session: String::new(),
             extra: String::new(),
+            dead_man: DEAD_MAN_SECS,
             mounts: Vec::new(),
             program: parts::broker(),
             variables: Vec::new(),
@@ -112,7 +122,8 @@ impl World {
     /// The same with other options for the database role.
     #[must_use]
     pub fn vault_with(self, options: Value) -> Self {
-        self.vault_set_up(options, Bao::set_up)
+        let period = self.dead_man;
+        self.vault_set_up(options, |bao, scope, out| bao.set_up_with_period(scope, out, period))
     }
 
     /// The same, set up by the script that people use.
@@ -135,7 +146,44 @@ impl World {
         self
     }
 
-    /// Adds text to `broker.toml`.
+    /// Another period of a session's parent token; to be said before OpenBao is set up.
+    #[must_use]
+    pub fn dead_man(mut self, seconds: u32) -> Self {
+        assert!(self.bao.is_none(), "OpenBao is set up with another period");
+        self.dead_man = seconds;
+        self
+    }
+
+    /// A logind in which [`ALICE`] has the desktop session `1`, and [`BOB`], where the broker is the system's, a
+    /// session `2` over the network.
+    #[must_use]
+    pub fn with_logind(self) -> Self {
+        let logind = Logind::start();
+        logind.log_in("1", ALICE, Kind::Desktop);
+        if self.mode == Mode::System {
+            logind.log_in("2", BOB, Kind::Ssh);
+        }
+        self.with_this_logind(logind)
+    }
+
+    /// That logind.
+    #[must_use]
+    pub fn with_this_logind(mut self, logind: Logind) -> Self {
+        self.logind = Some(logind);
+        self.write_config();
+        self
+    }
+
+    /// Adds a line to `[session]`.
+    #[must_use]
+    pub fn session(mut self, line: &str) -> Self {
+        self.session.push_str(line);
+        self.session.push('\n');
+        self.write_config();
+        self
+    }
+
+    /// Adds tables to `broker.toml`.
     #[must_use]
     pub fn config(mut self, extra: &str) -> Self {
         self.extra.push_str(extra);
@@ -165,110 +213,6 @@ impl World {
     #[must_use]
     pub fn owner(&self) -> Account {
         if self.mode == Mode::User { ALICE } else { ROOT }
-    }
-
-    /// The directory of the world.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        self.dir.path()
-    }
-
-    /// The folder of all runtime directories, in memory.
-    #[must_use]
-    pub fn runtime(&self) -> &Path {
-        self.runtime.path()
-    }
-
-    /// A person's runtime directory, as the test sees it.
-    #[must_use]
-    pub fn runtime_dir(&self, account: Account) -> PathBuf {
-        self.runtime.path().join(account.name)
-    }
-
-    /// The configuration directory.
-    #[must_use]
-    pub fn config_dir(&self) -> PathBuf {
-        self.path().join("conf")
-    }
-
-    /// The state directory, as the test sees it.
-    #[must_use]
-    pub fn state_dir(&self) -> PathBuf {
-        match self.mode {
-            Mode::User => ALICE.home(self.path()).join(".local/state/mcp-broker"),
-            Mode::System => self.path().join("state"),
-        }
-    }
-
-    /// The socket's directory, as the test sees it.
-    #[must_use]
-    pub fn socket_dir(&self) -> PathBuf {
-        match self.mode {
-            Mode::User => self.runtime_dir(ALICE).join("mcp-broker"),
-            Mode::System => self.path().join("run"),
-        }
-    }
-
-    /// The broker's socket, as the test sees it.
-    #[must_use]
-    pub fn socket(&self) -> PathBuf {
-        self.socket_dir().join("broker.sock")
-    }
-
-    /// The admin's socket, as the test sees it.
-    #[must_use]
-    pub fn admin_socket(&self) -> PathBuf {
-        self.socket_dir().join("admin.sock")
-    }
-
-    /// The machine as the world's processes see it, for an account.
-    #[must_use]
-    pub fn view(&self, account: Account) -> View {
-        let at = |name: &str| self.path().join(name);
-        let mut view = View::new()
-            .bind(at("passwd"), "/etc/passwd")
-            .bind(at("group"), "/etc/group")
-            .tmpfs("/run", "mode=755")
-            .dir("/run/user", 0o755, 0)
-            .dir("/run/mcp-broker", 0o755, 0)
-            .bind(at("run"), "/run/mcp-broker")
-            .dir("/run/e2e", 0o755, 0)
-            .dir(seen::BIN, 0o755, 0)
-            .dir(seen::PARTS, 0o755, 0)
-            .bind_read_only(parts::folder(), seen::PARTS)
-            .dir(seen::CLIENTS, 0o755, 0)
-            .bind_read_only(parts::repository().join("tests/clients"), seen::CLIENTS);
-        for person in PEOPLE {
-            let at_run = format!("/run/user/{}", person.uid);
-            view = view.dir(&at_run, 0o700, person.uid).bind(self.runtime_dir(person), &at_run);
-        }
-        let programs = [
-            (parts::node(), seen::NODE),
-            (parts::probe(), seen::PROBE),
-            (parts::launcher(), seen::LAUNCHER),
-            (self.program.clone(), seen::BROKER),
-        ];
-        for (from, at) in programs {
-            view = view.file(at).bind_read_only(from, at);
-        }
-        view.account(account)
-    }
-
-    /// What the broker sees: its small disk besides.
-    fn broker_view(&self) -> View {
-        let mut view = self.view(ROOT);
-        for (at, options) in &self.mounts {
-            view = view.tmpfs(at, options);
-        }
-        view.account(self.owner())
-    }
-
-    /// What an admin sees who works where the broker does.
-    pub(super) fn admin_view(&self, account: Account) -> View {
-        match &self.broker {
-            Some(broker) if !self.mounts.is_empty() => View::of(broker.process.pid()).account(account),
-            _ => self.view(account),
-        }
     }
 
     /// Starts the broker without waiting for it.
@@ -309,6 +253,9 @@ impl World {
         if self.mode == Mode::User {
             command.arg("--user");
         }
+        if let Some(logind) = &self.logind {
+            command.env("DBUS_SYSTEM_BUS_ADDRESS", logind.address());
+        }
         command
     }
 
@@ -348,6 +295,18 @@ impl World {
     pub fn inside(&mut self, path: &Path) -> PathBuf {
         let root = PathBuf::from(format!("/proc/{}/root", self.broker().process.pid()));
         root.join(path.strip_prefix("/").unwrap_or(path))
+    }
+
+    /// Who knows of login sessions.
+    #[must_use]
+    pub fn logind(&self) -> &Logind {
+        self.logind.as_ref().expect("the world has a logind")
+    }
+
+    /// How long a lease may need to end by itself in this world, after everything else failed.
+    #[must_use]
+    pub fn dead_man_and_a_little(&self) -> Duration {
+        Duration::from_secs(u64::from(self.dead_man) + 5)
     }
 
     /// OpenBao.
