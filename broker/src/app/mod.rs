@@ -5,6 +5,7 @@
 mod reload;
 mod start;
 mod state_dir;
+mod watchdog;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -129,6 +130,7 @@ impl App {
             tokio::spawn(serve(admin, admin_door, admin_routes(api), stop.clone())),
         ];
         tokio::spawn(look_at_providers(self.leases.providers()));
+        tokio::spawn(watchdog::watch(Arc::clone(&self.sessions), Arc::clone(&self.leases)));
         // Without systemd there is nobody to tell.
         drop(sd_notify::notify(&[sd_notify::NotifyState::Ready]));
         let parts = Parts {
