@@ -8,9 +8,9 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use e2e::accounts::ALICE;
-use e2e::eventually::so;
+use e2e::eventually::{so, within};
 use e2e::fault::Fault;
-use e2e::{World, eventually, rounds};
+use e2e::{PATIENCE, World, eventually, rounds};
 use serde_json::json;
 
 /// A number below `bound` that no seed repeats.
@@ -126,7 +126,7 @@ fn a_kill_while_the_answer_is_on_its_way_leaves_nothing() {
     play(world, 700, rounds(4, 40));
 }
 
-/// The restarted broker dies again and again while it recovers.
+/// The restarted broker dies at random moments while it recovers.
 #[test]
 fn a_kill_during_recovery_converges() {
     let mut world = World::user().vault().probe("orders-db", &[]).start();
@@ -141,4 +141,55 @@ fn a_kill_during_recovery_converges() {
         let _ = client.process.wait();
     }
     world.assert_settled();
+}
+
+/// A broker that hangs is as good as dead: nobody renews for it, so that the backend ends what it holds, and the
+/// launcher, hearing nothing, ends its instances. When it goes on, it finds out.
+#[test]
+fn a_broker_that_hangs_keeps_nothing_alive() {
+    let mut world = World::user().vault().probe("orders-db", &[]).dead_man(5).start();
+    let mut clients: Vec<_> = (0..2).map(|_| world.launch(ALICE, "orders-db")).collect();
+    assert_eq!(world.users().len(), 2);
+    world.broker().process.signal(libc::SIGSTOP);
+    let dead_man = Duration::from_secs(5 + 5);
+    within(dead_man, "the users are gone without the broker", || so(world.users().is_empty()));
+    // 15 s of silence, and a little.
+    within(Duration::from_secs(25), "so are the instances", || so(world.instances().is_empty()));
+    clients.iter_mut().for_each(|client| client.process.kill9());
+    world.broker().process.signal(libc::SIGCONT);
+    world.assert_settled();
+    assert_eq!(world.launch(ALICE, "orders-db").finish().code(), 0, "it works on");
+    world.assert_settled();
+}
+
+/// What the service manager gets to hear (sd_notify(3)): ready, then a sign of life at half the time that it set,
+/// and none from a broker that hangs.
+#[test]
+fn the_watchdog_is_answered_by_a_living_broker_only() {
+    let mut world = World::user().vault().probe("orders-db", &[]);
+    let path = world.runtime_dir(ALICE).join("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).expect("the directory is there");
+    std::os::unix::fs::chown(&path, Some(ALICE.uid), Some(ALICE.uid)).expect("it is ours");
+    let seen = format!("/run/user/{}/notify", ALICE.uid);
+    world.set_variable("NOTIFY_SOCKET", Some(seen));
+    world.set_variable("WATCHDOG_USEC", Some("600000".to_owned()));
+    let mut world = world.start();
+    let hear = |patience: Duration| {
+        socket.set_read_timeout(Some(patience)).expect("a time");
+        let mut words = [0; 256];
+        let length = socket.recv(&mut words).ok()?;
+        Some(String::from_utf8_lossy(&words[..length]).trim().to_owned())
+    };
+    let mut heard = Vec::new();
+    while heard.iter().filter(|word| *word == "WATCHDOG=1").count() < 3 {
+        heard.push(hear(PATIENCE).expect("a living broker says so"));
+    }
+    assert!(heard.iter().any(|word| word == "READY=1"), "{heard:?}");
+
+    world.broker().process.signal(libc::SIGSTOP);
+    // What it sent before.
+    while hear(Duration::from_millis(50)).is_some() {}
+    assert_eq!(hear(Duration::from_secs(2)), None, "it hangs");
+    world.broker().process.signal(libc::SIGCONT);
+    assert_eq!(hear(PATIENCE).as_deref(), Some("WATCHDOG=1"));
 }

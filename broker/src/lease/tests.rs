@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -26,6 +26,20 @@ use crate::provider::{
     Revocation, SessionTag,
 };
 
+/// The machine's clocks, the wall clock set by so many seconds.
+#[derive(Default, Clone)]
+struct Settable(Arc<AtomicI64>);
+
+impl Clock for Settable {
+    fn now(&self) -> jiff::Timestamp {
+        SystemClock.now() + jiff::SignedDuration::from_secs(self.0.load(Ordering::Relaxed))
+    }
+
+    fn boot(&self) -> Duration {
+        SystemClock.boot()
+    }
+}
+
 /// The truth, and how the backend misbehaves.
 #[derive(Default)]
 struct Scripted {
@@ -47,6 +61,10 @@ struct Scripted {
     life: Option<Duration>,
     /// It cannot be renewed at all.
     fixed: bool,
+    /// It can be renewed for ever.
+    endless: bool,
+    /// What it tells the time by.
+    clock: Settable,
     parents: AtomicUsize,
     /// Period of a parent; a minute unless said.
     period: Option<Duration>,
@@ -91,7 +109,7 @@ impl Provider for Scripted {
             return Err(ProviderError::new(Blame::Unreachable, "the answer was lost", "none"));
         }
         let fields = BTreeMap::from([("value".to_owned(), Secret::new("s".to_owned()))]);
-        let expires_at = self.life.map(|life| SystemClock.now() + life);
+        let expires_at = self.life.map(|life| self.clock.now() + life);
         let revocability = Revocability::Immediate;
         Ok(Issued { handle: prepared.handle, fields, expires_at, renewable: !self.fixed, revocability })
     }
@@ -116,8 +134,8 @@ impl Provider for Scripted {
     }
 
     async fn renew(&self, _: &Handle, _: Duration) -> Result<Renewed, ProviderError> {
-        let expires_at = SystemClock.now() + self.life.unwrap_or_default();
-        Ok(Renewed { expires_at, renewable: false })
+        let expires_at = self.clock.now() + self.life.unwrap_or_default();
+        Ok(Renewed { expires_at, renewable: self.endless })
     }
 
     async fn open_session(&self, _: &SessionTag) -> Result<Option<Parent>, ProviderError> {
@@ -160,7 +178,7 @@ fn reopen(directory: PathBuf, truth: Arc<Scripted>) -> World {
     let provider: Arc<dyn Provider> = Arc::<Scripted>::clone(&truth);
     let providers = Providers::from([("bao".parse().unwrap(), provider)]);
     let (sender, lost) = mpsc::unbounded_channel();
-    let leases = Leases::new(book, audit, Arc::new(SystemClock), providers, sender);
+    let leases = Leases::new(book, audit, Arc::new(truth.clock.clone()), providers, sender);
     World { leases, truth, lost, directory }
 }
 
@@ -331,6 +349,19 @@ async fn nothing_is_minted_when_the_disk_is_full() {
     assert_eq!(problem.code, ErrorCode::StorageUnavailable);
     assert_eq!(leases.drain(Duration::from_secs(20)).await, 0);
     assert_eq!(world.truth.alive(), 0);
+}
+
+/// Whatever the wall clock says: a backend's answer is worth the time that it gives from now.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wall_clock_that_is_set_ends_no_renewals() {
+    let life = Some(Duration::from_secs(3));
+    let mut world = world("wall", Scripted { life, endless: true, ..Scripted::default() });
+    world.leases.mint(&grant(1), &tag(SessionId::fresh(), &CancellationToken::new())).await.unwrap();
+    for seconds in [-86_400, 86_400, -315_619_200] {
+        world.truth.clock.0.store(seconds, Ordering::Relaxed);
+        let lost = tokio::time::timeout(Duration::from_secs(3), world.lost.recv()).await;
+        assert!(lost.is_err(), "set by {seconds} s, it was given up");
+    }
 }
 
 /// Another instance can take over in time; not where the session ends as well.
