@@ -52,6 +52,12 @@ pub enum DurableError {
         /// The file.
         path: PathBuf,
     },
+    /// Something else wrote to the file: what stands in it is not known any more.
+    #[error("`{}` was changed by something else", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
     /// The disk did not answer in time.
     #[error("`{}` was not written in time", path.display())]
     Slow {
@@ -69,6 +75,9 @@ impl DurableError {
             Self::Broken { .. } => "mend the disk, then restart the broker; nothing is launched until then",
             Self::Moved { .. } => {
                 "put it back, or restart the broker to begin a new one; nothing is launched until then"
+            }
+            Self::Changed { .. } => {
+                "restart the broker: it ends whatever the file tells of; nothing is launched until then"
             }
             Self::Slow { .. } => {
                 "see what keeps the disk busy; nothing is launched until the broker can write"
@@ -220,9 +229,7 @@ impl<E: Encoder> Writer<E> {
         if self.broken {
             return Err(DurableError::Broken { path: self.path.clone() });
         }
-        if !self.is_in_place() {
-            return Err(DurableError::Moved { path: self.path.clone() });
-        }
+        self.require_as_left()?;
         if let Err(error) = fault::io("durable.write").and_then(|()| self.file.write_all(bytes)) {
             self.cut_back();
             return Err(self.failed(&error));
@@ -235,10 +242,19 @@ impl<E: Encoder> Writer<E> {
         Ok(())
     }
 
-    fn is_in_place(&self) -> bool {
-        let named = std::fs::symlink_metadata(&self.path);
-        let open = self.file.metadata();
-        named.is_ok_and(|named| open.is_ok_and(|open| (named.dev(), named.ino()) == (open.dev(), open.ino())))
+    /// An older copy of the file may have been put in its place, or into it.
+    fn require_as_left(&self) -> Result<(), DurableError> {
+        let path = || self.path.clone();
+        let (Ok(named), Ok(open)) = (std::fs::symlink_metadata(&self.path), self.file.metadata()) else {
+            return Err(DurableError::Moved { path: path() });
+        };
+        if (named.dev(), named.ino()) != (open.dev(), open.ino()) {
+            return Err(DurableError::Moved { path: path() });
+        }
+        if open.len() != self.length {
+            return Err(DurableError::Changed { path: path() });
+        }
+        Ok(())
     }
 
     /// Removes what a failed write left, so that the next record starts on a clean end.
@@ -364,6 +380,39 @@ mod tests {
         let file = File::options().write(true).open("/dev/full").unwrap();
         let log = Durable::start(Path::new("/dev/full"), file, 0, Lines).unwrap();
         assert!(matches!(log.append("a".into()).durable().await, Err(DurableError::Write { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_file_that_something_else_wrote_to_is_left_alone() {
+        let path = scratch("changed");
+        drop(std::fs::remove_file(&path));
+        let log = Durable::start(&path, open_append(&path).unwrap(), 0, Lines).unwrap();
+        log.append("a".into()).durable().await.unwrap();
+        for content in ["", "older", "much longer than it was"] {
+            let mut other = File::options().write(true).truncate(true).open(&path).unwrap();
+            other.write_all(content.as_bytes()).unwrap();
+            assert!(matches!(log.append("b".into()).durable().await, Err(DurableError::Changed { .. })));
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), content);
+        }
+    }
+
+    /// fsync(2): after an error, what is on the disk is not known, and a later success says nothing about it. A
+    /// FIFO takes what is written and cannot be synced.
+    #[tokio::test]
+    async fn after_a_sync_that_failed_nothing_is_written_any_more() {
+        let path = scratch("sync");
+        drop(std::fs::remove_file(&path));
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        let mut reader = open_append(&path).unwrap();
+        let log = Durable::start(&path, open_append(&path).unwrap(), 0, Lines).unwrap();
+        assert!(matches!(log.append("a".into()).durable().await, Err(DurableError::Write { .. })));
+        for _ in 0..3 {
+            assert!(matches!(log.append("b".into()).durable().await, Err(DurableError::Broken { .. })));
+        }
+        let mut got = [0; 16];
+        let length = std::io::Read::read(&mut reader, &mut got).unwrap();
+        assert_eq!(got.get(..length), Some(&b"a\n"[..]));
     }
 
     #[test]

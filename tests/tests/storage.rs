@@ -1,5 +1,6 @@
-//! Disks that are full or read-only, and two brokers on one state: nothing is minted that is not written down,
-//! and revocation goes on. The disks are small file systems in memory, which the broker alone sees.
+//! Disks that are full, read-only or failing, a journal that is damaged or older than it should be, and two brokers
+//! on one state: nothing is minted that is not written down, and revocation goes on. The disks are small file
+//! systems in memory, which the broker alone sees.
 //!
 //! Not proved: a disk that lies about what it has written, and the loss of power.
 
@@ -7,9 +8,10 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use e2e::accounts::{ALICE, MALLORY};
-use e2e::eventually::so;
+use e2e::eventually::{so, within};
 use e2e::tempdir::write;
 use e2e::{World, eventually};
 
@@ -117,6 +119,93 @@ fn a_damaged_journal_is_told_and_settled() {
     world.restart();
     eventually("a torn tail is repaired and all is settled", || so(world.users().is_empty()));
     world.assert_settled();
+}
+
+fn journal(world: &World) -> PathBuf {
+    world.state_dir().join("journal")
+}
+
+/// A copy from before the launches was put back. What it does not tell of has nobody who renews it, and ends by
+/// the dead man.
+#[test]
+fn an_older_journal_that_was_restored_keeps_nothing_alive() {
+    let mut world = World::user().vault().probe("orders-db", &[]).dead_man(5).start();
+    let first = world.launch(ALICE, "orders-db");
+    let with_one = fs::read(journal(&world)).unwrap();
+    let second = world.launch(ALICE, "orders-db");
+    assert_eq!(world.users().len(), 2);
+    let mut clients = vec![first, second];
+    for (name, copy) in [("one that tells of the first launch", with_one), ("an empty one", Vec::new())] {
+        world.broker().kill9();
+        clients.drain(..).for_each(|mut client| client.process.kill9());
+        fs::write(journal(&world), copy).unwrap();
+        world.restart();
+        within(Duration::from_secs(5 + 5), name, || so(world.users().is_empty()));
+        world.assert_settled();
+        clients.push(world.launch(ALICE, "orders-db"));
+    }
+    assert_eq!(clients.remove(0).finish().code(), 0);
+    world.assert_settled();
+}
+
+/// The same under a broker that runs, into the file and in its place: it cannot know what stands there, and mints
+/// nothing any more.
+#[test]
+fn an_older_journal_that_is_restored_under_the_broker_stops_minting() {
+    for in_place in [true, false] {
+        let mut world = World::user().vault().probe("orders-db", &[]).start();
+        let empty = fs::read(journal(&world)).unwrap();
+        let mut before = world.launch(ALICE, "orders-db");
+        if in_place {
+            fs::write(journal(&world), empty).unwrap();
+        } else {
+            fs::remove_file(journal(&world)).unwrap();
+            write(&journal(&world), "", 0o600, ALICE.uid, ALICE.uid);
+        }
+        let minted = world.proxy().count("database/creds/");
+        let outcome = world.run_to_end(ALICE, &["orders-db"]);
+        outcome.assert_refused(69, &["journal"]);
+        assert_eq!(world.proxy().count("database/creds/"), minted, "nothing that is not written down");
+        assert_eq!(before.finish().code(), 0);
+        eventually("what it knew is ended all the same", || so(world.users().is_empty()));
+        world.restart();
+        assert_eq!(world.launch(ALICE, "orders-db").finish().code(), 0);
+        world.assert_settled();
+    }
+}
+
+/// A sync that fails, of whichever file, at any time: from then on nothing is minted until a restart, and what is
+/// there is ended.
+#[test]
+fn after_a_sync_that_failed_nothing_is_minted() {
+    for passing in [2, 5, 8] {
+        let mut world = World::user().vault().with_fault_points().probe("orders-db", &[]);
+        world.set_variable("MCP_BROKER_FAULT", Some(format!("durable.sync:{passing}=fail")));
+        let mut world = world.start();
+        let mut kept = Vec::new();
+        eventually("a launch is refused", || {
+            let mut client = world.run(ALICE, &["orders-db"]);
+            let params =
+                serde_json::json!({ "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {} });
+            if client.try_request("initialize", params).is_some() {
+                kept.push(client);
+                return None;
+            }
+            client.outcome().assert_refused(69, &[]);
+            Some(())
+        });
+        let minted = world.proxy().count("database/creds/");
+        for _ in 0..2 {
+            world.run_to_end(ALICE, &["orders-db"]).assert_refused(69, &[]);
+        }
+        assert_eq!(world.proxy().count("database/creds/"), minted, "sync {passing}: minted all the same");
+        kept.iter_mut().for_each(|client| assert_eq!(client.finish().code(), 0));
+        eventually("what is there is ended", || so(world.users().is_empty()));
+        world.set_variable("MCP_BROKER_FAULT", None);
+        world.restart();
+        assert_eq!(world.launch(ALICE, "orders-db").finish().code(), 0);
+        world.assert_settled();
+    }
 }
 
 #[test]

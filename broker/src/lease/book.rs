@@ -249,4 +249,117 @@ mod tests {
         assert_eq!(before, after);
         assert_eq!(after.len(), 3);
     }
+
+    /// What a journal tells of, and how much of it cannot be read.
+    fn told(bytes: &[u8]) -> (HashMap<LeaseId, Entry>, Vec<Record>, usize) {
+        let (records, _, bad) = journal::replay(bytes);
+        let mut entries = HashMap::new();
+        for record in &records {
+            replay(&mut entries, record);
+        }
+        (entries, records, bad)
+    }
+
+    /// A session with a lease in every state, one that was settled among them; a line each.
+    fn life() -> Vec<(Record, Vec<u8>)> {
+        let provider: Label = "bao".parse().unwrap();
+        let handle = |name: &str| Handle(serde_json::json!({ "accessor": name }));
+        let alive = |name| Alive {
+            handle: handle(name),
+            expires_at: Some(jiff::Timestamp::UNIX_EPOCH),
+            revocability: Revocability::Immediate,
+        };
+        let intent = |id, what| Record::Intent { id, what };
+        let prepared = |id, name| Record::Prepared { id, provider: provider.clone(), handle: handle(name) };
+        let live = |id, name| Record::Live { id, provider: provider.clone(), alive: alive(name) };
+        let [top, a, b, c, d] = std::array::from_fn(|_| LeaseId::fresh());
+        let orphan = || What::Orphan { provider: provider.clone() };
+        let records = [
+            intent(top, parent()),
+            live(top, "top"),
+            intent(a, orphan()),
+            prepared(a, "a"),
+            intent(d, orphan()),
+            prepared(d, "d"),
+            live(a, "a"),
+            Record::Ending { id: d, reason: EndReason::Idle },
+            intent(b, orphan()),
+            prepared(b, "b"),
+            Record::Settled { id: d },
+            live(c, "c"),
+            Record::Ending { id: c, reason: EndReason::Replaced },
+        ];
+        let line = |record: &Record| {
+            let mut line = Vec::new();
+            journal::encode(record, &mut line);
+            line
+        };
+        records.into_iter().map(|record| (record.clone(), line(&record))).collect()
+    }
+
+    /// Every handle that can be read, and whose end cannot, is there to be ended.
+    fn assert_all_is_owed(entries: &HashMap<LeaseId, Entry>, records: &[Record], at: &str) {
+        let is_settled =
+            |id| records.iter().any(|r| matches!(r, Record::Settled { id: done } if *done == id));
+        for record in records {
+            let (Record::Prepared { id, handle, .. } | Record::Live { id, alive: Alive { handle, .. }, .. }) =
+                record
+            else {
+                continue;
+            };
+            let known = entries.get(id).and_then(|entry| match &entry.state {
+                State::Prepared(handle) | State::Live(Alive { handle, .. }) => Some(handle),
+                State::Ending(ending) => ending.handle.as_ref(),
+                State::Intended | State::Settled => None,
+            });
+            assert!(is_settled(*id) || known == Some(handle), "{at}: the handle of {id} is forgotten");
+        }
+    }
+
+    #[test]
+    fn a_journal_that_is_cut_anywhere_tells_of_all_before_the_cut() {
+        let lines = life();
+        let bytes: Vec<u8> = lines.iter().flat_map(|(_, line)| line.clone()).collect();
+        for cut in 0..=bytes.len() {
+            let mut end = 0;
+            let whole = lines.iter().take_while(|(_, line)| {
+                end += line.len();
+                end <= cut
+            });
+            let whole: Vec<Record> = whole.map(|(record, _)| record.clone()).collect();
+            let (entries, records, bad) = told(&bytes[..cut]);
+            assert_eq!((&records, bad), (&whole, 0), "cut at {cut}");
+            assert_all_is_owed(&entries, &whole, &format!("cut at {cut}"));
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_anywhere_is_seen_and_costs_only_its_own_line() {
+        let lines = life();
+        let mut bytes: Vec<u8> = lines.iter().flat_map(|(_, line)| line.clone()).collect();
+        let mut touched = Vec::new();
+        for (number, (_, line)) in lines.iter().enumerate() {
+            touched.extend((0..line.len()).map(|at| (number, at + 1 == line.len())));
+        }
+        for at in 0..bytes.len() {
+            let (number, is_feed) = touched[at];
+            // Without its line feed a line takes the next one with it; the last one has none behind it.
+            let last = number + 1 == lines.len();
+            let lost = |line: usize| match is_feed {
+                false => line == number,
+                true => !last && (line == number || line == number + 1),
+            };
+            let intact = lines.iter().enumerate().filter(|(line, _)| !lost(*line));
+            let intact: Vec<Record> = intact.map(|(_, (record, _))| record.clone()).collect();
+            for bit in 0..8 {
+                bytes[at] ^= 1 << bit;
+                let (entries, records, bad) = told(&bytes);
+                let place = format!("byte {at}, bit {bit}");
+                assert!(bad > 0, "{place}: not seen");
+                assert_eq!(records, intact, "{place}");
+                assert_all_is_owed(&entries, &intact, &place);
+                bytes[at] ^= 1 << bit;
+            }
+        }
+    }
 }
