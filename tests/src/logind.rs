@@ -122,7 +122,9 @@ impl Logind {
 
     /// The desktop says whether its screen is locked; nothing is told where nothing changes.
     pub fn hint(&self, id: &str, locked: bool) {
-        self.lock_inner().change(id, |session| session.locked = locked).told(&json!(["hint", id, locked]));
+        self.lock_inner()
+            .change(id, |session| session.locked = locked)
+            .told_if_there(&json!(["hint", id, locked]));
     }
 
     /// The desktop says so in turns, so often, and `last` at the end.
@@ -132,12 +134,14 @@ impl Logind {
 
     /// It becomes the active session of its seat, or is not any more.
     pub fn active(&self, id: &str, active: bool) {
-        self.lock_inner().change(id, |session| session.active = active).told(&json!(["active", id, active]));
+        self.lock_inner()
+            .change(id, |session| session.active = active)
+            .told_if_there(&json!(["active", id, active]));
     }
 
     /// Its state becomes `closing`, of which logind tells nobody.
     pub fn closing(&self, id: &str) {
-        self.lock_inner().change(id, |session| session.closing = true).told(&json!(["closing", id]));
+        self.lock_inner().change(id, |session| session.closing = true).told_if_there(&json!(["closing", id]));
     }
 
     /// Its leader ends, of which logind tells nobody.
@@ -148,7 +152,7 @@ impl Logind {
     /// It is over: the object is gone, `SessionRemoved` is told, its leader has ended.
     pub fn remove(&self, id: &str) {
         let mut inner = self.lock_inner();
-        inner.told(&json!(["remove", id]));
+        inner.told_if_there(&json!(["remove", id]));
         inner.sessions.retain(|session| session.id != id);
     }
 
@@ -262,6 +266,13 @@ impl Inner {
     #[track_caller]
     fn told(&mut self, command: &Value) -> Value {
         self.double.as_mut().expect("logind runs").command(command)
+    }
+
+    /// What happens while logind is away is found there when it is back, and was told to nobody.
+    fn told_if_there(&mut self, command: &Value) {
+        if let Some(double) = &mut self.double {
+            let _ = double.command(command);
+        }
     }
 
     #[track_caller]

@@ -28,6 +28,37 @@ pub struct Called {
     pub kind: Option<String>,
 }
 
+impl Called {
+    /// It was not run, and says why in these words and what to do.
+    #[track_caller]
+    pub fn assert_not_executed(&self, words: &[&str]) {
+        self.assert_failed("executed: no", words);
+    }
+
+    /// It may have been run or not, and says why in these words.
+    #[track_caller]
+    pub fn assert_unknown(&self, words: &[&str]) {
+        self.assert_failed("executed: unknown", words);
+    }
+
+    #[track_caller]
+    fn assert_failed(&self, executed: &str, words: &[&str]) {
+        assert!(self.failed, "it says that it worked: {self:?}");
+        for word in [&[executed], words].concat() {
+            assert!(self.text.contains(word), "`{word}` is not in {self:?}");
+        }
+    }
+}
+
+/// An answer of `mcp-run` itself to a request that is no call: that code, with a reason and a cure.
+#[track_caller]
+pub fn assert_own_error(error: &Value, code: i64) {
+    assert_eq!(error["code"], code, "{error}");
+    for key in ["reason", "hint"] {
+        assert!(error["data"][key].as_str().is_some_and(|text| !text.is_empty()), "no {key}: {error}");
+    }
+}
+
 /// A client with a conversation under way.
 pub struct Pipe {
     /// The client; `mcp-run` is its child.

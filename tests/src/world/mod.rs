@@ -4,6 +4,7 @@
 mod ask;
 mod config;
 mod places;
+mod told;
 
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
