@@ -38,6 +38,10 @@ impl Clock for Settable {
     fn boot(&self) -> Duration {
         SystemClock.boot()
     }
+
+    fn monotonic(&self) -> Duration {
+        self.boot()
+    }
 }
 
 /// The truth, and how the backend misbehaves.
