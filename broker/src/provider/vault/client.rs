@@ -9,7 +9,7 @@ use reqwest::tls::Version;
 use vaultrs::api::EndpointMiddleware;
 use vaultrs::client::{VaultClient, VaultClientSettings};
 
-use super::gate::IN_FLIGHT;
+use super::gate::LIMITS;
 use super::settings::ServerSettings;
 use super::transport::{FLIGHT_LIMIT, REQUEST_LIMIT};
 
@@ -44,7 +44,7 @@ pub(super) fn build(server: &ServerSettings, files: TlsFiles) -> Result<VaultCli
         .connect_timeout(CONNECT_LIMIT)
         .timeout(FLIGHT_LIMIT)
         .pool_idle_timeout(KEEP_IDLE)
-        .pool_max_idle_per_host(IN_FLIGHT)
+        .pool_max_idle_per_host(LIMITS.all)
         .user_agent(concat!("mcp-broker/", env!("CARGO_PKG_VERSION")));
     // No roots are loaded where nothing is verified.
     let authorities = if address.scheme() == "http" { Some(Vec::new()) } else { files.authorities };

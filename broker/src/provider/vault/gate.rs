@@ -1,6 +1,6 @@
-//! Lets four requests to one server through at a time: revocations first, everything else in the order it
-//! came. OpenBao saturates at two to four connections; beyond eight its slowest answers take five to twenty
-//! times as long. Knows nothing of what the requests are.
+//! Lets a few requests to one server through at a time: revocations first, everything else in the order it came.
+//! OpenBao saturates at two to four connections; beyond eight its slowest answers take five to twenty times as
+//! long. Knows nothing of what the requests are.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,7 +8,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
 /// How many requests may be in flight at one server.
-pub(super) const IN_FLIGHT: usize = 4;
+pub(super) const LIMITS: Limits = Limits { all: 8, revocations: 7, others: 4 };
+
+/// How many requests may be in flight, and of which kind. Where `revocations` is less than `all`, they leave
+/// something for the others, however many there are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) all: usize,
+    pub(super) revocations: usize,
+    pub(super) others: usize,
+}
 
 /// Who goes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,37 +29,42 @@ pub(super) enum Urgency {
 }
 
 /// The gate of one server.
-pub(super) struct Gate(Mutex<State>);
+pub(super) struct Gate {
+    limits: Limits,
+    state: Mutex<State>,
+}
 
+#[derive(Default)]
 struct State {
-    free: usize,
-    revocations: VecDeque<oneshot::Sender<Pass>>,
-    others: VecDeque<oneshot::Sender<Pass>>,
+    revocations: Lane,
+    others: Lane,
+}
+
+#[derive(Default)]
+struct Lane {
+    up: usize,
+    waiting: VecDeque<oneshot::Sender<Pass>>,
 }
 
 /// Leave to send one request; given back when dropped.
-pub(super) struct Pass(Option<Arc<Gate>>);
+pub(super) struct Pass(Option<(Arc<Gate>, Urgency)>);
 
 impl Gate {
-    /// A gate with so many passes.
-    pub(super) fn new(passes: usize) -> Arc<Self> {
-        let state = State { free: passes, revocations: VecDeque::new(), others: VecDeque::new() };
-        Arc::new(Self(Mutex::new(state)))
+    /// A gate with these limits.
+    pub(super) fn new(limits: Limits) -> Arc<Self> {
+        Arc::new(Self { limits, state: Mutex::default() })
     }
 
     /// Waits for a pass. Dropping the future gives up the place, and the pass if it was just handed over.
     pub(super) async fn enter(self: &Arc<Self>, urgency: Urgency) -> Pass {
         let place = {
             let mut state = self.state();
-            if state.free > 0 {
-                state.free -= 1;
-                return Pass(Some(Arc::clone(self)));
+            if state.has_room(urgency, self.limits) {
+                state.lane(urgency).up += 1;
+                return Pass(Some((Arc::clone(self), urgency)));
             }
             let (sender, receiver) = oneshot::channel();
-            match urgency {
-                Urgency::Revocation => state.revocations.push_back(sender),
-                Urgency::Normal => state.others.push_back(sender),
-            }
+            state.lane(urgency).waiting.push_back(sender);
             receiver
         };
         // The sender lives in the gate, which `self` keeps alive, until it is used.
@@ -60,37 +74,50 @@ impl Gate {
     /// How many wait to be let through before all others.
     #[cfg(test)]
     pub(super) fn urgent(&self) -> usize {
-        self.state().revocations.len()
+        self.state().revocations.waiting.len()
     }
 
-    fn leave(self: Arc<Self>) {
-        let mut pass = Pass(Some(Arc::clone(&self)));
+    fn leave(self: Arc<Self>, left: Urgency) {
         let mut state = self.state();
-        loop {
-            let next = match state.revocations.pop_front() {
-                Some(next) => Some(next),
-                None => state.others.pop_front(),
-            };
-            let Some(next) = next else { break };
-            match next.send(pass) {
-                Ok(()) => return,
-                Err(refused) => pass = refused,
+        state.lane(left).up -= 1;
+        for urgency in [Urgency::Revocation, Urgency::Normal] {
+            while state.has_room(urgency, self.limits) {
+                let Some(next) = state.lane(urgency).waiting.pop_front() else { break };
+                match next.send(Pass(Some((Arc::clone(&self), urgency)))) {
+                    Ok(()) => state.lane(urgency).up += 1,
+                    // Nobody waits there any more. Emptied, so that dropping it does not come back here.
+                    Err(mut refused) => refused.0 = None,
+                }
             }
         }
-        state.free += 1;
-        // Emptied, so that dropping it does not come back here.
-        pass.0 = None;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn lane(&mut self, urgency: Urgency) -> &mut Lane {
+        match urgency {
+            Urgency::Revocation => &mut self.revocations,
+            Urgency::Normal => &mut self.others,
+        }
+    }
+
+    fn has_room(&mut self, urgency: Urgency, limits: Limits) -> bool {
+        let most = match urgency {
+            Urgency::Revocation => limits.revocations,
+            Urgency::Normal => limits.others,
+        };
+        self.revocations.up + self.others.up < limits.all && self.lane(urgency).up < most
     }
 }
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        if let Some(gate) = self.0.take() {
-            gate.leave();
+        if let Some((gate, urgency)) = self.0.take() {
+            gate.leave(urgency);
         }
     }
 }
@@ -103,6 +130,8 @@ mod tests {
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
 
+    const ONE: Limits = Limits { all: 1, revocations: 1, others: 1 };
+
     fn poll<F: Future>(future: std::pin::Pin<&mut F>) -> Option<F::Output> {
         match future.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(output) => Some(output),
@@ -112,7 +141,7 @@ mod tests {
 
     #[test]
     fn revocations_overtake_and_the_rest_keep_their_order() {
-        let gate = Gate::new(1);
+        let gate = Gate::new(ONE);
         let held = poll(pin!(gate.enter(Urgency::Normal)));
         let (mut first, mut second) = (pin!(gate.enter(Urgency::Normal)), pin!(gate.enter(Urgency::Normal)));
         let mut urgent = pin!(gate.enter(Urgency::Revocation));
@@ -126,17 +155,46 @@ mod tests {
         assert!(poll(second.as_mut()).is_some());
     }
 
+    /// How many of each kind get in, where so many of each come.
+    fn let_in(revocations: usize, others: usize) -> (usize, usize) {
+        let gate = Gate::new(LIMITS);
+        let enter = |urgency, count| -> Vec<_> {
+            (0..count).filter_map(|_| poll(pin!(gate.enter(urgency)))).collect()
+        };
+        let first = enter(Urgency::Normal, others);
+        let second = enter(Urgency::Revocation, revocations);
+        (second.len(), first.len())
+    }
+
     #[test]
-    fn no_more_pass_than_there_are_passes() {
-        let gate = Gate::new(IN_FLIGHT);
-        let held: Vec<_> = (0..IN_FLIGHT).filter_map(|_| poll(pin!(gate.enter(Urgency::Normal)))).collect();
-        assert_eq!(held.len(), IN_FLIGHT);
-        assert!(poll(pin!(gate.enter(Urgency::Revocation))).is_none());
+    fn each_kind_has_its_share() {
+        for (come, want) in
+            [((0, 9), (0, 4)), ((9, 0), (7, 0)), ((9, 9), (4, 4)), ((9, 1), (7, 1)), ((2, 9), (2, 4))]
+        {
+            assert_eq!(let_in(come.0, come.1), want, "{come:?}");
+        }
+    }
+
+    /// A hundred credentials are being revoked, and a mint comes: it gets the pass that revocations do not take.
+    #[test]
+    fn a_flood_of_revocations_leaves_one_pass_for_the_others() {
+        let gate = Gate::new(LIMITS);
+        let held: Vec<_> =
+            (0..LIMITS.revocations).filter_map(|_| poll(pin!(gate.enter(Urgency::Revocation)))).collect();
+        let mut waiting: Vec<_> = (0..100).map(|_| Box::pin(gate.enter(Urgency::Revocation))).collect();
+        assert!(waiting.iter_mut().all(|place| poll(place.as_mut()).is_none()));
+        for _ in 0..3 {
+            let mut mint = pin!(gate.enter(Urgency::Normal));
+            assert!(poll(mint.as_mut()).is_some());
+        }
+        drop(held);
+        let through = waiting.iter_mut().filter_map(|place| poll(place.as_mut())).count();
+        assert_eq!(through, 100, "each goes when one before it has");
     }
 
     #[test]
     fn a_waiter_that_gave_up_loses_no_pass() {
-        let gate = Gate::new(1);
+        let gate = Gate::new(ONE);
         let held = poll(pin!(gate.enter(Urgency::Normal)));
         {
             let mut gone = pin!(gate.enter(Urgency::Normal));

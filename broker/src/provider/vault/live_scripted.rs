@@ -3,7 +3,7 @@
 
 use super::*;
 
-use super::super::gate::{Gate, Urgency};
+use super::super::gate::{Gate, Limits, Urgency};
 use super::super::identity::Identity;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -174,7 +174,7 @@ async fn a_child_that_nobody_takes_is_revoked() {
 async fn a_login_waits_among_the_revocations() {
     let (settings, _asked, _dir) = serve(vec![response("200 OK", ALIVE)]).await;
     let name = super::super::fault::ServerName { provider: "bao".into(), address: String::new() };
-    let gate = Gate::new(1);
+    let gate = Gate::new(Limits { all: 1, revocations: 1, others: 1 });
     let busy = gate.enter(Urgency::Normal).await;
     let identity = Identity::new(name, Arc::new(settings), Arc::clone(&gate), Arc::new(SystemClock));
     let call = identity.call(super::super::calls::lookup_self, Urgency::Normal);

@@ -89,7 +89,7 @@ impl Vault {
             fault::ServerName { provider: deps.name.to_string(), address: settings.address.to_string() };
         let settings = Arc::new(settings);
         let clock = Arc::clone(&deps.clock);
-        let gate = gate::Gate::new(gate::IN_FLIGHT);
+        let gate = gate::Gate::new(gate::LIMITS);
         let identity = identity::Identity::new(name.clone(), Arc::clone(&settings), gate, Arc::clone(&clock));
         let flights = flights::Flights::new(Arc::clone(&clock));
         let ends = ends::Ends::new(Arc::clone(&clock));

@@ -54,24 +54,21 @@ impl Vault {
         let Some(Late { id, fate }) = lease else {
             return Ok(self.end_token(accessor).await?.revocation(Proof::Token));
         };
-        let before = self.end_lease(&id).await?;
-        let token = self.end_token(accessor).await?;
+        self.end_lease(&id).await?;
+        let before = self.end_token(accessor).await?;
         if self.lease_life(&id, Urgency::Revocation).await?.is_some() {
             return Err(self.lease_stays());
         }
         if let Fate::LivesUntil(end) = fate {
             return Ok(Revocation::ExpiresAt(end));
         }
-        let before = if before == Before::Alive { before } else { token };
         Ok(before.revocation(Proof::LeaseAndToken))
     }
 
     /// Revokes a lease synchronously; where the server cannot, at least queues it there, because a failed
-    /// synchronous revocation is not tried again by the server.
-    async fn end_lease(&self, lease: &str) -> Result<Before, ProviderError> {
-        if self.lease_life(lease, Urgency::Revocation).await?.is_none() {
-            return Ok(Before::Gone);
-        }
+    /// synchronous revocation is not tried again by the server. Whether there was anything to revoke is not asked
+    /// first: the user is to be gone as soon as can be.
+    async fn end_lease(&self, lease: &str) -> Result<(), ProviderError> {
         let call = || calls::revoke_lease(lease, true);
         let revoked = self.identity.call(call, Urgency::Revocation).await;
         if !matches!(&revoked, Ok(answer) if answer.is_ok()) {
@@ -81,7 +78,7 @@ impl Vault {
                 return Err(self.identity.refusal(&queued, "revoking a lease"));
             }
         }
-        Ok(Before::Alive)
+        Ok(())
     }
 
     /// Revokes a token by its accessor and looks whether the server still knows it.
