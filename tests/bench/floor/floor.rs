@@ -18,11 +18,12 @@ fn main() -> ExitCode {
         Some("launch") => return launch(&words[1], &words[2..]),
         Some("pump") => return pump(&words[1..], None),
         Some("echo") => echo(None),
+        Some("mcp") => mcp(),
         Some("reply") => echo(Some(line(number(1)))),
         Some("flood") => flood(number(1), number(2)),
         _ => {
             eprintln!(
-                "floor: noop | launch SOCKET PROGRAM… | pump PROGRAM… | echo | reply BYTES | flood COUNT BYTES"
+                "floor: noop | launch SOCKET PROGRAM… | pump PROGRAM… | echo | mcp | reply BYTES | flood COUNT BYTES"
             );
             return ExitCode::from(64);
         }
@@ -91,6 +92,33 @@ fn echo(reply: Option<Vec<u8>>) {
     }
     to.write_all(b"{\"end\":true}\n").unwrap_or_default();
 }
+
+/// The least that an MCP client takes for a server: each request is answered with the same result, in a write of
+/// its own.
+fn mcp() {
+    let (mut from, mut to) = (own(std::io::stdin()), own(std::io::stdout()));
+    let (mut piece, mut held) = (vec![0; PIECE], Vec::new());
+    while let Ok(length @ 1..) = from.read(&mut piece) {
+        for part in piece[..length].split_inclusive(|byte| *byte == b'\n') {
+            held.extend_from_slice(part);
+            if !part.ends_with(b"\n") {
+                continue;
+            }
+            let line = String::from_utf8_lossy(&held);
+            let id = line.split_once("\"id\":").map(|(_, rest)| rest.split([',', '}']).next().unwrap_or("0"));
+            if let Some(id) = id.filter(|_| line.contains("\"method\":")) {
+                let answer = format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{RESULT}}}\n");
+                if to.write_all(answer.as_bytes()).is_err() {
+                    return;
+                }
+            }
+            held.clear();
+        }
+    }
+}
+
+/// Good for `initialize`, `tools/list` and `tools/call` alike.
+const RESULT: &str = r#"{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"floor","version":"1"},"tools":[],"content":[]}"#;
 
 /// Writes so many lines while it reads whatever comes; says at the end of input how many bytes came.
 fn flood(count: usize, size: usize) {

@@ -54,16 +54,28 @@ impl<S: Read + Write> Kept<S> {
     /// # Errors
     /// When the connection ends.
     pub fn ask(&mut self, method: &str, path: &str, body: &str) -> io::Result<(u16, Vec<u8>)> {
+        self.send(method, path, body)?;
+        self.answer()
+    }
+
+    /// Sends a request, and waits for nothing.
+    ///
+    /// # Errors
+    /// When the connection ends.
+    pub fn send(&mut self, method: &str, path: &str, body: &str) -> io::Result<()> {
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{}\r\n{body}",
             body.len(),
             self.headers
         );
-        self.stream.get_mut().write_all(request.as_bytes())?;
-        self.answer()
+        self.stream.get_mut().write_all(request.as_bytes())
     }
 
-    fn answer(&mut self) -> io::Result<(u16, Vec<u8>)> {
+    /// Reads the answer to what was sent: status and body.
+    ///
+    /// # Errors
+    /// When the connection ends.
+    pub fn answer(&mut self) -> io::Result<(u16, Vec<u8>)> {
         let mut line = self.line()?;
         let status = line.get(9..12).and_then(|code| code.parse().ok()).ok_or_else(|| broken(&line))?;
         let (mut length, mut chunked) = (0, false);
@@ -110,8 +122,17 @@ impl<S: Read + Write> Kept<S> {
     /// # Panics
     /// When the answer is an error, or none.
     pub fn json(&mut self, method: &str, path: &str, body: &str) -> Value {
-        let (status, body) = self.ask(method, path, body).unwrap_or_else(|e| panic!("{method} {path}: {e}"));
-        assert!(status < 400, "{method} {path}: {status} {}", String::from_utf8_lossy(&body));
+        self.send(method, path, body).unwrap_or_else(|e| panic!("{method} {path}: {e}"));
+        self.answered(&format!("{method} {path}"))
+    }
+
+    /// Reads the JSON that answers `what`.
+    ///
+    /// # Panics
+    /// When the answer is an error, or none.
+    pub fn answered(&mut self, what: &str) -> Value {
+        let (status, body) = self.answer().unwrap_or_else(|e| panic!("{what}: {e}"));
+        assert!(status < 400, "{what}: {status} {}", String::from_utf8_lossy(&body));
         if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).expect("JSON") }
     }
 }

@@ -25,20 +25,22 @@ const IN_BLOCK: usize = 128;
 const BLOCKS: usize = 3;
 
 /// One client of OpenBao's own.
-struct Direct {
+pub struct Direct {
     parent: Kept<TcpStream>,
     child: Kept<TcpStream>,
 }
 
 impl Direct {
-    fn new(port: u16) -> Self {
+    /// Connects.
+    #[must_use]
+    pub fn new(port: u16) -> Self {
         let mut parent = Kept::tcp(port);
         parent.headers = format!("X-Vault-Token: {ROOT_TOKEN}\r\n");
         Self { parent, child: Kept::tcp(port) }
     }
 
     /// What the broker does for one credential; answers with the child's accessor.
-    fn issue(&mut self) -> String {
+    pub fn issue(&mut self) -> String {
         let body = json!({ "policies": [ROLE], "ttl": "10h", "no_default_policy": true }).to_string();
         let token = self.parent.json("POST", "/v1/auth/token/create/mcp-launch", &body);
         let text = |value: &serde_json::Value| value.as_str().expect("text").to_owned();

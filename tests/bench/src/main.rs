@@ -1,6 +1,6 @@
 //! Measures the programs beside floors of its own, in turns in one run, and prints ratios. Run by hand:
 //!
-//!   cargo run -p bench --release -- launch|proxy|broker|issue|journal|mem|growth|peers|all [--json FILE]
+//!   cargo run -p bench --release -- launch|proxy|broker|issue|lock|resume|journal|mem|growth|peers|all [--json FILE]
 //!
 //! The programs are the release builds (see `programs`); OpenBao and PostgreSQL are the tests' parts.
 
@@ -9,12 +9,17 @@ mod http;
 mod issue;
 mod journal;
 mod launch;
+mod lock;
 mod measure;
 mod memory;
 mod peers;
 mod programs;
 mod relay;
+mod resume;
+mod running;
 mod table;
+mod tree;
+mod truth;
 mod world;
 
 use std::path::Path;
@@ -30,6 +35,8 @@ const PARTS: &[(&str, Part)] = &[
     ("proxy", relay::proxy),
     ("broker", api::broker),
     ("issue", issue::issue),
+    ("lock", lock::lock),
+    ("resume", resume::resume),
     ("journal", journal::journal),
     ("mem", memory::mem),
     ("growth", memory::growth),

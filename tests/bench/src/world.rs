@@ -21,6 +21,9 @@ use crate::programs;
 /// The database role, the policy of its scope, and the name of a value beside it.
 pub const ROLE: &str = "bench";
 
+/// A value that comes with a lease: its token stays, and no backend takes part in its end.
+pub const LEASED: &str = "leased/bench";
+
 /// A running broker of root's, with its directory.
 pub struct World {
     /// The broker.
@@ -51,17 +54,21 @@ impl World {
             let _ = dir.dir(name, mode, 0, 0);
         }
         let mut config = format!(
-            "[broker]\nsocket = {:?}\nadmin_socket = {:?}\nstate_dir = {:?}\n\n[provider.local]\nkind = \"sealed\"\nkey = \"file\"\n",
+            "[broker]\nsocket = {:?}\nadmin_socket = {:?}\nstate_dir = {:?}\n\n[session]\nlogind = \"optional\"\n\n[provider.local]\nkind = \"sealed\"\nkey = \"file\"\n",
             at("run/broker.sock"),
             at("run/admin.sock"),
             at("state")
         );
         if let Some(bao) = &bao {
             bao.set_up(ROLE, &at("conf"));
-            let paths = ["database/creds/bench", "secret/data/bench"];
+            let paths = ["database/creds/bench", "secret/data/bench", LEASED];
             let rules = paths.map(|path| format!("path \"{path}\" {{ capabilities = [\"read\"] }}\n"));
             bao.policy(ROLE, &rules.concat());
             bao.put("secret/data/bench", &json!({ "data": { "value": "not-secret" } }));
+            let options = json!({ "version": "1", "leased_passthrough": "true" });
+            bao.put("sys/mounts/leased", &json!({ "type": "kv", "options": options }));
+            // Shorter than what the server asks for: OpenBao 2.7.2 drops the connection of a renewal here.
+            bao.put(LEASED, &json!({ "value": "not-secret", "ttl": "10m" }));
             let role_id = fs::read_to_string(at("conf/role_id")).expect("it was written");
             config.push_str(&format!(
                 "\n[provider.bao]\nkind = \"vault\"\naddress = {:?}\nauth = {{ method = \"approle\", mount = \"approle\", role_id = \"{role_id}\", secret_id_file = {:?} }}\ndead_man = \"{DEAD_MAN_SECS}s\"\n",
@@ -151,6 +158,14 @@ pub fn value_server(command: &[String]) -> String {
            inject = [{ env = \"VALUE\", value = \"{kv.value}\" }]\n"
 }
 
+/// A server with a token of its own, which holds a lease that costs nothing to end.
+#[must_use]
+pub fn token_server(command: &[String]) -> String {
+    head(command)
+        + "credential.kv = { provider = \"bao\", path = \"leased/bench\", policies = [\"bench\"], ttl = \"15m\" }\n\
+           inject = [{ env = \"VALUE\", value = \"{kv.value}\" }]\n"
+}
+
 fn head(command: &[String]) -> String {
     format!(
         "description = \"bench\"\nowner = \"bench\"\ntier = \"development\"\ncommand = {command:?}\n\n[access]\nusers = [\"root\"]\n\n[scope.all]\ntools = [\"*\"]\n"
@@ -167,19 +182,37 @@ impl Launch {
     /// When it is refused.
     #[must_use]
     pub fn open(socket: &Path, server: &str) -> Self {
+        Self::try_open(socket, server).unwrap_or_else(|said| panic!("refused: {said}"))
+    }
+
+    /// The same, where a refusal may come.
+    ///
+    /// # Errors
+    /// What the broker said.
+    ///
+    /// # Panics
+    /// When it says nothing.
+    pub fn try_open(socket: &Path, server: &str) -> Result<Self, String> {
         let mut http = Kept::unix(socket).expect("the broker listens");
         http.headers = "Connection: Upgrade\r\nUpgrade: mcp-broker-launch/1\r\n".into();
-        let body = json!({ "protocol": mcp_broker_proto::PROTOCOL, "server": server }).to_string();
+        let body =
+            json!({ "protocol": mcp_broker_proto::PROTOCOL, "server": server, "want": true }).to_string();
         let (status, body) = http.ask("POST", "/v1/launches", &body).expect("the broker answers");
-        assert_eq!(status, 101, "{}", String::from_utf8_lossy(&body));
+        if status != 101 {
+            return Err(String::from_utf8_lossy(&body).into_owned());
+        }
         let mut stream = http.upgraded();
         let mut line = String::new();
         while !line.contains("\"ticket\"") {
             line.clear();
             stream.read_line(&mut line).expect("the channel is open");
-            assert!(!line.is_empty() && !line.contains("\"refused\""), "refused: {line}");
+            if line.is_empty()
+                || ["\"refused\"", "\"park\"", "\"end\""].iter().any(|word| line.contains(word))
+            {
+                return Err(line);
+            }
         }
-        Self(stream)
+        Ok(Self(stream))
     }
 }
 
