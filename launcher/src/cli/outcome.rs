@@ -198,9 +198,13 @@ mod tests {
         ];
         let after = status(Some(&session(1, "locked", LOCKED)), &[], &[], &leases);
         let said = of_lock(&before(&[]), &after);
-        for want in
-            ["not settled yet", &id(4), &id(6), "revocation pending, can live until T9 (`bao` is down)"]
-        {
+        for want in [
+            "not settled yet",
+            &id(4),
+            &id(6),
+            "revocation pending, expires at T9 at the latest",
+            "`bao` is down",
+        ] {
             assert!(said.contains(want), "{want}: {said}");
         }
         assert!(!said.contains(&id(5)), "another session's: {said}");

@@ -103,13 +103,14 @@ pub(super) fn leases(title: &str, leases: &[&LeaseInfo]) -> String {
     section(title, &LEASE_HEAD, leases, |lease: &&LeaseInfo| {
         let name = format!("{}.{} of {}", lease.scope, lease.credential, lease.provider);
         let revocable = words::revocable(lease.revocability);
-        vec![lease.server.to_string(), name, words::lease(lease), revocable, lease.id.to_string()]
+        let trouble = lease.trouble.clone().unwrap_or_default();
+        vec![lease.server.to_string(), name, words::lease(lease), revocable, lease.id.to_string(), trouble]
     })
 }
 
 const OTHER_HEAD: [&str; 6] = ["SESSION", "LOGIN", "STATE", "ENDS AT", "LOCKED BY", "TO GO ON"];
 const LAUNCH_HEAD: [&str; 7] = ["LOGIN", "SERVER", "STATE", "SINCE", "PID", "CONTAINED BY", "LAUNCH"];
-const LEASE_HEAD: [&str; 5] = ["SERVER", "CREDENTIAL", "STATE", "REVOCABLE", "LEASE"];
+const LEASE_HEAD: [&str; 6] = ["SERVER", "CREDENTIAL", "STATE", "REVOCABLE", "LEASE", "TROUBLE"];
 
 fn section<T>(title: &str, head: &[&str], items: &[T], row: impl Fn(&T) -> Vec<String>) -> String {
     if items.is_empty() {
@@ -158,14 +159,15 @@ mod tests {
         for (number, want) in [
             (4, "live, does not expire  "),
             (4, "no: a static value"),
-            (5, "revocation pending, can live until T1 (no answer)"),
-            (6, "ended here, but works until T2"),
+            (5, "revocation pending, expires at T1 at the latest"),
+            (5, "no answer"),
+            (6, "ended here, works until it expires at T2"),
             (6, "no: bounded, 60 s at most"),
             (7, "being minted"),
             (8, "live, expires at T3"),
             (9, "revocation pending, expiry not known"),
         ] {
-            let line = lines.iter().find(|line| line.ends_with(&id(number))).unwrap();
+            let line = lines.iter().find(|line| line.contains(&id(number))).unwrap();
             assert!(line.contains(want), "{want}: {line}");
         }
         assert!(

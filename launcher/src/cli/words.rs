@@ -72,24 +72,19 @@ pub(super) fn containment(containment: Option<Containment>) -> &'static str {
 /// Where a credential stands, and until when it can live.
 #[must_use]
 pub(super) fn lease(lease: &LeaseInfo) -> String {
-    let until = lease.expires_at.as_deref();
     let bounded = !matches!(lease.revocability, Revocability::Immediate);
-    let mut text = match (lease.state, until) {
+    match (lease.state, lease.expires_at.as_deref()) {
         (LeaseState::Minting, _) => "being minted".to_owned(),
         (LeaseState::Live, Some(until)) => format!("live, expires at {until}"),
         (LeaseState::Live, None) => "live, does not expire".to_owned(),
         (LeaseState::RevocationPending, Some(until)) if bounded => {
-            format!("ended here, but works until {until}")
+            format!("ended here, works until it expires at {until}")
         }
         (LeaseState::RevocationPending, Some(until)) => {
-            format!("revocation pending, can live until {until}")
+            format!("revocation pending, expires at {until} at the latest")
         }
         (LeaseState::RevocationPending, None) => "revocation pending, expiry not known".to_owned(),
-    };
-    if let Some(trouble) = &lease.trouble {
-        text.push_str(&format!(" ({trouble})"));
     }
-    text
 }
 
 /// What revoking it does.
