@@ -14,6 +14,7 @@ use e2e::mcp::Client;
 use e2e::parts::seen;
 use e2e::process::{alive, kill};
 use e2e::{World, eventually};
+use serde_json::json;
 
 /// Starts its arguments where neither a PID namespace nor a user namespace can be had, without privileges.
 const BARE: &str = "echo 0 >/proc/sys/user/max_pid_namespaces && echo 0 >/proc/sys/user/max_user_namespaces && \
@@ -65,7 +66,7 @@ fn keeper(launcher: u32) -> u32 {
 fn wait_for_a_tree(world: &World) {
     // The shell's loop, the probe, and several that fled.
     eventually("the tree grows", || so(world.instances().len() >= 5));
-    assert_eq!(world.users().len(), 1);
+    eventually("it has one user", || so(world.users().len() == 1));
 }
 
 #[test]
@@ -106,8 +107,16 @@ fn a_sub_reaper_that_is_killed_is_replaced() {
     let mut world = forking_world();
     let mut client = launch_bare(&world, "forking");
     wait_for_a_tree(&world);
+    let old = world.instances();
     kill(keeper(client.process.pid()), libc::SIGKILL);
-    client.outcome().assert_code(128 + libc::SIGKILL);
+    eventually("the whole tree is gone", || so(!old.iter().any(|pid| alive(*pid))));
+    // That was the server's end, and not the conversation's.
+    eventually("another one answers", || {
+        let answer = client.request("tools/call", json!({ "name": "echo", "arguments": {} }));
+        so(answer["result"]["content"][0]["text"] == "{}")
+    });
+    wait_for_a_tree(&world);
+    assert_eq!(client.finish().code(), 0);
     world.assert_settled();
 }
 

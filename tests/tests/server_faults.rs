@@ -20,17 +20,6 @@ fn a_server_that_exits_at_once() {
 }
 
 #[test]
-fn a_server_that_is_killed() {
-    let mut world = World::user().vault().probe("orders-db", &[]).start();
-    let mut client = world.launch(ALICE, "orders-db");
-    for pid in world.instances() {
-        e2e::process::kill(pid, libc::SIGKILL);
-    }
-    client.outcome().assert_code(128 + libc::SIGKILL);
-    world.assert_settled();
-}
-
-#[test]
 fn a_server_that_prints_rubbish() {
     let mut world = World::user().vault().probe("noisy", &["rubbish"]).start();
     let mut client = world.launch(ALICE, "noisy");

@@ -87,15 +87,6 @@ impl Launched {
 }
 
 #[test]
-fn the_server_exits() {
-    let mut launched = Launched::new();
-    let answer =
-        launched.client.try_request("tools/call", json!({ "name": "exit", "arguments": { "status": 7 } }));
-    assert_eq!(answer, None);
-    launched.assert_ended(7);
-}
-
-#[test]
 fn the_client_closes_its_end() {
     let mut launched = Launched::new();
     launched.client.close();
@@ -150,13 +141,21 @@ fn the_broker_stops() {
     launched.assert_ended(69);
 }
 
+/// The conversation goes on with another instance and another user; what the old one had is gone.
 #[test]
 fn the_broker_is_killed_and_starts_again() {
     let mut launched = Launched::new();
+    let old = launched.world.users();
     launched.world.broker().kill9();
     eventually("the instances die with the connection", || so(launched.world.instances().is_empty()));
     launched.world.restart();
-    launched.assert_ended(69);
+    eventually("another user is there, and the old one is not", || {
+        let users = launched.world.users();
+        so(users.len() == 1 && users != old)
+    });
+    assert_ne!(launched.thief.wait().code(), 0, "the open connection was cut");
+    launched.client.close();
+    launched.assert_ended(0);
 }
 
 /// The dead man's switch: nobody starts the broker again, and OpenBao ends what it had minted.
@@ -169,11 +168,18 @@ fn the_broker_is_killed_for_good() {
     assert_eq!(launched.world.pg().sessions(&launched.world.role), 0);
 }
 
+/// It ends when it ends, and the launch goes on with another one.
 #[test]
 fn the_lease_cannot_be_renewed_further() {
-    let mut launched = Launched::with(json!({ "default_ttl": "6s", "max_ttl": "6s" }));
-    launched.client.wait_stderr("hint: ");
-    launched.assert_ended(75);
+    let mut launched = Launched::with(json!({ "default_ttl": "12s", "max_ttl": "12s" }));
+    let old = launched.world.users();
+    within(2 * PATIENCE, "another user took its place", || {
+        let users = launched.world.users();
+        so(users.len() == 1 && users != old)
+    });
+    assert_ne!(launched.thief.wait().code(), 0, "the open connection was cut");
+    launched.client.close();
+    launched.assert_ended(0);
 }
 
 /// A launch says what it has while it lives: true expiry, what revoking does, what holds its processes.
