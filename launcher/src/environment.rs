@@ -24,7 +24,7 @@ pub const INHERITED: &[(&str, &str)] = &[
 ];
 
 /// The environment that `mcp-run` was started with.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Environment(BTreeMap<OsString, OsString>);
 
 impl Environment {

@@ -1,24 +1,23 @@
-//! The story of one launch, on one screen: ask, wait for the credentials, plan, spawn, relay, tidy up.
+//! The story of one launch, on one screen: ask, take the signals, relay until the end, say what ended it.
 
-use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use mcp_broker_proto::channel::{End, EndReason, ToBroker};
+use mcp_broker_proto::channel::{End, EndReason};
 use mcp_broker_proto::names::ServerName;
 use rustix::process::geteuid;
 
-use crate::client::{Broker, LaunchChannel};
+use crate::client::{Dialer, LaunchChannel, NoLaunch};
 use crate::environment::Environment;
 use crate::failure::{AGAIN, Failure, REFUSED, UNAVAILABLE};
-use crate::inject;
 use crate::proxy::{Outcome, Relay, Signals};
-use crate::spawn::Keeper;
-use crate::spawn::private::{self, PrivateDir};
+use crate::spawn::private;
 use crate::{harden, say};
 
-/// How long the broker may take to read the last word of a launch that failed.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// How long the broker may refuse a launch for a reason that passes, before the person is told.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Pause between two tries in that time.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// One launch from the request to the exit code.
 ///
@@ -31,18 +30,14 @@ pub fn launch(
     environment: &Environment,
 ) -> Result<u8, Failure> {
     harden::now()?;
-    let broker = Broker::find(socket, environment)?;
-    let mut channel = broker.launch(server, args)?;
-    // While the broker mints. It holds no secret, and is handed nothing but the plan.
-    let keeper = Keeper::start()?;
+    let dialer = Dialer::new(socket.map(Path::to_owned), environment.clone(), server, args);
+    let channel = call(&dialer)?;
+    let signals = Signals::take().map_err(|e| Failure::system("take over the signals", e))?;
     let runtime = environment.runtime_dir(geteuid().as_raw());
+    let relay = Relay::new(dialer, runtime.clone(), channel, signals);
     private::sweep(&runtime);
-    let mut files = None;
-    let outcome = serve(&mut channel, keeper, (environment, &runtime), &mut files);
-    if let Some(files) = files {
-        files.remove().unwrap_or_else(|failure| say::failure(&failure));
-    }
-    let Outcome { ended, why } = outcome?;
+    // Spawns an instance when its credentials come, keeps the client's pipe when it goes, until the end.
+    let Outcome { ended, why } = relay.run();
     if !ended.gone {
         say::note(
             "some process of the server could not be ended; its credentials are being revoked all the same",
@@ -51,43 +46,17 @@ pub fn launch(
     why.map_or(Ok(ended.status), Err)
 }
 
-/// From the ticket to the end of the tree. What it wrote to files is left in `files`.
-fn serve(
-    channel: &mut LaunchChannel,
-    keeper: Keeper,
-    (environment, runtime): (&Environment, &Path),
-    files: &mut Option<PrivateDir>,
-) -> Result<Outcome, Failure> {
-    let ticket = channel.ticket()?;
-    let signals = Signals::take().map_err(|e| Failure::system("take over the signals", e))?;
-    let (number, scope) = (ticket.instance, ticket.scope.clone());
-    let make_dir = || keeper.share(PrivateDir::make(runtime)?);
-    let planned = inject::plan(ticket, environment, files, &make_dir);
-    // The plan, and with it every secret that this process knows, is wiped at the end of this match.
-    let spawned = match planned {
-        Ok(plan) => keeper.spawn(&plan),
-        Err(failure) => Err((failure, keeper.dismiss())),
-    };
-    let instance = spawned.map_err(|(failure, gone)| farewell(channel, gone, failure))?;
-    let started = ToBroker::Started {
-        instance: number,
-        scope,
-        pid: instance.pid(),
-        containment: instance.containment(),
-    };
-    // Where the broker is gone already, the relay sees it first thing and ends the server.
-    channel.send(&started).unwrap_or_default();
-    let relay = Relay::new(instance, number, channel, signals);
-    Ok(relay.map_err(|e: io::Error| Failure::system("relay the conversation", e))?.run())
-}
-
-/// Lets the broker revoke at once what was minted for nothing.
-fn farewell(channel: &mut LaunchChannel, gone: bool, failure: Failure) -> Failure {
-    if gone && channel.send(&ToBroker::Dead).is_ok() {
-        // What the broker does not read it learns from the closed connection.
-        channel.drain(Instant::now() + FAREWELL).unwrap_or_default();
+/// Asks for the launch; a refusal that passes is waited on for a moment.
+fn call(dialer: &Dialer) -> Result<LaunchChannel, Failure> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match dialer.call(true) {
+            Err(NoLaunch::Refused(problem)) if problem.code.is_passing() && Instant::now() < until => {
+                std::thread::sleep(PAUSE);
+            }
+            outcome => return Ok(outcome?),
+        }
     }
-    failure
 }
 
 /// What the broker's reason for an end means for the person.

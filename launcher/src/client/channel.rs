@@ -1,5 +1,5 @@
-//! The launch channel: frames both ways on the stream that the broker upgraded. Never blocks once the
-//! ticket is there; what was read is wiped, as a ticket holds secrets.
+//! The launch channel: frames both ways on the stream that the broker upgraded. It never blocks, and what was
+//! read is wiped, as a ticket holds secrets. What the frames mean is the relay's affair.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -7,15 +7,12 @@ use std::time::Instant;
 
 use mcp_broker_proto::MAX_FRAME;
 use mcp_broker_proto::channel::{ToBroker, ToLauncher};
-use mcp_broker_proto::launch::{LaunchTicket, SecretsTicket};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::http::{read_wiping, wait};
-use crate::failure::{AGAIN, Failure, UNAVAILABLE};
-use crate::run;
 
 /// The most that may wait to be sent; a broker that reads nothing for so long counts as gone.
 const MAX_WAITING: usize = 64 << 10;
@@ -25,49 +22,15 @@ pub struct LaunchChannel {
     stream: OwnedFd,
     inbound: Zeroizing<Vec<u8>>,
     outbound: Vec<u8>,
-    until: Instant,
 }
 
 impl LaunchChannel {
     /// Over the upgraded stream, with what was read of it already.
     #[must_use]
-    pub fn over(stream: OwnedFd, early: &[u8], until: Instant) -> Self {
+    pub fn over(stream: OwnedFd, early: &[u8]) -> Self {
         let mut inbound = Zeroizing::new(Vec::with_capacity(early.len()));
         inbound.extend_from_slice(early);
-        Self { stream, inbound, outbound: Vec::new(), until }
-    }
-
-    /// Waits for the credentials.
-    ///
-    /// # Errors
-    /// Where the broker refuses, ends, or takes too long.
-    pub fn ticket(&mut self) -> Result<SecretsTicket, Failure> {
-        loop {
-            match self.next_frame().map_err(|e| lost(&e))? {
-                Some(ToLauncher::Beat) => {}
-                Some(ToLauncher::Ticket(ticket)) => {
-                    return match *ticket {
-                        LaunchTicket::Secrets(ticket) => Ok(ticket),
-                        LaunchTicket::Spawned(_) => Err(Failure::new(
-                            UNAVAILABLE,
-                            "the broker started the server itself, which this mcp-run cannot take over",
-                            "install the mcp-run that belongs to this broker",
-                        )),
-                    };
-                }
-                Some(ToLauncher::Refused(problem)) => return Err(problem.into()),
-                Some(ToLauncher::End(end)) => return Err(run::ended(&end)),
-                Some(ToLauncher::Park(_) | ToLauncher::Resume | ToLauncher::Replace { .. }) => {
-                    return Err(lost(&io::ErrorKind::InvalidData.into()));
-                }
-                None => {
-                    wait(&self.stream, PollFlags::IN, self.until).map_err(|e| lost(&e))?;
-                    if !self.read().map_err(|e| lost(&e))? {
-                        return Err(lost(&io::ErrorKind::UnexpectedEof.into()));
-                    }
-                }
-            }
-        }
+        Self { stream, inbound, outbound: Vec::new() }
     }
 
     /// Reads what is there; false at the end of the stream.
@@ -169,29 +132,18 @@ impl AsFd for LaunchChannel {
     }
 }
 
-fn lost(error: &io::Error) -> Failure {
-    if error.kind() == io::ErrorKind::TimedOut {
-        let hint = "try again; if it stays so, run `mcp-run doctor`";
-        return Failure::new(AGAIN, "the broker did not hand out the credentials in time", hint);
-    }
-    let what = format!("the connection to the broker was lost: {error}");
-    Failure::new(UNAVAILABLE, what, "look at the broker's log, and run `mcp-run doctor`")
-}
-
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 mod tests {
     use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
-    use std::time::Duration;
 
     use super::*;
 
     fn pair(early: &[u8]) -> (UnixStream, LaunchChannel) {
         let (broker, launcher) = UnixStream::pair().unwrap();
         launcher.set_nonblocking(true).unwrap();
-        let until = Instant::now() + Duration::from_secs(60);
-        (broker, LaunchChannel::over(launcher.into(), early, until))
+        (broker, LaunchChannel::over(launcher.into(), early))
     }
 
     #[test]
@@ -210,11 +162,15 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_keeps_its_exit_code() {
-        let frame = r#"{"type":"refused","title":"no","status":429,"code":"provider_busy","hint":"wait"}"#;
-        let (_broker, mut channel) = pair(format!("{{\"type\":\"beat\"}}\n{frame}\n").as_bytes());
-        let failure = channel.ticket().err().unwrap();
-        assert_eq!((failure.exit, failure.what.as_str(), failure.hint.as_str()), (75, "no", "wait"));
+    fn frames_that_change_the_launch() {
+        let park = r#"{"type":"park","reason":"locked","what":"locked","hint":"unlock"}"#;
+        let text = format!("{park}\n{{\"type\":\"resume\"}}\n{{\"type\":\"replace\",\"instance\":3}}\n");
+        let (_broker, mut channel) = pair(text.as_bytes());
+        assert!(
+            matches!(channel.next_frame().unwrap(), Some(ToLauncher::Park(park)) if park.hint == "unlock")
+        );
+        assert!(matches!(channel.next_frame().unwrap(), Some(ToLauncher::Resume)));
+        assert!(matches!(channel.next_frame().unwrap(), Some(ToLauncher::Replace { instance: 3 })));
     }
 
     #[test]

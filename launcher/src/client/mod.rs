@@ -5,7 +5,6 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use mcp_broker_proto::launch::LaunchRequest;
-use mcp_broker_proto::names::ServerName;
 use mcp_broker_proto::paths;
 use mcp_broker_proto::problem::Problem;
 use mcp_broker_proto::session::{Health, ServerInfo, Status};
@@ -17,15 +16,39 @@ use http::{Request, Wire};
 use socket::Socket;
 
 pub mod channel;
+pub mod dial;
 pub mod http;
 pub mod socket;
 
 pub use channel::LaunchChannel;
+pub use dial::{Dial, Dialer};
 
 /// How long a request may take; a health check that asks the providers takes the longest.
 const REQUEST_TIME: Duration = Duration::from_secs(15);
-/// How long a launch may take from the request to its ticket.
-const LAUNCH_TIME: Duration = Duration::from_secs(20);
+
+/// Why there is no launch.
+#[derive(Debug)]
+pub enum NoLaunch {
+    /// The broker says no.
+    Refused(Problem),
+    /// There is no broker, or it cannot be used.
+    Failed(Failure),
+}
+
+impl From<Failure> for NoLaunch {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<NoLaunch> for Failure {
+    fn from(no: NoLaunch) -> Self {
+        match no {
+            NoLaunch::Refused(problem) => problem.into(),
+            NoLaunch::Failed(failure) => failure,
+        }
+    }
+}
 
 /// A broker whose socket was found and whose owner was checked.
 pub struct Broker {
@@ -107,20 +130,22 @@ impl Broker {
     /// Asks for a launch; the answer is the channel that it lives on.
     ///
     /// # Errors
-    /// As [`Self::health`]; a refusal by policy is a problem.
-    pub fn launch(&self, server: ServerName, args: Vec<String>) -> Result<LaunchChannel, Failure> {
-        let until = Instant::now() + LAUNCH_TIME;
+    /// As [`Self::health`]; a refusal is a problem.
+    pub fn launch(&self, request: &LaunchRequest) -> Result<LaunchChannel, NoLaunch> {
+        let until = Instant::now() + REQUEST_TIME;
         let mut wire = Wire::over(self.socket.connect(until)?, until);
-        let body = LaunchRequest { protocol: mcp_broker_proto::PROTOCOL, server, args, want: true };
-        let body = serde_json::to_vec(&body).map_err(|e| self.broken(&e.to_string()))?;
+        let body = serde_json::to_vec(request).map_err(|e| self.broken(&e.to_string()))?;
         let request = Request { method: "POST", path: paths::LAUNCHES, body: &body, upgrade: true };
         let head = wire.exchange(&request).map_err(|e| self.lost(&e))?;
         if head.status == 101 {
             let (stream, early) = wire.into_parts();
-            return Ok(LaunchChannel::over(stream, &early, until));
+            return Ok(LaunchChannel::over(stream, &early));
         }
         let body = wire.body(&head).map_err(|e| self.lost(&e))?;
-        Err(self.refusal(head.status, &body))
+        match serde_json::from_slice(&body) {
+            Ok(problem) => Err(NoLaunch::Refused(problem)),
+            Err(_) => Err(self.refusal(head.status, &body).into()),
+        }
     }
 
     fn ask<T: DeserializeOwned>(&self, method: &'static str, path: &str) -> Result<T, Failure> {

@@ -87,7 +87,7 @@ mod tests {
     fn ticket(inject: &str) -> SecretsTicket {
         let id = "0199f3a8-0000-7000-8000-000000000000";
         let text = format!(
-            r#"{{"launch":"{id}","server":"s","scope":"read","command":["/bin/s","-x"],"cwd":"/tmp",
+            r#"{{"launch":"{id}","instance":0,"idle_secs":0,"server":"s","scope":"read","command":["/bin/s","-x"],"cwd":"/tmp",
             "env":{{"MODE":"prod","HOME":"/elsewhere"}},
             "credentials":{{"db":{{"lease":"{id}","fields":{{"pw":"p w"}},"expires_at":null,"revocability":"immediate"}}}},
             "inject":[{inject}]}}"#

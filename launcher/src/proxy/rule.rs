@@ -1,46 +1,17 @@
 //! What may pass in each direction. Pure. Only a complete JSON object is a message: anything else on the
 //! server's output would break the client, and anything else to the server could hide a message.
 
-use serde::de::IgnoredAny;
+use super::message::Message;
 
 /// The longest message, in bytes.
 pub const MAX_MESSAGE: usize = 16 << 20;
 /// The longest line of diagnostics; longer ones are split.
 pub const MAX_DIAGNOSTIC: usize = 64 << 10;
 
-/// The rule of a direction.
-#[derive(Debug, Clone, Copy)]
-pub enum Rule {
-    /// Messages to the server.
-    FromClient {
-        /// The longest message, in bytes.
-        max_line: usize,
-    },
-    /// Messages to the client.
-    FromServer {
-        /// The longest message, in bytes.
-        max_line: usize,
-    },
-    /// The server's standard error: everything passes, long lines in pieces.
-    Diagnostics {
-        /// The longest piece, in bytes.
-        max_line: usize,
-    },
-}
-
-/// What happens to a line.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It passes, with its first so many bytes.
-    Pass(usize),
-    /// It does not.
-    Drop(Drop),
-}
-
 /// Why a line does not pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Drop {
-    /// No JSON object.
+    /// No JSON object, or an ambiguous one.
     NotMessage,
     /// Not UTF-8.
     NotText,
@@ -48,44 +19,33 @@ pub enum Drop {
     Empty,
     /// Longer than allowed.
     TooLong,
+    /// Its receiver is not there, or waits for nothing.
+    Undelivered,
 }
 
 impl Drop {
     /// How many there are.
-    pub const COUNT: usize = 4;
+    pub const COUNT: usize = 5;
     /// All of them, in the order of their numbers, with the words for a person.
-    pub const WORDS: [&'static str; Self::COUNT] = ["not a JSON object", "not UTF-8", "empty", "too long"];
+    pub const WORDS: [&'static str; Self::COUNT] =
+        ["not a JSON object", "not UTF-8", "empty", "too long", "for a receiver that is gone"];
 }
 
-impl Rule {
-    /// The longest line.
-    #[must_use]
-    pub fn max_line(self) -> usize {
-        match self {
-            Self::FromClient { max_line }
-            | Self::FromServer { max_line }
-            | Self::Diagnostics { max_line } => max_line,
-        }
-    }
+/// A line from the client: carriage returns are tamed first.
+///
+/// # Errors
+/// Why it does not pass.
+pub fn from_client(line: &mut [u8]) -> Result<(&str, Message<'_>), Drop> {
+    let length = tame_returns(line);
+    message(line.get(..length).unwrap_or_default())
+}
 
-    /// Whether longer lines are split instead of dropped.
-    #[must_use]
-    pub fn splits(self) -> bool {
-        matches!(self, Self::Diagnostics { .. })
-    }
-
-    /// Judges a complete line without its line feed.
-    #[must_use]
-    pub fn judge(self, line: &mut [u8]) -> Verdict {
-        match self {
-            Self::Diagnostics { .. } => Verdict::Pass(line.len()),
-            Self::FromServer { .. } => message(line),
-            Self::FromClient { .. } => {
-                let length = tame_returns(line);
-                message(line.get(..length).unwrap_or_default())
-            }
-        }
-    }
+/// A line from the server.
+///
+/// # Errors
+/// Why it does not pass.
+pub fn from_server(line: &[u8]) -> Result<(&str, Message<'_>), Drop> {
+    message(line)
 }
 
 /// Takes one carriage return off the end and makes every other a blank; answers the new length. In JSON
@@ -103,54 +63,53 @@ fn tame_returns(line: &mut [u8]) -> usize {
     length
 }
 
-fn message(line: &[u8]) -> Verdict {
+fn message(line: &[u8]) -> Result<(&str, Message<'_>), Drop> {
     let blank = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r');
-    let Some(first) = line.iter().find(|byte| !blank(byte)) else { return Verdict::Drop(Drop::Empty) };
-    let Ok(text) = std::str::from_utf8(line) else { return Verdict::Drop(Drop::NotText) };
-    if *first == b'{' && serde_json::from_str::<IgnoredAny>(text).is_ok() {
-        Verdict::Pass(line.len())
-    } else {
-        Verdict::Drop(Drop::NotMessage)
+    let first = line.iter().find(|byte| !blank(byte)).ok_or(Drop::Empty)?;
+    let text = std::str::from_utf8(line).map_err(|_not_text| Drop::NotText)?;
+    if *first != b'{' {
+        return Err(Drop::NotMessage);
     }
+    // The words of the parser would quote the line.
+    let message = Message::parse(text).map_err(|_quotes| Drop::NotMessage)?;
+    Ok((text, message))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn check(rule: Rule, line: &str, want: Verdict, left: &str) {
-        let mut bytes = line.as_bytes().to_vec();
-        let verdict = rule.judge(&mut bytes);
-        if let Verdict::Pass(length) = verdict {
-            assert_eq!(bytes.get(..length), Some(left.as_bytes()), "{line:?}");
-        }
-        assert_eq!(verdict, want, "{line:?}");
-    }
-
     #[test]
     fn messages() {
-        let rule = Rule::FromServer { max_line: 100 };
-        for line in ["{}", " {\"a\":[1,{\"b\":null}]} ", "{\"a\":1,\"a\":2}", "{\"\\u0065\":1e9}"] {
-            check(rule, line, Verdict::Pass(line.len()), line);
+        for line in ["{}", " {\"a\":[1,{\"b\":null}]} ", "{\"\\u0065\":1e9}", "{}\r"] {
+            assert_eq!(from_server(line.as_bytes()).map(|(text, _)| text), Ok(line));
         }
         for line in
             ["x", "[]", "1", "null", "\"{}\"", "{", "{}}", "{} {}", "{\"a\":01}", "{a:1}", "\u{feff}{}"]
         {
-            check(rule, line, Verdict::Drop(Drop::NotMessage), "");
+            assert_eq!(from_server(line.as_bytes()), Err(Drop::NotMessage), "{line:?}");
         }
         for line in ["", " ", "\t\r"] {
-            check(rule, line, Verdict::Drop(Drop::Empty), "");
+            assert_eq!(from_server(line.as_bytes()), Err(Drop::Empty), "{line:?}");
         }
-        let deep = format!("{}{}", "{\"a\":".repeat(5000), "1".to_owned() + &"}".repeat(5000));
-        check(rule, &deep, Verdict::Pass(deep.len()), &deep);
+        assert_eq!(from_server(b"{\"a\":\"\xff\"}"), Err(Drop::NotText));
+        let deep = format!("{}1{}", "{\"a\":".repeat(5000), "}".repeat(5000));
+        assert!(from_server(deep.as_bytes()).is_ok());
     }
 
     #[test]
     fn carriage_returns_to_the_server() {
-        let rule = Rule::FromClient { max_line: 100 };
-        check(rule, "{}\r", Verdict::Pass(2), "{}");
-        check(rule, "{}\r\r", Verdict::Pass(3), "{} ");
-        check(rule, "{\"a\":\r1}", Verdict::Pass(8), "{\"a\": 1}");
-        check(rule, "{\"a\":\"\\r\"}", Verdict::Pass(10), "{\"a\":\"\\r\"}");
+        for (line, want) in [
+            ("{}\r", "{}"),
+            ("{}\r\r", "{} "),
+            ("{\"a\":\r1}", "{\"a\": 1}"),
+            ("{\"a\":\r{\"b\":1}\r}\r", "{\"a\": {\"b\":1} }"),
+            ("{\"a\":\"\\r\"}", "{\"a\":\"\\r\"}"),
+        ] {
+            assert_eq!(
+                from_client(&mut line.as_bytes().to_vec()).map(|(text, _)| text.to_owned()),
+                Ok(want.to_owned())
+            );
+        }
     }
 }

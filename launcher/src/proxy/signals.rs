@@ -16,8 +16,8 @@ const SIGNAL_INFO: usize = 128;
 /// What a signal means for the launch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
-    /// End it.
-    End,
+    /// End it; the signal's number.
+    End(i32),
     /// Hand it on to the server.
     Forward(i32),
 }
@@ -52,7 +52,7 @@ impl AsFd for Signals {
 }
 
 fn meaning(number: i32) -> Signal {
-    if ENDING.contains(&number) { Signal::End } else { Signal::Forward(number) }
+    if ENDING.contains(&number) { Signal::End(number) } else { Signal::Forward(number) }
 }
 
 #[cfg(test)]
@@ -62,7 +62,7 @@ mod tests {
     #[test]
     fn meanings() {
         for number in ENDING {
-            assert_eq!(meaning(number), Signal::End);
+            assert_eq!(meaning(number), Signal::End(number));
         }
         for number in FORWARDED {
             assert_eq!(meaning(number), Signal::Forward(number));

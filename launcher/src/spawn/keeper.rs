@@ -85,7 +85,7 @@ pub fn run(seat: &Seat<'_>) -> ! {
     let status = watch(server, &signals);
     // First, because the rest may take long: whatever the server still has open it can read on.
     remove(files.as_ref());
-    if seat.namespaces == Namespaces::None && !tree::end_all() {
+    if seat.namespaces == Namespaces::None && !tree::end_all(&[]) {
         sys::exit_now(BROKEN);
     }
     sys::exit_now(status)

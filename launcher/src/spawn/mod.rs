@@ -76,14 +76,15 @@ pub struct Ended {
 
 impl Keeper {
     /// Starts a keeper: in a PID namespace where that can be had, else as a sub-reaper.
+    /// `spared` are the keepers of other trees of this process, here and below.
     ///
     /// # Errors
     /// Where the kernel makes no process at all.
-    pub fn start() -> Result<Self, Failure> {
-        Self::start_in(&[Namespaces::Pid, Namespaces::UserAndPid, Namespaces::None])
+    pub fn start(spared: &[Pid]) -> Result<Self, Failure> {
+        Self::start_in(&[Namespaces::Pid, Namespaces::UserAndPid, Namespaces::None], spared)
     }
 
-    fn start_in(choices: &[Namespaces]) -> Result<Self, Failure> {
+    fn start_in(choices: &[Namespaces], spared: &[Pid]) -> Result<Self, Failure> {
         let failed = |e: io::Error| Failure::system("start the process that holds the server", e);
         let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed(e.into()));
         let (stdin_far, stdin) = pipe()?;
@@ -92,7 +93,7 @@ impl Keeper {
         let far = [&stdin_far, &stdout_far, &stderr_far];
         let mut last = Errno::NOSYS.into();
         for &namespaces in choices {
-            match hold(namespaces, far) {
+            match hold(namespaces, far, spared) {
                 Ok(held) => return Ok(Self { held, pipes: [stdin, stdout, stderr] }),
                 Err(error) => last = error,
             }
@@ -121,14 +122,14 @@ impl Keeper {
     ///
     /// # Errors
     /// Where it cannot run: a mistake in its definition, with the cure; and whether nothing is left of it.
-    pub fn spawn(self, plan: &ChildPlan) -> Result<Instance, (Failure, bool)> {
+    pub fn spawn(self, plan: &ChildPlan, spared: &[Pid]) -> Result<Instance, (Failure, bool)> {
         let Ok(encoded) = plan.encode() else {
             let failure = Failure::new(
                 CONFIG,
                 "an argument or a variable of the server would hold a zero byte, which no process can take",
                 "ask the owner of the server to check its definition and the stored values",
             );
-            return Err((failure, self.dismiss()));
+            return Err((failure, self.dismiss(spared)));
         };
         let sent = send(&self.held.control, &encoded, &[]);
         drop(encoded);
@@ -142,19 +143,25 @@ impl Keeper {
             Err(error) => Failure::system("start the server", error),
         };
         self.held.kill();
-        Err((failure, self.held.end().gone))
+        Err((failure, self.held.end(spared).gone))
     }
 
     /// Ends a keeper that got no plan.
     #[must_use]
-    pub fn dismiss(self) -> bool {
+    pub fn dismiss(self, spared: &[Pid]) -> bool {
         self.held.kill();
-        self.held.end().gone
+        self.held.end(spared).gone
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        self.held.pid
     }
 }
 
 /// Clones the keeper and waits until it is in place.
-fn hold(namespaces: Namespaces, far: [&OwnedFd; 3]) -> io::Result<Held> {
+fn hold(namespaces: Namespaces, far: [&OwnedFd; 3], spared: &[Pid]) -> io::Result<Held> {
     let (control, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     if namespaces == Namespaces::None {
         // For the case that the keeper itself is killed: what it held becomes ours.
@@ -177,7 +184,7 @@ fn hold(namespaces: Namespaces, far: [&OwnedFd; 3]) -> io::Result<Held> {
                 Ok(Report::Ready) => Ok(held),
                 other => {
                     held.kill();
-                    held.end();
+                    held.end(spared);
                     match other {
                         Ok(Report::Failed(_, errno)) => Err(io::Error::from_raw_os_error(errno)),
                         Ok(_) => Err(Errno::PROTO.into()),
@@ -192,7 +199,7 @@ fn hold(namespaces: Namespaces, far: [&OwnedFd; 3]) -> io::Result<Held> {
 /// Whether a PID namespace can be had here; for `doctor`. Makes one and ends it.
 #[must_use]
 pub fn namespace_available() -> bool {
-    Keeper::start_in(&[Namespaces::Pid, Namespaces::UserAndPid]).is_ok_and(Keeper::dismiss)
+    Keeper::start_in(&[Namespaces::Pid, Namespaces::UserAndPid], &[]).is_ok_and(|keeper| keeper.dismiss(&[]))
 }
 
 /// One message to the keeper: its length in four bytes, with the descriptors, then itself.
@@ -234,7 +241,7 @@ impl Held {
     }
 
     /// Waits for the end, reaps, and makes sure that nothing is left below.
-    fn end(&self) -> Ended {
+    fn end(&self, spared: &[Pid]) -> Ended {
         let dead = readable(&self.pidfd, END_PATIENCE);
         let reaped = match dead {
             true => waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED).ok().flatten(),
@@ -242,7 +249,7 @@ impl Held {
         };
         let status = reaped.map_or(128 + 9, |s| keeper::status_code(s.exit_status(), s.terminating_signal()));
         // The kernel reaps a PID namespace before its process 1 counts as dead (pid_namespaces(7)).
-        let gone = dead && (self.containment == Containment::PidNamespace || tree::end_all());
+        let gone = dead && (self.containment == Containment::PidNamespace || tree::end_all(spared));
         Ended { status, gone }
     }
 }
@@ -279,10 +286,17 @@ impl Instance {
         self.held.kill();
     }
 
-    /// Waits for the end of a tree that was killed or whose pidfd is readable.
+    /// Waits for the end of a tree that was killed or whose pidfd is readable. The keepers of other trees are
+    /// spared where what this one left behind has to be looked for.
     #[must_use]
-    pub fn end(&self) -> Ended {
-        self.held.end()
+    pub fn end(&self, spared: &[Pid]) -> Ended {
+        self.held.end(spared)
+    }
+
+    /// Its keeper.
+    #[must_use]
+    pub fn keeper(&self) -> Pid {
+        self.held.pid
     }
 }
 

@@ -19,13 +19,14 @@ const MAX_DEPTH: usize = 64;
 /// Pause between rounds while killed processes die.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Kills and reaps until no child is left. Whether that was reached.
+/// Kills and reaps until no child is left but those that are spared, which hold what is theirs themselves.
+/// Whether that was reached.
 #[must_use]
-pub fn end_all() -> bool {
+pub fn end_all(spared: &[Pid]) -> bool {
     let until = Instant::now() + PATIENCE;
     loop {
-        kill_below(getpid(), MAX_DEPTH);
-        if reap_all() {
+        kill_below(getpid(), spared, MAX_DEPTH);
+        if reap_all(spared) {
             return true;
         }
         if Instant::now() > until {
@@ -35,19 +36,22 @@ pub fn end_all() -> bool {
     }
 }
 
-/// Reaps what is dead; whether no child is left.
-fn reap_all() -> bool {
-    loop {
-        match waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
-            Ok(Some(_)) | Err(Errno::INTR) => {}
-            Ok(None) => return false,
-            Err(error) => return error == Errno::CHILD,
+/// Reaps what is dead; whether no other child is left.
+fn reap_all(spared: &[Pid]) -> bool {
+    let mut left = false;
+    for child in children(getpid()).into_iter().filter(|child| !spared.contains(child)) {
+        // Each by its number: a spared one's status is for who waits for it.
+        match waitid(WaitId::Pid(child), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
+            Ok(Some(_)) | Err(Errno::CHILD) => {}
+            Ok(None) | Err(_) => left = true,
         }
     }
+    // What it left behind has become a child of ours just now.
+    !left && children(getpid()).iter().all(|child| spared.contains(child))
 }
 
-fn kill_below(parent: Pid, depth: usize) {
-    for child in children(parent) {
+fn kill_below(parent: Pid, spared: &[Pid], depth: usize) {
+    for child in children(parent).into_iter().filter(|child| !spared.contains(child)) {
         // A descriptor first, then the check: the number may have passed to a stranger in between.
         let Ok(held) = pidfd_open(child, PidfdFlags::empty()) else { continue };
         if parent_of(child) != Some(parent.as_raw_nonzero().get()) {
@@ -56,7 +60,7 @@ fn kill_below(parent: Pid, depth: usize) {
         // Stopped first, so that it cannot fork while its own children are being ended.
         let stopped = pidfd_send_signal(&held, Signal::STOP).is_ok();
         if stopped && depth > 0 {
-            kill_below(child, depth - 1);
+            kill_below(child, &[], depth - 1);
         }
         if pidfd_send_signal(&held, Signal::KILL).is_err() {
             // Gone already, or not ours to kill; the next round sees which.

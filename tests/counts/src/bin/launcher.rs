@@ -6,59 +6,106 @@ use std::hint::black_box;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
 use counts::{Call, Case, answer, request};
 use mcp_broker_proto::Secret;
 use mcp_broker_proto::channel::{ToBroker, ToLauncher};
 use mcp_broker_proto::template::Template;
 use mcp_run::client::LaunchChannel;
-use mcp_run::proxy::flow::{Flow, PIECE};
-use mcp_run::proxy::rule::{MAX_MESSAGE, Rule};
+use mcp_run::proxy::lines::{Lines, Long, PIECE};
+use mcp_run::proxy::message::Message;
+use mcp_run::proxy::outbox::Outbox;
+use mcp_run::proxy::rule::{self, MAX_DIAGNOSTIC, MAX_MESSAGE};
+use mcp_run::proxy::talk::{Otherwise, Talk};
 
 const CASES: &[Case] = &[
-    Case { name: "relay-to-server-200", calls: 100, prepare: || relay(CLIENT, request(200)) },
-    Case { name: "relay-to-server-4k", calls: 100, prepare: || relay(CLIENT, request(4 << 10)) },
-    Case { name: "relay-to-server-1m", calls: 10, prepare: || relay(CLIENT, request(1 << 20)) },
-    Case { name: "relay-to-client-200", calls: 100, prepare: || relay(SERVER, answer(200)) },
-    Case { name: "relay-to-client-4k", calls: 100, prepare: || relay(SERVER, answer(4 << 10)) },
-    Case { name: "relay-to-client-1m", calls: 10, prepare: || relay(SERVER, answer(1 << 20)) },
-    Case { name: "relay-diagnostics-200", calls: 100, prepare: || relay(DIAGNOSTICS, vec![b'x'; 200]) },
+    Case { name: "relay-to-server-200", calls: 100, prepare: || to_server(200) },
+    Case { name: "relay-to-server-4k", calls: 100, prepare: || to_server(4 << 10) },
+    Case { name: "relay-to-server-1m", calls: 10, prepare: || to_server(1 << 20) },
+    Case { name: "relay-to-client-200", calls: 100, prepare: || to_client(200) },
+    Case { name: "relay-to-client-4k", calls: 100, prepare: || to_client(4 << 10) },
+    Case { name: "relay-to-client-1m", calls: 10, prepare: || to_client(1 << 20) },
+    Case { name: "relay-diagnostics-200", calls: 100, prepare: diagnostics },
     Case { name: "channel-ticket", calls: 100, prepare: ticket },
     Case { name: "channel-beat-out", calls: 100, prepare: beat },
     Case { name: "template-render", calls: 100, prepare: render },
 ];
 
-const CLIENT: Rule = Rule::FromClient { max_line: MAX_MESSAGE };
-const SERVER: Rule = Rule::FromServer { max_line: MAX_MESSAGE };
-const DIAGNOSTICS: Rule = Rule::Diagnostics { max_line: 64 << 10 };
-
 fn main() -> ExitCode {
     counts::main(CASES)
 }
 
-/// One line through a direction, in the pieces in which a pipe gives it.
-fn relay(rule: Rule, mut line: Vec<u8>) -> Call {
-    line.push(b'\n');
-    let mut flow = Flow::new(rule);
+/// A conversation with an instance that is ready.
+fn talk() -> Talk {
+    let mut talk = Talk::default();
+    assert!(talk.join(0, false), "nothing has to be replayed");
+    talk.settle(0);
+    talk
+}
+
+/// A call through the relay, in the pieces in which a pipe gives it. Its id is always the same, so that as much
+/// is remembered after it as before.
+fn to_server(length: usize) -> Call {
+    let mut talk = talk();
+    let (line, mut lines) = (terminated(request(length)), Lines::new(MAX_MESSAGE, Long::Drop));
     Box::new(move || {
-        let mut passed = 0;
-        for piece in line.chunks(PIECE) {
-            flow.room().extend_from_slice(piece);
-            flow.judge();
-            passed += black_box(flow.waiting()).len();
-            flow.sent(flow.waiting().len());
-        }
-        assert_eq!(passed, line.len(), "the line passes whole");
+        through(&mut lines, &line, |line| {
+            let (text, message) = rule::from_client(line).expect("a message");
+            talk.client_line(text, &message, Otherwise::Hold).expect("it passes");
+        });
+        passes(talk.inbox(0).expect("its inbox"), line.len());
     })
+}
+
+/// An answer through the relay, to a call that is noted without having been read.
+fn to_client(length: usize) -> Call {
+    let mut talk = talk();
+    let (line, mut lines) = (terminated(answer(length)), Lines::new(MAX_MESSAGE, Long::Drop));
+    const CALL: &str = r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"q"}}"#;
+    let call = Message::parse(CALL).expect("a message");
+    Box::new(move || {
+        talk.client_line(CALL, &call, Otherwise::Hold).expect("it passes");
+        passes(talk.inbox(0).expect("its inbox"), CALL.len() + 1);
+        through(&mut lines, &line, |line| {
+            let (text, message) = rule::from_server(line).expect("a message");
+            talk.server_line(0, text, &message).expect("it passes");
+        });
+        passes(&mut talk.to_client, line.len());
+    })
+}
+
+fn terminated(mut line: Vec<u8>) -> Vec<u8> {
+    line.push(b'\n');
+    line
+}
+
+fn diagnostics() -> Call {
+    let line = terminated(vec![b'x'; 200]);
+    let (mut lines, mut words) = (Lines::new(MAX_DIAGNOSTIC, Long::Split), Outbox::default());
+    Box::new(move || {
+        through(&mut lines, &line, |line| words.push(line));
+        passes(&mut words, line.len());
+    })
+}
+
+fn through(lines: &mut Lines, bytes: &[u8], mut take: impl FnMut(&mut [u8])) {
+    for piece in bytes.chunks(PIECE) {
+        lines.room().extend_from_slice(piece);
+        lines.each(&mut take);
+    }
+}
+
+fn passes(outbox: &mut Outbox, length: usize) {
+    let passed = black_box(outbox.waiting()).len();
+    assert_eq!(passed, length, "the line passes whole");
+    outbox.sent(passed);
 }
 
 /// A ticket as the broker sends it, from the socket to the parsed frame.
 fn ticket() -> Call {
     let (mut broker, launcher) = UnixStream::pair().expect("a pair of sockets");
     launcher.set_nonblocking(true).expect("a socket");
-    let until = Instant::now() + Duration::from_secs(3600);
-    let mut channel = LaunchChannel::over(launcher.into(), b"", until);
+    let mut channel = LaunchChannel::over(launcher.into(), b"");
     Box::new(move || {
         broker.write_all(TICKET.as_bytes()).expect("there is room");
         assert!(channel.read().expect("it was written"));
@@ -70,7 +117,7 @@ fn ticket() -> Call {
 fn beat() -> Call {
     let (broker, launcher) = UnixStream::pair().expect("a pair of sockets");
     launcher.set_nonblocking(true).expect("a socket");
-    let mut channel = LaunchChannel::over(launcher.into(), b"", Instant::now());
+    let mut channel = LaunchChannel::over(launcher.into(), b"");
     Box::new(move || {
         let _open = &broker;
         channel.send(&ToBroker::Beat).expect("there is room");
@@ -87,7 +134,7 @@ fn render() -> Call {
 }
 
 const TICKET: &str = concat!(
-    r#"{"type":"ticket","kind":"secrets","launch":"019ab000-0000-7000-8000-000000000001","server":"orders-db","#,
+    r#"{"type":"ticket","kind":"secrets","launch":"019ab000-0000-7000-8000-000000000001","instance":0,"idle_secs":900,"server":"orders-db","#,
     r#""scope":"read","command":["/usr/bin/node","/opt/mcp/dbhub/dist/index.js","--transport","stdio"],"#,
     r#""env":{"NODE_ENV":"production"},"cwd":"/home/alice","credentials":{"db":{"#,
     r#""lease":"019ab000-0000-7000-8000-000000000002","fields":{"username":"v-mcp-orders-ro-5xT2v9","#,

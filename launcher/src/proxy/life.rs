@@ -1,0 +1,411 @@
+//! Which instances a launch should have, and when it asks for one. Pure: it is told what happens and the
+//! time, and says what is due. It knows nothing of processes, frames or lines.
+
+use std::time::{Duration, Instant};
+
+use mcp_broker_proto::channel::Park;
+use mcp_broker_proto::problem::{ErrorCode, Problem};
+
+use super::backoff::{Backoff, Restarts};
+use super::talk::Otherwise;
+use super::talk::notice::{Kind, Notice};
+use crate::failure::Failure;
+
+/// How long the broker may take from a request to its ticket.
+const ASK_TIME: Duration = Duration::from_secs(20);
+/// How long an instance may take to answer the handshake that is replayed to it.
+const REPLAY_TIME: Duration = Duration::from_secs(30);
+/// How long the very first start is tried where waiting could cure it.
+const FIRST_TIME: Duration = Duration::from_secs(3);
+/// A request makes a refused launch ask again where the last try is older than this.
+const STALE: Duration = Duration::from_secs(1);
+
+/// Where a launch stands.
+#[derive(Debug, PartialEq, Eq)]
+pub enum State {
+    /// Nothing runs; credentials are asked for.
+    Asking {
+        /// Until when the broker has to answer.
+        until: Instant,
+    },
+    /// An instance is coming up.
+    Starting {
+        /// Which.
+        number: u32,
+        /// Until when it has to be ready.
+        until: Instant,
+    },
+    /// An instance works.
+    Running {
+        /// Which.
+        number: u32,
+    },
+    /// An instance works, and another one is to take its place.
+    Swapping {
+        /// The one that works.
+        old: u32,
+        /// The other, once it is coming up.
+        new: Option<u32>,
+        /// Until when the next step has to be done.
+        until: Instant,
+    },
+    /// Nothing runs, and nothing may.
+    Parked(Why, Notice),
+    /// Nothing runs, and nothing has to until the next request.
+    Idle,
+}
+
+/// Why a launch is parked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// The session is locked.
+    Locked,
+    /// There are no credentials.
+    Unavailable {
+        /// When to ask again by itself.
+        again: Option<Instant>,
+        /// When the last try was.
+        tried: Instant,
+    },
+    /// There is no broker.
+    Away,
+    /// The server keeps ending: the next try is at this time.
+    Restarting(Instant),
+    /// The server has ended too often: a request after this time tries again.
+    GivenUp(Instant),
+}
+
+/// What is due.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Due {
+    /// The broker did not answer.
+    Unheard,
+    /// This instance did not come up.
+    Unready(u32),
+    /// This instance may be given up as idle.
+    Idle(u32),
+    /// The launch is over before it began.
+    Over(Failure),
+}
+
+/// The life of a launch.
+pub struct Life {
+    state: State,
+    /// Credentials have to be asked for, and have not been.
+    wanting: bool,
+    /// Whether any instance ever ran.
+    started: bool,
+    /// Whether an instance is owed when what parked the launch is over.
+    owed: bool,
+    /// When the first start is given up, once it has been refused.
+    first: Option<(Instant, Failure)>,
+    backoff: Backoff,
+    restarts: Restarts,
+    replace_at: Option<Instant>,
+    idle: Duration,
+    used: Instant,
+}
+
+impl Life {
+    /// Credentials were asked for just now.
+    #[must_use]
+    pub fn new(now: Instant) -> Self {
+        Self {
+            state: State::Asking { until: now + ASK_TIME },
+            wanting: false,
+            started: false,
+            owed: true,
+            first: None,
+            backoff: Backoff::refusals(),
+            restarts: Restarts::default(),
+            replace_at: None,
+            idle: Duration::ZERO,
+            used: now,
+        }
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Whether no instance ever ran.
+    #[must_use]
+    pub fn is_first(&self) -> bool {
+        !self.started
+    }
+
+    /// Why the first start does not come about, while it does not.
+    #[must_use]
+    pub fn first_failure(&self) -> Option<Failure> {
+        self.first.as_ref().map(|(_, failure)| failure.clone())
+    }
+
+    /// Whether credentials have to be asked for now; says so once.
+    pub fn take_want(&mut self) -> bool {
+        std::mem::take(&mut self.wanting)
+    }
+
+    /// What happens to a line of the client where nobody runs.
+    #[must_use]
+    pub fn otherwise(&self) -> Otherwise<'_> {
+        match &self.state {
+            _ if !self.started => Otherwise::First,
+            State::Parked(Why::Restarting(_), _) => Otherwise::Hold,
+            State::Parked(_, notice) => Otherwise::Refuse(notice),
+            _ => Otherwise::Hold,
+        }
+    }
+
+    /// A request that needs a server has come, or an answer to one.
+    pub fn used(&mut self, now: Instant) {
+        self.used = now;
+    }
+
+    /// A request that needs a server has come.
+    pub fn asked(&mut self, now: Instant) {
+        self.used = now;
+        match self.state {
+            State::Idle => self.ask(now),
+            State::Parked(Why::Unavailable { tried, .. }, _) if now >= tried + STALE => self.ask(now),
+            State::Parked(Why::GivenUp(until), _) if now >= until => self.ask(now),
+            State::Parked(Why::Away, _) => self.owed = true,
+            _ => {}
+        }
+    }
+
+    fn ask(&mut self, now: Instant) {
+        self.wanting = true;
+        self.state = State::Asking { until: now + ASK_TIME };
+    }
+
+    /// Credentials have come: which instance is to start, and whether as a replacement. Nothing where none was
+    /// asked for.
+    pub fn ticket(&mut self, number: u32, idle: Duration, now: Instant) -> Option<bool> {
+        let until = now + REPLAY_TIME;
+        let quiet = match self.state {
+            State::Asking { .. } => {
+                self.state = State::Starting { number, until };
+                false
+            }
+            State::Swapping { old, new: None, .. } => {
+                self.state = State::Swapping { old, new: Some(number), until };
+                true
+            }
+            _ => return None,
+        };
+        self.idle = idle;
+        Some(quiet)
+    }
+
+    /// An instance is ready; the one whose place it takes.
+    pub fn ready(&mut self, number: u32, now: Instant) -> Option<u32> {
+        let old = match self.state {
+            State::Swapping { old, new: Some(new), .. } if new == number => Some(old),
+            _ => None,
+        };
+        self.state = State::Running { number };
+        (self.started, self.first, self.used) = (true, None, now);
+        self.backoff.reset();
+        old
+    }
+
+    /// The broker says no. The launch is over where waiting cannot cure it.
+    pub fn refused(&mut self, problem: &Problem, random: u32, now: Instant) -> Option<Failure> {
+        if !problem.code.is_passing() {
+            return Some(problem.clone().into());
+        }
+        let again = now + self.backoff.next(random);
+        match self.state {
+            State::Swapping { old, .. } => {
+                self.state = State::Running { number: old };
+                self.replace_at = Some(again);
+            }
+            _ => {
+                let why = match problem.code {
+                    ErrorCode::SessionLocked => Why::Locked,
+                    _ => Why::Unavailable { again: Some(again), tried: now },
+                };
+                self.owed = true;
+                self.park_first(problem.clone().into(), now);
+                self.state = State::Parked(why, problem.into());
+            }
+        }
+        None
+    }
+
+    fn park_first(&mut self, failure: Failure, now: Instant) {
+        if !self.started {
+            let until = self.first.take().map_or(now + FIRST_TIME, |(until, _)| until);
+            self.first = Some((until, failure));
+        }
+    }
+
+    /// The broker parks the launch.
+    pub fn park(&mut self, park: &Park, random: u32, now: Instant) {
+        self.note_owed();
+        let notice = Notice::from(park);
+        self.park_first(Failure::new(notice.kind.exit_code(), park.what.as_str(), park.hint.as_str()), now);
+        let why = match notice.kind {
+            Kind::Locked => Why::Locked,
+            _ => {
+                let again = now + self.backoff.next(random);
+                Why::Unavailable { again: self.owed.then_some(again), tried: now }
+            }
+        };
+        self.state = State::Parked(why, notice);
+    }
+
+    /// What parked the launch is over.
+    pub fn resume(&mut self, now: Instant) {
+        if let State::Parked(Why::Locked | Why::Unavailable { .. }, _) = self.state {
+            self.go_on(self.owed, now);
+        }
+    }
+
+    /// The broker is gone, and with it every instance.
+    pub fn lost(&mut self, notice: Notice) {
+        self.note_owed();
+        self.state = State::Parked(Why::Away, notice);
+    }
+
+    /// Whether the next broker is asked for credentials at once.
+    #[must_use]
+    pub fn owed(&self) -> bool {
+        self.owed
+    }
+
+    /// A broker is there again, and was asked for credentials already where they are owed.
+    pub fn back(&mut self, asked: bool, now: Instant) {
+        self.go_on(asked, now);
+        self.wanting = false;
+        if self.owed && !asked {
+            self.ask(now);
+        }
+    }
+
+    fn note_owed(&mut self) {
+        self.owed = match self.state {
+            State::Idle | State::Parked(Why::GivenUp(_), _) => false,
+            State::Parked(Why::Restarting(_), _) => true,
+            State::Parked(..) => self.owed,
+            _ => true,
+        };
+        (self.wanting, self.replace_at) = (false, None);
+    }
+
+    fn go_on(&mut self, asks: bool, now: Instant) {
+        if asks {
+            self.ask(now);
+        } else {
+            self.state = State::Idle;
+        }
+    }
+
+    /// The credentials of an instance cannot be renewed further.
+    pub fn replace(&mut self, number: u32, now: Instant) {
+        match self.state {
+            State::Running { number: running } if running == number => self.swap(number, now),
+            State::Starting { number: starting, .. } if starting == number => self.replace_at = Some(now),
+            _ => {}
+        }
+    }
+
+    fn swap(&mut self, old: u32, now: Instant) {
+        (self.wanting, self.replace_at) = (true, None);
+        self.state = State::Swapping { old, new: None, until: now + ASK_TIME };
+    }
+
+    /// An instance ended by itself, or cannot be used; `words` say how.
+    pub fn failed(&mut self, number: u32, words: &Notice, random: u32, now: Instant) {
+        match self.state {
+            State::Running { number: running } | State::Starting { number: running, .. }
+                if running == number =>
+            {
+                self.replace_at = None;
+                self.restart(words, now);
+            }
+            State::Swapping { old, new, until } if old == number => {
+                self.state = match new {
+                    Some(number) => State::Starting { number, until },
+                    None => State::Asking { until },
+                };
+            }
+            State::Swapping { old, new, .. } if new == Some(number) => {
+                self.state = State::Running { number: old };
+                self.replace_at = Some(now + self.backoff.next(random));
+            }
+            _ => {}
+        }
+    }
+
+    fn restart(&mut self, words: &Notice, now: Instant) {
+        self.state = match self.restarts.next(now) {
+            Ok(at) if at <= now => return self.ask(now),
+            Ok(at) => State::Parked(Why::Restarting(at), words.clone()),
+            Err(until) => {
+                let what = format!("{}, and was started too often in a short time", words.what);
+                State::Parked(Why::GivenUp(until), Notice::new(words.kind, what, words.hint.as_str()))
+            }
+        };
+    }
+
+    /// The instance is given up as idle.
+    pub fn rest(&mut self) {
+        self.state = State::Idle;
+        self.owed = false;
+    }
+
+    /// What is due; `busy` says whether the instance that works owes somebody an answer.
+    pub fn due(&mut self, now: Instant, busy: impl FnOnce(u32) -> bool) -> Option<Due> {
+        if self.first.as_ref().is_some_and(|(until, _)| now >= *until && !self.started) {
+            return self.first.take().map(|(_, failure)| Due::Over(failure));
+        }
+        match self.state {
+            State::Asking { until } | State::Swapping { new: None, until, .. } if now >= until => {
+                return Some(Due::Unheard);
+            }
+            State::Starting { number, until } | State::Swapping { new: Some(number), until, .. }
+                if now >= until =>
+            {
+                return Some(Due::Unready(number));
+            }
+            State::Parked(Why::Unavailable { again: Some(at), .. } | Why::Restarting(at), _) if now >= at => {
+                self.ask(now);
+            }
+            State::Running { number } if self.replace_at.is_some_and(|at| now >= at) => {
+                self.swap(number, now)
+            }
+            State::Running { number } if self.idle_at().is_some_and(|at| now >= at) => {
+                if !busy(number) {
+                    return Some(Due::Idle(number));
+                }
+                // Its answer will count as use; until then there is nothing to look for every moment.
+                self.used = now;
+            }
+            _ => {}
+        }
+        None
+    }
+
+    fn idle_at(&self) -> Option<Instant> {
+        (!self.idle.is_zero()).then(|| self.used + self.idle)
+    }
+
+    /// When to ask [`Self::due`] again.
+    #[must_use]
+    pub fn next(&self) -> Option<Instant> {
+        let state = match self.state {
+            State::Asking { until } | State::Starting { until, .. } | State::Swapping { until, .. } => {
+                Some(until)
+            }
+            State::Parked(Why::Unavailable { again, .. }, _) => again,
+            State::Parked(Why::Restarting(at), _) => Some(at),
+            State::Running { .. } => self.replace_at.into_iter().chain(self.idle_at()).min(),
+            State::Parked(..) | State::Idle => None,
+        };
+        let first = self.first.as_ref().filter(|_| !self.started).map(|(until, _)| *until);
+        state.into_iter().chain(first).min()
+    }
+}

@@ -1,0 +1,172 @@
+//! Bytes in, complete lines out, in whatever pieces they come. Pure: it owns a buffer and knows no
+//! descriptor. What a line means is its reader's affair.
+
+/// Bytes that are read at once; a pipe holds as many by default (pipe(7)).
+pub const PIECE: usize = 64 << 10;
+/// A buffer larger than this is given back as soon as it is empty, a smaller one when idle.
+const KEPT: usize = 4 << 20;
+
+/// What happens to a line that is longer than allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Long {
+    /// It is dropped whole.
+    Drop,
+    /// It becomes several.
+    Split,
+}
+
+/// The buffer and its marks: `line <= searched <= buffer.len()`; `line..` is not complete.
+pub struct Lines {
+    max: usize,
+    long: Long,
+    buffer: Vec<u8>,
+    line: usize,
+    searched: usize,
+    /// In the middle of a line that was given up as too long.
+    skipping: bool,
+    too_long: u64,
+}
+
+impl Lines {
+    /// Of at most `max` bytes each, without the line feed.
+    #[must_use]
+    pub fn new(max: usize, long: Long) -> Self {
+        Self { max, long, buffer: Vec::new(), line: 0, searched: 0, skipping: false, too_long: 0 }
+    }
+
+    /// Where to append what is read: room for [`PIECE`] at least.
+    pub fn room(&mut self) -> &mut Vec<u8> {
+        self.buffer.reserve(PIECE);
+        &mut self.buffer
+    }
+
+    /// Hands every line that is complete now to `take`, without its line feed.
+    pub fn each(&mut self, mut take: impl FnMut(&mut [u8])) {
+        loop {
+            let window = self.max.saturating_add(1);
+            let limit = self.line.saturating_add(window).min(self.buffer.len());
+            let fresh = self.buffer.get(self.searched..limit).unwrap_or_default();
+            match memchr::memchr(b'\n', fresh) {
+                Some(at) => {
+                    let end = self.searched + at;
+                    self.complete(end, end + 1, &mut take);
+                }
+                None if limit - self.line == window => self.too_long(&mut take),
+                None => {
+                    self.searched = limit;
+                    break;
+                }
+            }
+        }
+        self.close_gap();
+    }
+
+    /// The source has ended: what is left is the last line, without its line feed.
+    pub fn finish(&mut self, mut take: impl FnMut(&mut [u8])) {
+        if self.line < self.buffer.len() {
+            let end = self.buffer.len();
+            self.complete(end, end, &mut take);
+        }
+        self.close_gap();
+    }
+
+    /// How many lines were dropped as too long.
+    #[must_use]
+    pub fn too_long_count(&self) -> u64 {
+        self.too_long
+    }
+
+    /// Whether an idle buffer holds memory.
+    #[must_use]
+    pub fn holds_memory(&self) -> bool {
+        self.buffer.is_empty() && self.buffer.capacity() > 0
+    }
+
+    /// Gives the memory of an empty buffer back.
+    pub fn release(&mut self) {
+        if self.buffer.is_empty() {
+            self.buffer = Vec::new();
+        }
+    }
+
+    fn complete(&mut self, end: usize, next: usize, take: &mut impl FnMut(&mut [u8])) {
+        let begin = std::mem::replace(&mut self.line, next);
+        self.searched = next;
+        if !std::mem::take(&mut self.skipping) {
+            take(self.buffer.get_mut(begin..end).unwrap_or_default());
+        }
+    }
+
+    fn too_long(&mut self, take: &mut impl FnMut(&mut [u8])) {
+        if self.long == Long::Split {
+            let at = self.line + self.max;
+            return self.complete(at, at, take);
+        }
+        if !std::mem::replace(&mut self.skipping, true) {
+            self.too_long += 1;
+        }
+        // The rest of the line is looked for from here; what there is of it goes with the gap.
+        self.line += self.max + 1;
+        self.searched = self.line;
+    }
+
+    /// Moves the incomplete line to the front, once a piece.
+    fn close_gap(&mut self) {
+        if self.line == self.buffer.len() {
+            self.buffer.clear();
+            (self.line, self.searched) = (0, 0);
+            if self.buffer.capacity() > KEPT {
+                self.release();
+            }
+        } else if self.line > 0 {
+            self.buffer.drain(..self.line);
+            self.searched -= self.line;
+            self.line = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(max: usize, long: Long, input: &str, want: &[&str], too_long: u64) {
+        for step in [1, 2, 3, 7, usize::MAX] {
+            let mut lines = Lines::new(max, long);
+            let mut got = Vec::new();
+            let mut take = |line: &mut [u8]| got.push(String::from_utf8_lossy(line).into_owned());
+            for piece in input.as_bytes().chunks(step) {
+                lines.room().extend_from_slice(piece);
+                lines.each(&mut take);
+            }
+            lines.finish(&mut take);
+            assert!(lines.buffer.is_empty(), "nothing stays behind");
+            assert_eq!(got, want, "{input:?} by {step}");
+            assert_eq!(lines.too_long, too_long, "{input:?} by {step}");
+        }
+    }
+
+    #[test]
+    fn lines() {
+        check(9, Long::Drop, "", &[], 0);
+        check(9, Long::Drop, "a\n\nbc\nd", &["a", "", "bc", "d"], 0);
+        check(4, Long::Drop, "abcd\nabcde\nab\n", &["abcd", "ab"], 1);
+        check(4, Long::Drop, &format!("{}\nx\n", "y".repeat(300)), &["x"], 1);
+        check(4, Long::Drop, &"y".repeat(300), &[], 1);
+        check(4, Long::Split, "ab\n\nabcdefghij\nabcd\nx", &["ab", "", "abcd", "efgh", "ij", "abcd", "x"], 0);
+    }
+
+    #[test]
+    fn memory() {
+        let mut lines = Lines::new(16 << 20, Long::Drop);
+        lines.room().extend(std::iter::repeat_n(b'z', 5 << 20));
+        lines.room().push(b'\n');
+        lines.each(|_| {});
+        assert!(!lines.holds_memory(), "a large buffer is not kept");
+        lines.room().extend_from_slice(b"{}\n");
+        lines.each(|_| {});
+        assert!(lines.holds_memory());
+        lines.release();
+        assert!(!lines.holds_memory());
+    }
+}

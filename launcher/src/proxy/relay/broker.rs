@@ -1,0 +1,226 @@
+//! What the broker says and what it is told: frames, beats, its loss and its return.
+
+use std::time::Instant;
+
+use mcp_broker_proto::channel::{ToBroker, ToLauncher};
+use mcp_broker_proto::launch::LaunchTicket;
+use rustix::event::PollFlags;
+use rustix::rand::{GetRandomFlags, getrandom};
+
+use super::Relay;
+use super::link::Link;
+use crate::client::NoLaunch;
+use crate::failure::{AGAIN, Failure, UNAVAILABLE};
+use crate::proxy::backend::Backend;
+use crate::proxy::life::State;
+use crate::proxy::talk::notice::{Kind, Notice};
+use crate::run;
+use crate::spawn::Keeper;
+
+impl Relay {
+    /// Acts on what poll(2) said about the way to the broker.
+    pub(super) fn serve_broker(&mut self, events: PollFlags, now: Instant) {
+        if events.is_empty() {
+            return;
+        }
+        match &mut self.link {
+            Link::Up { channel, .. } => {
+                if events.contains(PollFlags::OUT) && channel.flush().is_err() {
+                    return self.lose_broker("is gone", now);
+                }
+                if !events.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
+                    return;
+                }
+                let open = matches!(channel.read(), Ok(true));
+                self.hear(now);
+                if !open {
+                    self.lose_broker("is gone", now);
+                }
+            }
+            Link::Dialing(_) => self.take_dial(now),
+            Link::Resting(_) | Link::Over => {}
+        }
+    }
+
+    /// Takes every frame that was read.
+    pub(super) fn hear(&mut self, now: Instant) {
+        while let Link::Up { channel, heart } = &mut self.link {
+            match channel.next_frame() {
+                Ok(Some(frame)) => {
+                    heart.heard(now);
+                    self.frame(frame, now);
+                }
+                Ok(None) => return,
+                Err(_) => self.lose_broker("says what cannot be understood", now),
+            }
+        }
+    }
+
+    fn frame(&mut self, frame: ToLauncher, now: Instant) {
+        if self.over.is_some() {
+            return;
+        }
+        match frame {
+            ToLauncher::Beat => {}
+            ToLauncher::Ticket(ticket) => match *ticket {
+                LaunchTicket::Secrets(ticket) => self.start(ticket, now),
+                LaunchTicket::Spawned(_) => {
+                    let what = "the broker started the server itself, which this mcp-run cannot take over";
+                    let hint = "install the mcp-run that belongs to this broker";
+                    self.end_with(Failure::new(UNAVAILABLE, what, hint), now);
+                }
+            },
+            ToLauncher::Refused(problem) => {
+                self.dismiss_keeper();
+                if let Some(failure) = self.life.refused(&problem, random(), now) {
+                    self.end_with(failure, now);
+                }
+            }
+            ToLauncher::Park(park) => {
+                self.kill_all(&Notice::from(&park));
+                self.life.park(&park, random(), now);
+                self.owes_dead = true;
+                self.say(&format!("the server is parked: {}; {}", park.what, park.hint));
+            }
+            ToLauncher::Resume => self.life.resume(now),
+            ToLauncher::Replace { instance } => {
+                let named = |backend: &&Backend| backend.wire == instance && backend.alive();
+                if let Some(backend) = self.backends.iter().find(named) {
+                    self.life.replace(backend.number, now);
+                }
+            }
+            ToLauncher::End(end) => self.end_with(run::ended(&end), now),
+        }
+    }
+
+    fn end_with(&mut self, failure: Failure, now: Instant) {
+        self.finish(failure.exit, Some(failure), now);
+    }
+
+    /// Tells the broker something; one that does not listen is gone.
+    pub(super) fn send(&mut self, frame: &ToBroker) {
+        if !self.link.send(frame) {
+            self.lose_broker("does not read", Instant::now());
+        }
+    }
+
+    /// Asks for credentials where they are wanted. The keeper starts while the broker mints; no thread of
+    /// ours lives then.
+    pub(super) fn send_want(&mut self, now: Instant) {
+        if self.over.is_some() || !self.link.is_up() {
+            return;
+        }
+        if self.life.take_want() {
+            self.send(&ToBroker::Want);
+        }
+        let asking = matches!(self.life.state(), State::Asking { .. } | State::Swapping { new: None, .. });
+        if asking && self.keeper.is_none() && self.link.is_up() {
+            match Keeper::start(&self.keepers()) {
+                Ok(keeper) => self.keeper = Some(keeper),
+                Err(failure) if self.life.is_first() => self.end_with(failure, now),
+                // It is tried once more when the credentials are there.
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Without the broker nobody keeps the credentials alive or ends them in time.
+    pub(super) fn lose_broker(&mut self, how: &str, now: Instant) {
+        if !self.link.is_up() {
+            return;
+        }
+        if self.over.is_some() {
+            self.link = Link::Over;
+            return;
+        }
+        self.link = Link::Resting(now + self.redial.next(random()));
+        if self.life.is_first() {
+            let failure = self.life.first_failure().unwrap_or_else(|| lost(how));
+            self.link = Link::Over;
+            return self.end_with(failure, now);
+        }
+        let what = format!("the broker {how}, so the server was ended");
+        self.say(&format!("{what}; it comes back with the broker"));
+        let notice = Notice::new(
+            Kind::Unavailable,
+            what,
+            "call again in a few seconds; if it stays so, run `mcp-run doctor`",
+        );
+        self.kill_all(&notice);
+        for backend in &mut self.backends {
+            // The next broker counts anew, and knows nothing of these.
+            backend.given_up = backend.given_up.take().map(|(_, notice)| (None, notice));
+        }
+        self.owes_dead = false;
+        self.life.lost(notice);
+    }
+
+    fn take_dial(&mut self, now: Instant) {
+        let Link::Dialing(dial) = std::mem::replace(&mut self.link, Link::Over) else { return };
+        let want = dial.want;
+        match dial.finish() {
+            Ok(_) if self.over.is_some() => {}
+            Ok(channel) => {
+                self.redial.reset();
+                self.link = Link::up(channel, now);
+                self.say("the broker is back");
+                self.life.back(want, now);
+                self.hear(now);
+            }
+            Err(NoLaunch::Refused(problem)) if !problem.code.is_passing() => {
+                self.end_with(problem.into(), now);
+            }
+            Err(no) => {
+                if let NoLaunch::Refused(problem) = no {
+                    self.life.lost(Notice::from(&problem));
+                }
+                self.link = Link::Resting(now + self.redial.next(random()));
+            }
+        }
+    }
+
+    /// Beats, listens for silence, looks for a broker.
+    pub(super) fn tend_link(&mut self, now: Instant) {
+        match &mut self.link {
+            Link::Up { heart, .. } => {
+                let (beat, silent) = (heart.beat(now), heart.silent(now));
+                if beat {
+                    self.send(&ToBroker::Beat);
+                }
+                if silent {
+                    self.lose_broker("was silent for too long", now);
+                }
+            }
+            Link::Resting(at) if now >= *at => {
+                let want = self.life.owed();
+                self.link = match self.dialer.begin(want) {
+                    Ok(dial) => Link::Dialing(dial),
+                    Err(_) => Link::Resting(now + self.redial.next(random())),
+                };
+            }
+            Link::Resting(_) | Link::Dialing(_) | Link::Over => {}
+        }
+    }
+
+    /// The broker did not answer a request for credentials.
+    pub(super) fn unheard(&mut self, now: Instant) {
+        if self.life.is_first() {
+            let hint = "try again; if it stays so, run `mcp-run doctor`";
+            let what = "the broker did not hand out the credentials in time";
+            return self.end_with(Failure::new(AGAIN, what, hint), now);
+        }
+        self.lose_broker("did not hand out the credentials in time", now);
+    }
+}
+
+/// For jitter: where the kernel has none there is none.
+pub(super) fn random() -> u32 {
+    let mut bytes = [0; 4];
+    getrandom(&mut bytes, GetRandomFlags::NONBLOCK).unwrap_or_default();
+    u32::from_ne_bytes(bytes)
+}
+
+fn lost(how: &str) -> Failure {
+    let hint = "look at the broker's log, and run `mcp-run doctor`";
+    Failure::new(UNAVAILABLE, format!("the broker {how}"), hint)
+}

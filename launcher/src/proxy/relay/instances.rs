@@ -1,0 +1,223 @@
+//! Instances as they come and go: started from a ticket, ready, replaced, idle, crashed, gone.
+
+use std::time::{Duration, Instant};
+
+use mcp_broker_proto::channel::{GoneReason, ToBroker};
+use mcp_broker_proto::launch::SecretsTicket;
+
+use super::Relay;
+use super::broker::random;
+use super::wait::MAX_BACKENDS;
+use crate::failure::Failure;
+use crate::proxy::backend::{Backend, Ground};
+use crate::proxy::life::Due;
+use crate::proxy::talk::notice::{Kind, Notice};
+use crate::spawn::{Ended, Keeper};
+
+/// How long a replaced instance may take to finish what it was asked.
+const FINISH: Duration = Duration::from_secs(60);
+
+impl Relay {
+    /// Starts an instance from its ticket.
+    pub(super) fn start(&mut self, ticket: SecretsTicket, now: Instant) {
+        let (number, wire) = (self.count, ticket.instance);
+        let idle = Duration::from_secs(ticket.idle_secs);
+        let Some(quiet) = self.life.ticket(number, idle, now) else {
+            return self.lose_broker("says what it was not asked for", now);
+        };
+        self.count += 1;
+        self.make_room();
+        let started = self.spawn(number, ticket);
+        match started {
+            Ok((backend, started)) => {
+                self.backends.push(backend);
+                self.send(&started);
+                if self.talk.join(number, quiet) {
+                    self.instance_ready(number, now);
+                }
+            }
+            Err((failure, gone)) if self.life.is_first() => {
+                self.finish(failure.exit, Some(failure), now);
+                // A tree that cannot be ended is not called dead.
+                self.owes_dead &= gone;
+            }
+            Err((failure, gone)) => {
+                if gone {
+                    self.send(&ToBroker::Gone { instance: wire, reason: GoneReason::Unusable });
+                }
+                self.say(&format!("the server cannot be started again: {}", failure.what));
+                let notice = Notice::new(Kind::Restarting, failure.what, failure.hint);
+                self.life.failed(number, &notice, random(), now);
+            }
+        }
+    }
+
+    fn spawn(&mut self, number: u32, ticket: SecretsTicket) -> Result<(Backend, ToBroker), (Failure, bool)> {
+        let keeper = self.keeper.take();
+        let spared = self.keepers();
+        let keeper = keeper.map_or_else(|| Keeper::start(&spared), Ok).map_err(|failure| (failure, true))?;
+        let ground =
+            Ground { environment: self.dialer.environment(), runtime: &self.runtime, spared: &spared };
+        Backend::start(number, keeper, ticket, &ground)
+    }
+
+    /// Gives up waiting for the last words of the oldest that is dead, where there are too many.
+    fn make_room(&mut self) {
+        if self.backends.len() >= MAX_BACKENDS
+            && let Some(index) = self.backends.iter().position(|backend| !backend.alive())
+        {
+            self.forget(index);
+        }
+    }
+
+    /// Ends a keeper that gets no plan.
+    pub(super) fn dismiss_keeper(&mut self) {
+        if let Some(keeper) = self.keeper.take() {
+            let spared = self.keepers();
+            // It holds nothing; the kernel ends it with us at the latest.
+            let _ended = keeper.dismiss(&spared);
+        }
+    }
+
+    /// An instance can take the conversation over.
+    pub(super) fn instance_ready(&mut self, number: u32, now: Instant) {
+        let lost = self.talk.settle(number);
+        self.client.lost(lost);
+        let Some(old) = self.life.ready(number, now) else { return };
+        self.talk.leave(old);
+        if let Some(backend) = self.backend(old) {
+            backend.finishes = Some(now + FINISH);
+        }
+    }
+
+    fn backend(&mut self, number: u32) -> Option<&mut Backend> {
+        self.backends.iter_mut().find(|backend| backend.number == number && backend.alive())
+    }
+
+    /// Ends replaced instances that have finished what they were asked, or take too long.
+    pub(super) fn retire_replaced(&mut self, now: Instant) {
+        for backend in self.backends.iter_mut().filter(|backend| backend.alive()) {
+            if backend.finishes.is_some_and(|until| now >= until || !self.talk.busy(backend.number)) {
+                let hint = "call again: another instance has taken its place";
+                let notice = Notice::new(Kind::Restarting, "the server was ended before it answered", hint);
+                backend.retire(GoneReason::Replaced, notice, now);
+            }
+        }
+    }
+
+    /// An instance came up and cannot be used.
+    pub(super) fn unusable(&mut self, number: u32, how: &str, now: Instant) {
+        self.say(&format!("the server was started again and {how}, so it was ended"));
+        let hint = "start the server again from its client; tell its owner if it happens again";
+        let notice = Notice::new(Kind::Restarting, format!("the server was started again and {how}"), hint);
+        if let Some(backend) = self.backend(number) {
+            backend.kill(Some(GoneReason::Unusable), &notice);
+        }
+        self.talk.leave(number);
+        self.life.failed(number, &notice, random(), now);
+    }
+
+    /// The tree of an instance is gone.
+    pub(super) fn instance_ended(&mut self, index: usize, now: Instant) {
+        // It may have answered with its last breath, which decides whether it is started again.
+        self.read_rest(index, now);
+        let Some(backend) = self.backends.get(index).filter(|backend| backend.alive()) else { return };
+        let own = backend.instance.keeper();
+        let spared: Vec<_> = self.keepers().into_iter().filter(|keeper| *keeper != own).collect();
+        if let Some(backend) = self.backends.get_mut(index) {
+            let ended = backend.bury(&spared, now);
+            self.buried(index, ended, now);
+        }
+    }
+
+    fn buried(&mut self, index: usize, ended: Ended, now: Instant) {
+        let Some(backend) = self.backends.get(index) else { return };
+        let (number, instance) = (backend.number, backend.wire);
+        let (killed, given_up) = (backend.killed(), backend.given_up.as_ref().map(|(reason, _)| *reason));
+        self.talk.leave(number);
+        if given_up.is_none() && !killed {
+            self.send(&ToBroker::Exited { instance, status: ended.status });
+        }
+        if let Some(reason) = given_up.unwrap_or(Some(GoneReason::Exited)).filter(|_| ended.gone) {
+            self.send(&ToBroker::Gone { instance, reason });
+        }
+        if self.over.is_some() {
+            return;
+        }
+        if self.closing.is_some() || (given_up.is_none() && !self.talk.answered()) {
+            if !self.backends.iter().any(Backend::alive) {
+                self.finish(ended.status, None, now);
+            }
+            return;
+        }
+        if given_up.is_none() {
+            self.crashed(index, ended, now);
+        }
+    }
+
+    /// A server that worked has ended by itself: it comes back below the client's pipe.
+    fn crashed(&mut self, index: usize, ended: Ended, now: Instant) {
+        let Some(backend) = self.backends.get_mut(index) else { return };
+        let number = backend.number;
+        let what = format!("the server ended by itself with status {}", ended.status);
+        let notice =
+            Notice::new(Kind::Restarting, what, "it is started again; look at its words on standard error");
+        backend.given_up = Some((None, notice.clone()));
+        self.say(&notice.what);
+        self.life.failed(number, &notice, random(), now);
+    }
+
+    /// What the clock brings.
+    pub(super) fn on_time(&mut self, now: Instant) {
+        self.tend_link(now);
+        for index in 0..self.backends.len() {
+            if let Some(backend) = self.backends.get_mut(index)
+                && backend.on_time(now)
+            {
+                let ended = backend.give_up_stuck(now);
+                self.buried(index, ended, now);
+            }
+        }
+        while let Some(index) = self.backends.iter().position(|backend| backend.finished(now)) {
+            self.forget(index);
+        }
+        if self.over.is_none() {
+            let talk = &self.talk;
+            match self.life.due(now, |number| talk.busy(number)) {
+                Some(Due::Unheard) => self.unheard(now),
+                Some(Due::Unready(number)) => self.unusable(number, "did not answer in time", now),
+                Some(Due::Over(failure)) => self.finish(failure.exit, Some(failure), now),
+                Some(Due::Idle(number)) => self.rest(number, now),
+                None => {}
+            }
+        }
+        self.release_memory(now);
+    }
+
+    fn rest(&mut self, number: u32, now: Instant) {
+        self.talk.leave(number);
+        self.life.rest();
+        if let Some(backend) = self.backend(number) {
+            let hint = "call again: it is started for that";
+            let notice = Notice::new(Kind::Restarting, "the server was ended as it was not used", hint);
+            backend.retire(GoneReason::Idle, notice, now);
+        }
+    }
+
+    /// An instance has said everything: what it still owed is answered.
+    fn forget(&mut self, index: usize) {
+        let backend = self.backends.remove(index);
+        let ended_well = backend.outcome().is_some_and(|ended| ended.gone);
+        let ended = || {
+            let hint = "look at its words on standard error, and start it again from its client";
+            Notice::new(Kind::Restarting, "the server has ended", hint)
+        };
+        let notice = backend.given_up.map_or_else(ended, |(_, notice)| notice);
+        let lost = self.talk.gone(backend.number, &notice);
+        self.client.lost(lost);
+        for (sum, count) in self.past.iter_mut().zip(backend.stdout.counts()) {
+            *sum += count;
+        }
+        self.stuck |= !ended_well;
+    }
+}

@@ -1,0 +1,298 @@
+//! One loop over client, instances, broker, signals and clock that never waits on any of them: nothing that
+//! one does, or does not do, keeps the others from being served.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mcp_broker_proto::channel::ToBroker;
+use rustix::process::Pid;
+
+use super::backend::Backend;
+use super::backoff::Backoff;
+use super::life::{Life, State, Why};
+use super::lines::Long;
+use super::outbox::Outbox;
+use super::port::{Port, Standard};
+use super::rule::{Drop, MAX_MESSAGE};
+use super::signals::{Signal, Signals};
+use super::sink::Sink;
+use super::source::Source;
+use super::talk::notice::{Kind, Notice};
+use super::talk::{Otherwise, Talk};
+use crate::client::{Dialer, LaunchChannel};
+use crate::failure::Failure;
+use crate::spawn::{Ended, Keeper};
+use link::Link;
+
+mod broker;
+mod instances;
+mod link;
+mod streams;
+mod wait;
+
+/// How long the client may take to read what is left at the end, from its last read.
+const DRAIN: Duration = Duration::from_secs(2);
+/// The same, where the launch was ended by somebody else.
+const DRAIN_HURRIED: Duration = Duration::from_millis(300);
+/// The same in all, however slowly it reads.
+const DRAIN_LONGEST: Duration = Duration::from_secs(30);
+/// How long the broker may take to read our last frames.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// Buffers are given back after so long without a message.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// A launch, until its end.
+pub struct Relay {
+    dialer: Arc<Dialer>,
+    /// Where private files may lie.
+    runtime: PathBuf,
+    link: Link,
+    redial: Backoff,
+    signals: Signals,
+    client: Source,
+    out: Sink,
+    err: Sink,
+    /// What standard error is going to get: the servers' lines, and our own words between them.
+    words: Outbox,
+    talk: Talk,
+    life: Life,
+    backends: Vec<Backend>,
+    /// Instances that were started so far.
+    count: u32,
+    /// Started while credentials are asked for. It holds no secret.
+    keeper: Option<Keeper>,
+    /// The broker waits for our word that nothing is alive.
+    owes_dead: bool,
+    /// The client has left, or a signal said that it is over.
+    closing: Option<Closing>,
+    over: Option<Over>,
+    /// Some process of an instance that is forgotten could not be ended.
+    stuck: bool,
+    /// Lines of servers that were dropped, of instances that are gone.
+    past: [u64; Drop::COUNT],
+    moved_at: Instant,
+}
+
+/// How the end was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Closing {
+    /// The client closed our input, or reads no more.
+    Client,
+    /// This signal came.
+    Signal(i32),
+}
+
+/// The launch is over; what is left is to get the last words out.
+struct Over {
+    ended: Ended,
+    why: Option<Failure>,
+    until: Instant,
+    latest: Instant,
+}
+
+/// How a launch ended.
+pub struct Outcome {
+    /// How the server ended; zero where none was left to end.
+    pub ended: Ended,
+    /// What ended it, where it was not the server or the client.
+    pub why: Option<Failure>,
+}
+
+impl Relay {
+    /// A launch whose credentials were asked for on `channel` just now, for a server between the client's
+    /// standard streams.
+    #[must_use]
+    pub fn new(dialer: Dialer, runtime: PathBuf, channel: LaunchChannel, signals: Signals) -> Self {
+        let [input, output, error] = [Standard::Input, Standard::Output, Standard::Error].map(Port::standard);
+        let now = Instant::now();
+        Self {
+            dialer: Arc::new(dialer),
+            runtime,
+            link: Link::up(channel, now),
+            redial: Backoff::reconnects(),
+            signals,
+            client: Source::new(input, MAX_MESSAGE, Long::Drop),
+            out: Sink::new(output, Some(Standard::Output)),
+            err: Sink::new(error, None),
+            words: Outbox::default(),
+            talk: Talk::default(),
+            life: Life::new(now),
+            backends: Vec::new(),
+            count: 0,
+            keeper: None,
+            owes_dead: false,
+            closing: None,
+            over: None,
+            stuck: false,
+            past: [0; Drop::COUNT],
+            moved_at: now,
+        }
+    }
+
+    /// Relays until the launch is over and the client has what was said.
+    #[must_use]
+    pub fn run(mut self) -> Outcome {
+        // What the broker said early stands in a buffer already, where no poll would see it.
+        self.hear(Instant::now());
+        loop {
+            self.settle(Instant::now());
+            let ready = self.wait();
+            let now = Instant::now();
+            self.serve_broker(ready.link, now);
+            if !ready.signals.is_empty() {
+                self.take_signals(now);
+            }
+            self.move_client(&ready, now);
+            self.move_instances(&ready, now);
+            self.on_time(now);
+            if self.is_finished(now) {
+                return self.close();
+            }
+        }
+    }
+
+    /// What follows from what has just happened.
+    fn settle(&mut self, now: Instant) {
+        self.send_want(now);
+        if let Otherwise::Refuse(notice) = self.life.otherwise()
+            && self.talk.holds()
+        {
+            let notice = notice.clone();
+            let lost = self.talk.refuse_held(&notice);
+            self.client.lost(lost);
+        }
+        self.retire_replaced(now);
+        self.close_down(now);
+        self.say_dead();
+        self.tell_drops();
+        self.write(now);
+    }
+
+    /// The broker hears that nothing is alive as soon as that is so.
+    fn say_dead(&mut self) {
+        let alive = self.keeper.is_some() || self.backends.iter().any(Backend::alive);
+        if self.owes_dead && !alive && self.all_gone() {
+            self.owes_dead = false;
+            self.send(&ToBroker::Dead);
+        }
+    }
+
+    fn all_gone(&self) -> bool {
+        !self.stuck && self.backends.iter().all(|one| one.outcome().is_none_or(|ended| ended.gone))
+    }
+
+    /// Sees the end through that was asked for.
+    fn close_down(&mut self, now: Instant) {
+        let Some(closing) = self.closing.filter(|_| self.over.is_none()) else { return };
+        let mut alive = false;
+        for backend in self.backends.iter_mut().filter(|backend| backend.alive()) {
+            alive = true;
+            // What is held goes to it first; it reads all that it was sent before the end of its input.
+            if !backend.shutdown.begun() && self.talk.current() == Some(backend.number) {
+                backend.shutdown.client_left(now);
+            }
+        }
+        let coming = matches!(self.life.state(), State::Asking { .. } | State::Starting { .. })
+            || matches!(self.life.state(), State::Parked(Why::Restarting(_), _))
+            || self.life.is_first();
+        let waits = coming && (self.talk.holds() || self.life.is_first());
+        match closing {
+            Closing::Signal(number) if !alive => self.finish(status_of(number), None, now),
+            Closing::Client if !alive && !waits => self.finish(0, None, now),
+            _ => {}
+        }
+    }
+
+    /// The launch is over.
+    fn finish(&mut self, status: u8, why: Option<Failure>, now: Instant) {
+        if self.over.is_some() {
+            return;
+        }
+        self.client.close();
+        let hurried = why.is_some() || self.closing.is_some();
+        let (until, latest) = match hurried {
+            true => (now + DRAIN_HURRIED, now + DRAIN_HURRIED),
+            false => (now + DRAIN, now + DRAIN_LONGEST),
+        };
+        let notice = match &why {
+            Some(failure) => Notice::new(Kind::Refused, failure.what.as_str(), failure.hint.as_str()),
+            None => Notice::new(Kind::Restarting, "the server has ended", "start it again from its client"),
+        };
+        let lost = self.talk.refuse_held(&notice);
+        self.client.lost(lost);
+        self.kill_all(&notice);
+        self.owes_dead = true;
+        self.over = Some(Over { ended: Ended { status, gone: true }, why, until, latest });
+    }
+
+    /// Kills everything that runs, and the keeper that waits.
+    fn kill_all(&mut self, notice: &Notice) {
+        let spared = self.keepers();
+        if let Some(keeper) = self.keeper.take() {
+            // What cannot be ended is an instance's matter; a keeper without a plan holds nothing.
+            let _ended = keeper.dismiss(&spared);
+        }
+        for backend in &mut self.backends {
+            backend.kill(None, notice);
+            self.talk.leave(backend.number);
+        }
+    }
+
+    /// The keepers that run, whose trees are not to be touched when another one is ended.
+    fn keepers(&self) -> Vec<Pid> {
+        let instances = self.backends.iter().filter(|backend| backend.alive());
+        instances
+            .map(|backend| backend.instance.keeper())
+            .chain(self.keeper.as_ref().map(Keeper::pid))
+            .collect()
+    }
+
+    fn take_signals(&mut self, now: Instant) {
+        while let Some(signal) = self.signals.next_signal() {
+            let alive = self.backends.iter_mut().filter(|backend| backend.alive());
+            match signal {
+                Signal::End(number) => {
+                    self.client.close();
+                    for backend in alive {
+                        if let Some(inbox) = self.talk.inbox(backend.number) {
+                            inbox.clear();
+                        }
+                        backend.stdin.close();
+                        backend.shutdown.hurry(now);
+                    }
+                    self.closing = Some(Closing::Signal(number));
+                    if let Some(over) = &mut self.over {
+                        over.until = over.until.min(now + DRAIN_HURRIED);
+                        over.latest = over.until;
+                    }
+                }
+                Signal::Forward(number) => alive.for_each(|backend| backend.instance.signal(number)),
+            }
+        }
+    }
+
+    fn is_finished(&self, now: Instant) -> bool {
+        let Some(over) = &self.over else { return false };
+        let said = self.talk.to_client.waiting().is_empty() && self.words.waiting().is_empty();
+        let alive = self.backends.iter().any(Backend::alive);
+        !alive && (now >= over.until || (said && self.backends.is_empty()))
+    }
+
+    fn close(mut self) -> Outcome {
+        self.say_dead();
+        self.link.drain(Instant::now() + FAREWELL);
+        self.sum_up();
+        self.err.write(&mut self.words);
+        let gone = self.all_gone();
+        let (ended, why) = match self.over {
+            Some(over) => (over.ended, over.why),
+            None => (Ended { status: 0, gone: true }, None),
+        };
+        Outcome { ended: Ended { gone: ended.gone && gone, ..ended }, why }
+    }
+}
+
+fn status_of(signal: i32) -> u8 {
+    u8::try_from(signal).map_or(u8::MAX, |number| number.saturating_add(128))
+}

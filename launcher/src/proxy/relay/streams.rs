@@ -1,0 +1,212 @@
+//! Moves the lines: from the client to the instances, from them to the client, and all diagnostics to standard
+//! error. What a line means is decided by the conversation.
+
+use std::time::Instant;
+
+use super::wait::{MAX_BACKENDS, Ready};
+use super::{Closing, DRAIN, IDLE, Relay};
+use crate::proxy::rule::{self, Drop};
+use crate::proxy::sink::Wrote;
+use crate::proxy::source::{Read, Source};
+use crate::proxy::talk::Heard;
+
+/// What an instance did that concerns the launch.
+enum News {
+    Agreed(u32),
+    Differs(u32),
+}
+
+impl Relay {
+    /// Whether the client may be read on.
+    pub(super) fn client_wanted(&self) -> bool {
+        self.talk.has_room(self.life.is_first())
+    }
+
+    /// The client's three streams.
+    pub(super) fn move_client(&mut self, ready: &Ready, now: Instant) {
+        let [input, output, error] = ready.client;
+        let wrote = self.out.ready(output, &mut self.talk.to_client);
+        self.note_write(wrote, now);
+        self.err.ready(error, &mut self.words);
+        let wanted = self.client_wanted();
+        let (talk, life) = (&mut self.talk, &mut self.life);
+        let read = self.client.ready(input, wanted, |line| {
+            let (text, message) = rule::from_client(line)?;
+            if message.needs_server() {
+                life.asked(now);
+            }
+            talk.client_line(text, &message, life.otherwise())
+        });
+        match read {
+            Read::Nothing => {}
+            Read::Bytes => self.moved_at = now,
+            Read::Ended | Read::HungUp => {
+                self.closing.get_or_insert(Closing::Client);
+            }
+        }
+    }
+
+    /// The client reads no more: the servers hear it as a broken pipe, and have to end.
+    fn client_deaf(&mut self, now: Instant) {
+        self.client.close();
+        self.closing.get_or_insert(Closing::Client);
+        for backend in self.backends.iter_mut().filter(|backend| backend.alive()) {
+            backend.stdout.close();
+            backend.stdin.close();
+            backend.shutdown.client_left(now);
+        }
+    }
+
+    /// The streams and the trees of every instance.
+    pub(super) fn move_instances(&mut self, ready: &Ready, now: Instant) {
+        for (index, &[tree, input, output, error]) in ready.instances.iter().enumerate() {
+            let Some(backend) = self.backends.get_mut(index) else { break };
+            if let Some(inbox) = self.talk.inbox(backend.number) {
+                backend.stdin.ready(input, inbox);
+            }
+            let room = self.words.has_room();
+            let words = &mut self.words;
+            backend.stderr.ready(error, room, |line| {
+                words.push(line);
+                Ok(())
+            });
+            let news = self.read_instance(index, output, now);
+            match news {
+                Some(News::Agreed(number)) => self.instance_ready(number, now),
+                Some(News::Differs(number)) => self.unusable(number, "answers otherwise than before", now),
+                None => {}
+            }
+            if !tree.is_empty() {
+                self.instance_ended(index, now);
+            }
+        }
+    }
+
+    fn read_instance(
+        &mut self,
+        index: usize,
+        events: rustix::event::PollFlags,
+        now: Instant,
+    ) -> Option<News> {
+        let room = self.talk.to_client.has_room();
+        let backend = self.backends.get_mut(index)?;
+        let (talk, life, number) = (&mut self.talk, &mut self.life, backend.number);
+        let mut news = None;
+        let read = backend.stdout.ready(events, room, |line| {
+            let (text, message) = rule::from_server(line)?;
+            match talk.server_line(number, text, &message)? {
+                Heard::Taken => {}
+                Heard::Answer => life.used(now),
+                Heard::Agreed => news = Some(News::Agreed(number)),
+                Heard::Differs => news = Some(News::Differs(number)),
+            }
+            Ok(())
+        });
+        if read == Read::Bytes {
+            self.moved_at = now;
+            backend.moved(now);
+        }
+        news
+    }
+
+    /// Reads what an instance had written when it ended, without another poll.
+    pub(super) fn read_rest(&mut self, index: usize, now: Instant) {
+        self.read_instance(index, rustix::event::PollFlags::IN, now);
+    }
+
+    /// Writes what waits, as far as it goes, and passes the end of input on.
+    pub(super) fn write(&mut self, now: Instant) {
+        let wrote = self.out.write(&mut self.talk.to_client);
+        self.note_write(wrote, now);
+        self.err.write(&mut self.words);
+        for backend in &mut self.backends {
+            let Some(inbox) = self.talk.inbox(backend.number) else { continue };
+            if backend.stdin.write(inbox) == Wrote::Bytes {
+                self.moved_at = now;
+            }
+            if backend.shutdown.begun() && inbox.waiting().is_empty() {
+                backend.stdin.close();
+            }
+        }
+    }
+
+    fn note_write(&mut self, wrote: Wrote, now: Instant) {
+        match wrote {
+            Wrote::Nothing => {}
+            Wrote::Gone => self.client_deaf(now),
+            Wrote::Bytes => {
+                self.moved_at = now;
+                if let Some(over) = &mut self.over {
+                    over.until = over.until.max((now + DRAIN).min(over.latest));
+                }
+            }
+        }
+    }
+
+    /// Gives the memory of empty buffers back when nothing was said for a while.
+    pub(super) fn release_memory(&mut self, now: Instant) {
+        if now < self.moved_at + IDLE {
+            return;
+        }
+        for outbox in self.talk.outboxes().chain([&mut self.words]) {
+            outbox.release();
+        }
+        self.client.lines().release();
+        for backend in &mut self.backends {
+            backend.stdout.lines().release();
+            backend.stderr.lines().release();
+        }
+    }
+
+    /// Whether an idle buffer holds memory.
+    pub(super) fn holds_memory(&self) -> bool {
+        let of = |source: &Source| source.holds_memory();
+        let instances = self.backends.iter().any(|one| of(&one.stdout) || of(&one.stderr));
+        instances || of(&self.client) || self.talk.holds_memory() || self.words.holds_memory()
+    }
+
+    /// Says one line on standard error, where there is room.
+    pub(super) fn say(&mut self, text: &str) -> bool {
+        let room = self.words.has_room();
+        if room {
+            self.words.push_parts(&[b"mcp-run: ", text.as_bytes()]);
+        }
+        room
+    }
+
+    /// Tells the first drop of a kind, once.
+    pub(super) fn tell_drops(&mut self) {
+        if let Some((kind, why)) = self.client.news()
+            && self.say(&first_drop("the client's input", why))
+        {
+            self.client.told(kind);
+        }
+        for index in 0..self.backends.len().min(MAX_BACKENDS) {
+            let Some((kind, why)) = self.backends.get(index).and_then(|one| one.stdout.news()) else {
+                continue;
+            };
+            if self.say(&first_drop("the server's output", why))
+                && let Some(backend) = self.backends.get_mut(index)
+            {
+                backend.stdout.told(kind);
+            }
+        }
+    }
+
+    /// Says what was dropped in all.
+    pub(super) fn sum_up(&mut self) {
+        for (whose, counts) in
+            [("the client's input", self.client.counts()), ("the server's output", self.past)]
+        {
+            let counts = counts.into_iter().zip(Drop::WORDS).filter(|(count, _)| *count > 0);
+            let words: Vec<_> = counts.map(|(count, words)| format!("{count} {words}")).collect();
+            if !words.is_empty() {
+                self.say(&format!("dropped from {whose} in all: {}", words.join(", ")));
+            }
+        }
+    }
+}
+
+fn first_drop(whose: &str, why: &str) -> String {
+    format!("a line of {whose} was dropped: {why}; more of the kind are only counted")
+}

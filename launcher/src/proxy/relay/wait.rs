@@ -1,0 +1,96 @@
+//! What the loop waits for, and what it learns by it.
+
+use std::os::fd::AsFd;
+use std::time::Instant;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::time::Timespec;
+
+use super::{IDLE, Relay};
+
+/// The most instances at a time: one that works, one that comes up, and those whose last words are read.
+pub(super) const MAX_BACKENDS: usize = 6;
+/// Descriptors beside those of instances.
+const FIXED: usize = 5;
+/// Descriptors of an instance.
+const EACH: usize = 4;
+const SLOTS: usize = FIXED + EACH * MAX_BACKENDS;
+
+/// What is ready.
+pub(super) struct Ready {
+    /// The signals.
+    pub signals: PollFlags,
+    /// The way to the broker.
+    pub link: PollFlags,
+    /// The client's input, output and error.
+    pub client: [PollFlags; 3],
+    /// Of each instance in order: its tree, its input, output and error.
+    pub instances: [[PollFlags; EACH]; MAX_BACKENDS],
+}
+
+impl Ready {
+    const NOTHING: Self = Self {
+        signals: PollFlags::empty(),
+        link: PollFlags::empty(),
+        client: [PollFlags::empty(); 3],
+        instances: [[PollFlags::empty(); EACH]; MAX_BACKENDS],
+    };
+}
+
+impl Relay {
+    /// Waits for whatever comes first.
+    pub(super) fn wait(&self) -> Ready {
+        let nothing = (self.signals.as_fd(), PollFlags::empty());
+        let mut slots = [nothing; SLOTS].map(|(fd, events)| PollFd::from_borrowed_fd(fd, events));
+        let wanted = self.client_wanted();
+        let fixed = [
+            Some((self.signals.as_fd(), PollFlags::IN)),
+            self.link.poll(),
+            self.client.poll(wanted),
+            self.out.poll(&self.talk.to_client),
+            self.err.poll(&self.words),
+        ];
+        let instances = self.backends.iter().take(MAX_BACKENDS).flat_map(|backend| {
+            // A pidfd that was seen stays readable and would keep us awake.
+            let tree = backend.alive().then(|| (backend.instance.pidfd().as_fd(), PollFlags::IN));
+            let inbox = self.talk.waiting_for(backend.number);
+            let stdin = inbox.and_then(|inbox| backend.stdin.poll(inbox));
+            let stdout = backend.stdout.poll(self.talk.to_client.has_room());
+            [tree, stdin, stdout, backend.stderr.poll(self.words.has_room())]
+        });
+        for (slot, want) in slots.iter_mut().zip(fixed.into_iter().chain(instances)) {
+            if let Some((fd, events)) = want {
+                *slot = PollFd::from_borrowed_fd(fd, events);
+            }
+        }
+        let used = FIXED + EACH * self.backends.len().min(MAX_BACKENDS);
+        let timeout = Timespec::try_from(self.next_time().saturating_duration_since(Instant::now())).ok();
+        match poll(slots.get_mut(..used).unwrap_or_default(), timeout.as_ref()) {
+            Ok(_) => seen(&slots),
+            Err(_) => Ready::NOTHING,
+        }
+    }
+
+    /// When the clock has something to say.
+    fn next_time(&self) -> Instant {
+        let buffers = self.holds_memory().then(|| self.moved_at + IDLE);
+        let over = self.over.as_ref().map(|over| over.until);
+        let times = [self.link.next(), self.life.next().filter(|_| over.is_none()), buffers, over];
+        let instances = self.backends.iter().filter_map(super::Backend::next);
+        let first = times.into_iter().flatten().chain(instances).min();
+        first.unwrap_or_else(|| Instant::now() + IDLE)
+    }
+}
+
+fn seen(slots: &[PollFd<'_>; SLOTS]) -> Ready {
+    let mut ready = Ready::NOTHING;
+    let mut events = slots.iter().map(PollFd::revents);
+    let mut next = || events.next().unwrap_or(PollFlags::empty());
+    ready.signals = next();
+    ready.link = next();
+    ready.client = [next(), next(), next()];
+    for instance in &mut ready.instances {
+        *instance = [next(), next(), next(), next()];
+    }
+    ready
+}

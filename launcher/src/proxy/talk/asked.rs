@@ -1,0 +1,197 @@
+//! Requests that are open: who was asked, and what has to be known when the answer comes or never comes.
+
+use std::collections::BTreeMap;
+
+use super::id::Id;
+use super::notice::Question;
+use crate::proxy::message::{Message, Method};
+
+/// The most requests that are open in one direction.
+const MAX_OPEN: usize = 16 << 10;
+/// The most memory that their ids hold, in bytes.
+const MAX_WEIGHT: usize = 4 << 20;
+/// The most requests of dead instances whose answers are still watched for.
+const MAX_DEAD: usize = 1024;
+
+/// What a request is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum What {
+    /// A tool call, with the tool's name as raw JSON.
+    Call(Box<str>),
+    /// `initialize`.
+    Initialize,
+    /// `logging/setLevel`: its line.
+    SetLevel(Box<str>),
+    /// `resources/subscribe`: the URI as raw JSON.
+    Subscribe(Box<str>),
+    /// `resources/unsubscribe`: the same.
+    Unsubscribe(Box<str>),
+    /// `subscriptions/listen`.
+    Listen,
+    /// A request of an instance which the client knows under another id than this.
+    Renamed(Id),
+    /// Anything else.
+    Other,
+}
+
+impl What {
+    /// What a request of the client is about.
+    #[must_use]
+    pub fn of(line: &str, message: &Message<'_>) -> Self {
+        let uri = || message.params.uri.map(Box::from);
+        match message.method {
+            Method::Call => Self::Call(message.params.name.unwrap_or_default().into()),
+            Method::Initialize => Self::Initialize,
+            Method::SetLevel => Self::SetLevel(line.into()),
+            Method::Subscribe => uri().map_or(Self::Other, Self::Subscribe),
+            Method::Unsubscribe => uri().map_or(Self::Other, Self::Unsubscribe),
+            Method::Listen => Self::Listen,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// An open request.
+#[derive(Debug)]
+pub struct Asked {
+    /// The instance at its server's end, while there is one.
+    pub instance: Option<u32>,
+    /// What it is about.
+    pub what: What,
+    /// Whether it is of the stateless era.
+    pub modern: bool,
+    /// Nobody waits for its answer.
+    cancelled: bool,
+}
+
+impl Asked {
+    /// Asked just now.
+    #[must_use]
+    pub fn new(instance: u32, what: What, modern: bool) -> Self {
+        Self { instance: Some(instance), what, modern, cancelled: false }
+    }
+
+    /// What an answer of ours needs to know.
+    #[must_use]
+    pub fn question<'a>(&'a self, id: &'a str) -> Question<'a> {
+        let call = match &self.what {
+            What::Call(tool) => Some(tool.as_ref()),
+            _ => None,
+        };
+        Question { id, call, modern: self.modern }
+    }
+}
+
+/// The open requests of one direction.
+#[derive(Default)]
+pub struct Questions {
+    open: BTreeMap<Id, Asked>,
+    weight: usize,
+    /// Requests of instances that are gone.
+    dead: usize,
+    /// Some of those were forgotten: what is not known here may be an answer to one of them.
+    forgetful: bool,
+}
+
+impl Questions {
+    /// Whether one more can be remembered.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.open.len() < MAX_OPEN && self.weight < MAX_WEIGHT
+    }
+
+    /// Remembers one.
+    pub fn insert(&mut self, id: Id, asked: Asked) {
+        self.weight += id.weight();
+        if let Some(before) = self.open.insert(id, asked) {
+            self.dead -= usize::from(before.instance.is_none() && before.cancelled);
+        }
+    }
+
+    /// One that is open.
+    #[must_use]
+    pub fn get(&self, id: &Id) -> Option<&Asked> {
+        self.open.get(id)
+    }
+
+    /// Forgets one.
+    pub fn remove(&mut self, id: &Id) -> Option<Asked> {
+        let asked = self.open.remove(id)?;
+        self.weight = self.weight.saturating_sub(id.weight());
+        self.dead -= usize::from(asked.instance.is_none() && asked.cancelled);
+        if self.open.is_empty() {
+            self.weight = 0;
+        }
+        Some(asked)
+    }
+
+    /// Whether answers to forgotten requests may still come.
+    #[must_use]
+    pub fn forgetful(&self) -> bool {
+        self.forgetful
+    }
+
+    /// Whether an instance owes or waits for an answer; an open listen request does not count.
+    #[must_use]
+    pub fn busy(&self, number: u32) -> bool {
+        let waits = |asked: &Asked| asked.instance == Some(number) && asked.what != What::Listen;
+        self.open.values().any(|asked| waits(asked) && !asked.cancelled)
+    }
+
+    /// Hands a listen request to another instance.
+    pub fn move_to(&mut self, id: &Id, number: u32) {
+        if let Some(asked) = self.open.get_mut(id) {
+            asked.instance = Some(number);
+        }
+    }
+
+    /// The requests of the client that die with an instance; listen requests stay, without one.
+    pub fn end_at(&mut self, number: u32) -> Vec<(Id, Asked)> {
+        let mut ended = Vec::new();
+        for id in self.of(number) {
+            match self.open.get_mut(&id) {
+                Some(asked) if asked.what == What::Listen => asked.instance = None,
+                _ => ended.extend(self.remove(&id).map(|asked| (id, asked))),
+            }
+        }
+        ended
+    }
+
+    /// The requests of an instance that died: as the client knows them, and not taken back before. Answers to
+    /// them are still expected, and are nobody's.
+    pub fn end_of(&mut self, number: u32) -> Vec<Id> {
+        let mut open = Vec::new();
+        for id in self.of(number) {
+            let Some(asked) = self.open.get_mut(&id) else { continue };
+            asked.instance = None;
+            self.dead += 1;
+            if !std::mem::replace(&mut asked.cancelled, true) {
+                open.push(id);
+            }
+        }
+        if self.dead > MAX_DEAD {
+            self.forgetful = true;
+            self.dead = 0;
+            self.open.retain(|_, asked| asked.instance.is_some());
+        }
+        open
+    }
+
+    /// An instance takes a request of its own back: the client's name for it, where that is another one.
+    pub fn cancelled(&mut self, number: u32, id: &Id) -> Option<Id> {
+        if let Some(asked) = self.open.get_mut(id).filter(|asked| asked.instance == Some(number)) {
+            asked.cancelled = true;
+            return None;
+        }
+        let (name, asked) = self.open.iter_mut().find(|(_, asked)| {
+            asked.instance == Some(number) && matches!(&asked.what, What::Renamed(original) if original == id)
+        })?;
+        asked.cancelled = true;
+        Some(name.clone())
+    }
+
+    fn of(&self, number: u32) -> Vec<Id> {
+        let theirs = self.open.iter().filter(|(_, asked)| asked.instance == Some(number));
+        theirs.map(|(id, _)| id.clone()).collect()
+    }
+}

@@ -1,0 +1,212 @@
+//! What a fresh instance has to be told so that it stands where the one before it stood: the client's own
+//! handshake, its log level, its subscriptions, its open listen requests.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::id::Id;
+use crate::proxy::outbox::Outbox;
+
+/// Resources that a client may be subscribed to; further ones are refused.
+const MAX_SUBSCRIPTIONS: usize = 4096;
+/// Kinds of lists whose change is told.
+const LISTS: [&str; 3] = ["tools", "prompts", "resources"];
+
+/// The memory of a conversation.
+#[derive(Default)]
+pub struct Memory {
+    /// The client's `initialize` that is not answered yet.
+    opening: Option<(Id, Box<str>)>,
+    handshake: Option<Handshake>,
+    /// The client's last `logging/setLevel` that was answered well.
+    level: Option<Box<str>>,
+    /// URIs as raw JSON.
+    subscriptions: BTreeSet<Box<str>>,
+    listens: BTreeMap<Id, Listen>,
+}
+
+/// A handshake that was made (MCP 2025-11-25 and before).
+struct Handshake {
+    id: Id,
+    line: Box<str>,
+    agreed: Agreed,
+    /// The client's `notifications/initialized`, once it has come.
+    initialized: Option<Box<str>>,
+}
+
+/// What a server answers to `initialize`, as far as the client relies on it.
+#[derive(PartialEq, Deserialize)]
+struct Agreed {
+    #[serde(rename = "protocolVersion")]
+    version: Value,
+    capabilities: Value,
+}
+
+/// An open `subscriptions/listen` (MCP 2026-07-28).
+struct Listen {
+    line: Box<str>,
+    lists: Vec<&'static str>,
+    /// Whether the client has seen the acknowledgement, before which it takes no notification.
+    acknowledged: bool,
+}
+
+#[derive(Deserialize)]
+struct Answer<T> {
+    result: T,
+}
+
+#[derive(Deserialize)]
+struct Asking<T> {
+    params: T,
+}
+
+#[derive(Deserialize)]
+struct ListenParams {
+    #[serde(default)]
+    notifications: BTreeMap<String, Value>,
+}
+
+impl Memory {
+    /// The client opens the conversation.
+    pub fn open(&mut self, id: Id, line: &str) {
+        self.opening = Some((id, line.into()));
+    }
+
+    /// Its `initialize` was answered.
+    pub fn opened(&mut self, id: &Id, answer: &str, failed: bool) {
+        let Some((id, line)) = self.opening.take_if(|(opening, _)| opening == id) else { return };
+        if let (false, Some(agreed)) = (failed, agreed(answer)) {
+            self.handshake = Some(Handshake { id, line, agreed, initialized: None });
+        }
+    }
+
+    /// The client has said `notifications/initialized`. Whether that belongs to a handshake.
+    pub fn initialized(&mut self, line: &str) -> bool {
+        self.handshake.as_mut().map(|handshake| handshake.initialized = Some(line.into())).is_some()
+    }
+
+    /// Begins the replay: the client's own `initialize`, and the id under which it is answered.
+    #[must_use]
+    pub fn greeting(&self) -> Option<(&str, Id)> {
+        self.handshake.as_ref().map(|handshake| (handshake.line.as_ref(), handshake.id.clone()))
+    }
+
+    /// Whether an instance answers the client's `initialize` as the one before it did.
+    #[must_use]
+    pub fn agrees(&self, answer: &str) -> bool {
+        self.handshake.as_ref().is_some_and(|handshake| agreed(answer).as_ref() == Some(&handshake.agreed))
+    }
+
+    /// The log level was set.
+    pub fn set_level(&mut self, line: Box<str>) {
+        self.level = Some(line);
+    }
+
+    /// Whether one more subscription can be remembered.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.subscriptions.len() + self.listens.len() < MAX_SUBSCRIPTIONS
+    }
+
+    /// A resource was subscribed to.
+    pub fn subscribe(&mut self, uri: Box<str>) {
+        self.subscriptions.insert(uri);
+    }
+
+    /// A subscription was given up.
+    pub fn unsubscribe(&mut self, uri: &str) {
+        self.subscriptions.remove(uri);
+    }
+
+    /// The client listens.
+    pub fn listen(&mut self, id: Id, line: &str) {
+        let asked: Option<Asking<ListenParams>> = serde_json::from_str(line).ok();
+        let wanted = asked.map(|asked| asked.params.notifications).unwrap_or_default();
+        let wants = |list: &&str| wanted.get(&format!("{list}ListChanged")) == Some(&Value::Bool(true));
+        let lists = LISTS.into_iter().filter(wants).collect();
+        self.listens.insert(id, Listen { line: line.into(), lists, acknowledged: false });
+    }
+
+    /// The client saw the acknowledgement of a listen request.
+    pub fn acknowledged(&mut self, id: &Id) {
+        if let Some(listen) = self.listens.get_mut(id) {
+            listen.acknowledged = true;
+        }
+    }
+
+    /// A listen request is over.
+    pub fn unlisten(&mut self, id: &Id) {
+        self.listens.remove(id);
+    }
+
+    /// What follows the answer to `initialize`. The ids of what was sent, whose answers and acknowledgements
+    /// are nobody's but ours.
+    pub fn replay(&self, into: &mut Outbox) -> Replay {
+        let mut replay = Replay::default();
+        if let Some(line) = self.handshake.as_ref().and_then(|handshake| handshake.initialized.as_ref()) {
+            into.push(line.as_bytes());
+        }
+        let mut ask = |method: &str, params: &str| {
+            let id = format!("\"mcp-run:replay:{}\"", replay.answers.len());
+            into.push(
+                format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{params}}}"#).as_bytes(),
+            );
+            replay.answers.insert(Id::of(&id));
+        };
+        let level = self.level.as_ref().and_then(|line| serde_json::from_str::<Asking<&RawValue>>(line).ok());
+        if let Some(level) = level {
+            ask("logging/setLevel", level.params.get());
+        }
+        for uri in &self.subscriptions {
+            ask("resources/subscribe", &format!(r#"{{"uri":{uri}}}"#));
+        }
+        for (id, listen) in &self.listens {
+            into.push(listen.line.as_bytes());
+            replay.listens.push(id.clone());
+            if listen.acknowledged {
+                replay.acknowledgements.insert(id.clone());
+            }
+        }
+        replay
+    }
+
+    /// Tells the client, where it listens for that, that the lists may have changed.
+    pub fn tell_changes(&self, to_client: &mut Outbox) {
+        if let Some(Handshake { agreed, initialized: Some(_), .. }) = &self.handshake {
+            let declared = |list: &&str| {
+                let capability = agreed.capabilities.get(list);
+                capability.and_then(|one| one.get("listChanged")) == Some(&Value::Bool(true))
+            };
+            for list in LISTS.iter().filter(|list| declared(list)) {
+                let line = format!(r#"{{"jsonrpc":"2.0","method":"notifications/{list}/list_changed"}}"#);
+                to_client.push(line.as_bytes());
+            }
+        }
+        for (id, listen) in self.listens.iter().filter(|(_, listen)| listen.acknowledged) {
+            let meta = format!(r#"{{"_meta":{{"io.modelcontextprotocol/subscriptionId":{}}}}}"#, id.raw());
+            for list in &listen.lists {
+                let method = format!("notifications/{list}/list_changed");
+                let line = format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":{meta}}}"#);
+                to_client.push(line.as_bytes());
+            }
+        }
+    }
+}
+
+/// What was sent to an instance on our own account.
+#[derive(Default)]
+pub struct Replay {
+    /// Requests whose answers are swallowed.
+    pub answers: BTreeSet<Id>,
+    /// The client's listen requests that were sent again.
+    pub listens: Vec<Id>,
+    /// Those of them whose acknowledgement the client has seen before.
+    pub acknowledgements: BTreeSet<Id>,
+}
+
+fn agreed(answer: &str) -> Option<Agreed> {
+    serde_json::from_str::<Answer<Agreed>>(answer).ok().map(|answer| answer.result)
+}

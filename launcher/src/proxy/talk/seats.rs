@@ -1,0 +1,166 @@
+//! How instances come and go below a conversation: the greeting and what follows it, the end with its answers.
+
+use std::collections::BTreeSet;
+
+use super::id::Id;
+use super::notice::{Executed, Notice};
+use super::{Otherwise, Seat, Talk};
+use crate::proxy::message::{Kind, Message};
+use crate::proxy::outbox::Outbox;
+use crate::proxy::rule::Drop;
+
+impl Talk {
+    /// An instance runs. Whether it is ready at once; else it has been greeted, and its answer decides. A quiet
+    /// one takes the place of another, which the client is not to notice.
+    pub fn join(&mut self, number: u32, quiet: bool) -> bool {
+        let mut seat = Seat {
+            number,
+            inbox: Outbox::default(),
+            greeted: None,
+            quiet,
+            leaving: false,
+            swallow: BTreeSet::new(),
+            acknowledgements: BTreeSet::new(),
+        };
+        let greeting = self.memory.greeting();
+        if let Some((line, id)) = greeting {
+            seat.inbox.push(line.as_bytes());
+            seat.greeted = Some(id);
+        }
+        let ready = seat.greeted.is_none();
+        self.seats.push(seat);
+        ready
+    }
+
+    /// Hands the conversation to an instance that is ready: what it has to know, then what was held. Lines that
+    /// reached nobody after all are counted.
+    pub fn settle(&mut self, number: u32) -> u64 {
+        let Some(seat) = self.seats.iter_mut().find(|seat| seat.number == number) else { return 0 };
+        let replay = self.memory.replay(&mut seat.inbox);
+        (seat.swallow, seat.acknowledgements) = (replay.answers, replay.acknowledgements);
+        for id in &replay.listens {
+            self.of_client.move_to(id, number);
+        }
+        if number > 0 && !seat.quiet {
+            self.memory.tell_changes(&mut self.to_client);
+        }
+        self.current = Some(number);
+        self.let_go(None)
+    }
+
+    /// No new request goes to this instance.
+    pub fn leave(&mut self, number: u32) {
+        if let Some(seat) = self.seat(number) {
+            seat.leaving = true;
+        }
+        self.current = self.current.filter(|current| *current != number);
+    }
+
+    /// An instance is gone, and has said everything: its open requests are answered, the client's work for it
+    /// is called off. Lines of the client that it never got are counted.
+    pub fn gone(&mut self, number: u32, notice: &Notice) -> u64 {
+        self.leave(number);
+        let Some(at) = self.seats.iter().position(|seat| seat.number == number) else { return 0 };
+        let (unread, lost) = unread(self.seats.remove(at).inbox.waiting());
+        for (id, asked) in self.of_client.end_at(number) {
+            let executed = if unread.contains(&id) { Executed::No } else { Executed::Unknown };
+            self.to_client.push(notice.answer(asked.question(&id.raw()), executed).as_bytes());
+        }
+        for id in self.of_servers.end_of(number) {
+            let method = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"#;
+            let parts = [method, &id.raw(), r#","reason":"the server that asked is gone"}}"#];
+            self.to_client.push_parts(&parts.map(str::as_bytes));
+        }
+        lost
+    }
+
+    /// Answers what was held, as no instance will come for it. Lines without an answer are counted.
+    pub fn refuse_held(&mut self, notice: &Notice) -> u64 {
+        self.let_go(Some(notice))
+    }
+
+    fn let_go(&mut self, notice: Option<&Notice>) -> u64 {
+        let otherwise = notice.map_or(Otherwise::First, Otherwise::Refuse);
+        let mut lost = 0;
+        while let Some(line) = self.held.take() {
+            let taken = match Message::parse(&line) {
+                Ok(message) => self.client_line(&line, &message, otherwise),
+                Err(_) => Err(Drop::NotMessage),
+            };
+            lost += u64::from(taken.is_err());
+        }
+        lost
+    }
+
+    /// Whether an instance owes the client an answer, or waits for one.
+    #[must_use]
+    pub fn busy(&self, number: u32) -> bool {
+        self.of_client.busy(number) || self.of_servers.busy(number)
+    }
+
+    /// Whether a request of the client waits for an instance.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// Who gets the client's requests.
+    #[must_use]
+    pub fn current(&self) -> Option<u32> {
+        self.current
+    }
+
+    /// Whether the client ever got a good answer from a server.
+    #[must_use]
+    pub fn answered(&self) -> bool {
+        self.answered
+    }
+
+    /// Whether the client may be read on.
+    #[must_use]
+    pub fn has_room(&self, first: bool) -> bool {
+        let seat = self.seats.iter().find(|seat| Some(seat.number) == self.current);
+        match seat {
+            Some(seat) => seat.inbox.has_room(),
+            None => self.to_client.has_room() && (!first || self.held.comfortable()),
+        }
+    }
+
+    /// What an instance is going to read.
+    #[must_use]
+    pub fn inbox(&mut self, number: u32) -> Option<&mut Outbox> {
+        self.seat(number).map(|seat| &mut seat.inbox)
+    }
+
+    /// The same, to look at.
+    #[must_use]
+    pub fn waiting_for(&self, number: u32) -> Option<&Outbox> {
+        self.seats.iter().find(|seat| seat.number == number).map(|seat| &seat.inbox)
+    }
+
+    /// Every buffer, for its memory.
+    pub fn outboxes(&mut self) -> impl Iterator<Item = &mut Outbox> {
+        self.seats.iter_mut().map(|seat| &mut seat.inbox).chain([&mut self.to_client])
+    }
+
+    /// Whether an idle buffer holds memory.
+    #[must_use]
+    pub fn holds_memory(&self) -> bool {
+        self.to_client.holds_memory() || self.seats.iter().any(|seat| seat.inbox.holds_memory())
+    }
+}
+
+/// What an instance never got whole: requests by id, and how many lines that are none. A line that has gone in
+/// part is no JSON any more, and counts as read.
+fn unread(waiting: &[u8]) -> (BTreeSet<Id>, u64) {
+    let mut requests = BTreeSet::new();
+    let mut lost = 0;
+    for line in waiting.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok()) {
+        match Message::parse(line).map(|message| message.kind) {
+            Ok(Kind::Request(id)) => drop(requests.insert(Id::of(id))),
+            Ok(_) => lost += 1,
+            Err(_) => {}
+        }
+    }
+    (requests, lost)
+}

@@ -1,0 +1,565 @@
+//! The launcher as a program, between a client, a scripted broker on a real socket and a small real server: what
+//! is parked, crashes, rests or is replaced comes back below the client's pipe, and nothing is answered wrongly.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::let_underscore_must_use,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test may stop at the first surprise"
+)]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+/// No step takes so long, however busy the machine is.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Long enough for a line that must not come to have come.
+const QUIET: Duration = Duration::from_millis(150);
+const LAUNCH: &str = "019ab000-0000-7000-8000-000000000001";
+
+/// A server in a few lines: it says who it is, hangs, asks the client, or ends.
+const SERVER: &str = r#"
+text() { printf '{"jsonrpc":"2.0","id":%s,"result":{"content":[{"type":"text","text":"%s"}]}}\n' "$id" "$1"; }
+while IFS= read -r line; do
+    id=${line#*'"id":'}
+    id=${id%%[,\}]*}
+    case $line in
+    *'"initialize"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":"2025-06-18","capabilities":{"tools":{"listChanged":true},"prompts":{}},"serverInfo":{"name":"t","version":"'$MARK'"}}}\n' "$id" ;;
+    *'"notifications/initialized"'*) greeted=yes ;;
+    *'"logging/setLevel"'*) level=set; printf '{"jsonrpc":"2.0","id":%s,"result":{}}\n' "$id" ;;
+    *'"whoami"'*) text "$MARK $greeted $level" ;;
+    *'"ask"'*) printf '{"jsonrpc":"2.0","id":0,"method":"roots/list"}\n' ;;
+    *'"roots":'*) printf '{"jsonrpc":"2.0","method":"notifications/roots","params":{"to":"%s","line":%s}}\n' "$MARK" "$line" ;;
+    *'"ping"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{}}\n' "$id" ;;
+    *'"hang"'*) ;;
+    *'"slow"'*) slow=$id ;;
+    *'"notifications/go"'*) id=$slow; text "slow $MARK" ;;
+    *'"flood"'*) while :; do printf '{"jsonrpc":"2.0","method":"notifications/flood"}\n'; done ;;
+    *'"die"'*) exit 3 ;;
+    esac
+done
+"#;
+
+struct Broker {
+    listener: UnixListener,
+    dir: PathBuf,
+}
+
+impl Broker {
+    fn start(name: &str) -> Self {
+        let dir = std::env::temp_dir().join(format!("mcp-run-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let listener = UnixListener::bind(dir.join("socket")).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        Self { listener, dir }
+    }
+
+    /// Starts again, as another process would.
+    fn restart(&mut self) {
+        let path = self.dir.join("socket");
+        std::fs::remove_file(&path).unwrap();
+        self.listener = UnixListener::bind(&path).unwrap();
+        self.listener.set_nonblocking(true).unwrap();
+    }
+
+    /// Takes the next launch; whether it wants credentials at once.
+    fn accept(&self) -> (Channel, bool) {
+        let until = Instant::now() + PATIENCE;
+        let stream = loop {
+            match self.listener.accept() {
+                Ok((stream, _)) => break stream,
+                Err(_) if Instant::now() < until => std::thread::sleep(Duration::from_millis(2)),
+                Err(error) => panic!("nobody asks for a launch: {error}"),
+            }
+        };
+        stream.set_nonblocking(false).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line).unwrap();
+            if let Some(value) = line.strip_prefix("Content-Length: ") {
+                length = value.trim().parse().unwrap();
+            }
+            if line == "\r\n" {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).unwrap();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        let mut channel = Channel { stream, reader };
+        channel.raw("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\r\n");
+        (channel, body["want"].as_bool().unwrap())
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+struct Channel {
+    stream: UnixStream,
+    reader: BufReader<UnixStream>,
+}
+
+impl Channel {
+    fn raw(&mut self, text: &str) {
+        self.stream.write_all(text.as_bytes()).unwrap();
+    }
+
+    fn send(&mut self, frame: &Value) {
+        self.raw(&format!("{frame}\n"));
+    }
+
+    fn ticket(&mut self, instance: u32, idle: u64) {
+        let mark = format!("i{instance}");
+        self.send(&json!({
+            "type": "ticket", "kind": "secrets", "launch": LAUNCH, "instance": instance, "server": "t",
+            "scope": "all", "idle_secs": idle, "command": ["/bin/sh", "-c", SERVER], "env": { "MARK": mark },
+            "cwd": "/", "credentials": {}, "inject": [],
+        }));
+    }
+
+    /// The next frame that is no beat.
+    fn frame(&mut self) -> Value {
+        loop {
+            let mut line = String::new();
+            assert!(self.reader.read_line(&mut line).unwrap() > 0, "the launcher has closed the channel");
+            let frame: Value = serde_json::from_str(&line).unwrap();
+            if frame["type"] != "beat" {
+                return frame;
+            }
+        }
+    }
+
+    #[track_caller]
+    fn expect(&mut self, kind: &str) -> Value {
+        let frame = self.frame();
+        assert_eq!(frame["type"], kind, "{frame}");
+        frame
+    }
+
+    #[track_caller]
+    fn gone(&mut self, instance: u32, reason: &str) {
+        let frame = self.expect("gone");
+        assert_eq!((&frame["instance"], &frame["reason"]), (&json!(instance), &json!(reason)));
+    }
+
+    fn park(&mut self, reason: &str) {
+        self.send(&json!({ "type": "park", "reason": reason, "what": "the session is locked", "hint": "unlock it" }));
+    }
+
+    fn resume(&mut self) {
+        self.send(&json!({ "type": "resume" }));
+    }
+}
+
+struct Client {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    lines: Receiver<String>,
+}
+
+impl Client {
+    fn start(broker: &Broker) -> Self {
+        Self::start_with(broker, true)
+    }
+
+    fn start_with(broker: &Broker, reads: bool) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_mcp-run"))
+            .arg("--socket")
+            .arg(broker.dir.join("socket"))
+            .arg("t")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap();
+        let stdin = child.stdin.take();
+        let (to, lines) = channel();
+        if reads {
+            let stdout = child.stdout.take().unwrap();
+            std::thread::spawn(move || {
+                BufReader::new(stdout).lines().map_while(Result::ok).for_each(|line| drop(to.send(line)));
+            });
+        }
+        Self { child, stdin, lines }
+    }
+
+    fn send(&mut self, message: &Value) {
+        let stdin = self.stdin.as_mut().unwrap();
+        stdin.write_all(format!("{message}\n").as_bytes()).unwrap();
+    }
+
+    fn call(&mut self, id: u32, tool: &str) {
+        self.send(&json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": { "name": tool } }));
+    }
+
+    fn request(&mut self, id: u32, method: &str) {
+        self.send(&json!({ "jsonrpc": "2.0", "id": id, "method": method }));
+    }
+
+    fn line(&mut self) -> Value {
+        let line = self.lines.recv_timeout(PATIENCE).expect("the launcher says something");
+        let message: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no message: {line}"));
+        assert_eq!(message["jsonrpc"], "2.0", "{line}");
+        message
+    }
+
+    #[track_caller]
+    fn silent(&mut self) {
+        assert_eq!(self.lines.recv_timeout(QUIET), Err(RecvTimeoutError::Timeout));
+    }
+
+    /// The text of the answer to a call.
+    #[track_caller]
+    fn text(&mut self, id: u32) -> String {
+        let message = self.line();
+        assert_eq!(message["id"], id, "{message}");
+        message["result"]["content"][0]["text"]
+            .as_str()
+            .unwrap_or_else(|| panic!("no text: {message}"))
+            .to_owned()
+    }
+
+    fn open(&mut self) {
+        self.send(&json!({ "jsonrpc": "2.0", "id": 0, "method": "initialize", "params": { "protocolVersion": "2025-06-18", "capabilities": {} } }));
+        assert_eq!(self.line()["result"]["protocolVersion"], "2025-06-18");
+        self.send(&json!({ "jsonrpc": "2.0", "method": "notifications/initialized" }));
+    }
+
+    #[track_caller]
+    fn lists_changed(&mut self) {
+        assert_eq!(self.line()["method"], "notifications/tools/list_changed");
+    }
+
+    fn close(&mut self) {
+        self.stdin = None;
+    }
+
+    fn wait(&mut self) -> i32 {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code().unwrap_or(-1);
+            }
+            assert!(Instant::now() < until, "the launcher does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A launch whose first instance has answered the handshake.
+fn running(name: &str, idle: u64) -> (Broker, Channel, Client) {
+    let broker = Broker::start(name);
+    let mut client = Client::start(&broker);
+    let (mut channel, want) = broker.accept();
+    assert!(want);
+    channel.ticket(0, idle);
+    assert_eq!(channel.expect("started")["instance"], 0);
+    client.open();
+    (broker, channel, client)
+}
+
+#[test]
+fn a_lock_parks_and_an_unlock_goes_on_below_the_same_pipe() {
+    let (_broker, mut channel, mut client) = running("lock", 0);
+    client.send(
+        &json!({ "jsonrpc": "2.0", "id": 1, "method": "logging/setLevel", "params": { "level": "info" } }),
+    );
+    assert_eq!(client.line()["id"], 1);
+    client.call(2, "hang");
+    client.call(3, "whoami");
+    assert_eq!(client.text(3), "i0 yes set");
+    let began = Instant::now();
+    channel.park("locked");
+    channel.expect("dead");
+    assert!(began.elapsed() < Duration::from_millis(500), "the broker would have killed it");
+    let text = client.text(2);
+    assert!(text.contains("the session is locked") && text.contains("unlock it"), "{text}");
+    assert!(text.contains("executed: unknown") && text.contains("hang"), "{text}");
+    client.call(4, "whoami");
+    assert!(client.text(4).contains("executed: no"));
+    client.request(5, "ping");
+    assert_eq!(client.line(), json!({ "jsonrpc": "2.0", "id": 5, "result": {} }));
+    client.request(6, "tools/list");
+    let error = client.line();
+    assert_eq!((&error["id"], &error["error"]["code"]), (&json!(6), &json!(1001)));
+    assert_eq!(error["error"]["data"]["hint"], "unlock it");
+    channel.resume();
+    channel.expect("want");
+    client.call(7, "whoami");
+    client.silent();
+    channel.ticket(1, 0);
+    assert_eq!(channel.expect("started")["instance"], 1);
+    client.lists_changed();
+    assert_eq!(client.text(7), "i1 yes set", "the handshake and the level were replayed");
+    client.close();
+    assert_eq!(client.wait(), 0);
+    channel.expect("exited");
+    channel.gone(1, "exited");
+    channel.expect("dead");
+}
+
+#[test]
+fn a_server_that_crashes_comes_back() {
+    let (_broker, mut channel, mut client) = running("crash", 0);
+    client.call(1, "hang");
+    client.call(2, "die");
+    assert_eq!(channel.expect("exited")["status"], 3);
+    channel.gone(0, "exited");
+    channel.expect("want");
+    for id in [1, 2] {
+        let text = client.text(id);
+        assert!(text.contains("executed: unknown") && text.contains("status 3"), "{text}");
+    }
+    client.call(3, "whoami");
+    channel.ticket(1, 0);
+    channel.expect("started");
+    client.lists_changed();
+    assert_eq!(client.text(3), "i1 yes ");
+    // Three times in a minute, and no more.
+    for (instance, id) in [(1, 4), (2, 5), (3, 6)] {
+        client.call(id, "die");
+        client.text(id);
+        channel.expect("exited");
+        channel.gone(instance, "exited");
+        if instance < 3 {
+            channel.expect("want");
+            channel.ticket(instance + 1, 0);
+            channel.expect("started");
+            client.lists_changed();
+        }
+    }
+    client.request(7, "tools/list");
+    assert_eq!(client.line()["error"]["code"], 1004);
+    client.close();
+    assert_eq!(client.wait(), 0);
+}
+
+#[test]
+fn a_server_that_ends_before_it_answered_ends_the_launch() {
+    let broker = Broker::start("early");
+    let mut client = Client::start(&broker);
+    let (mut channel, _) = broker.accept();
+    channel.ticket(0, 0);
+    channel.expect("started");
+    client.call(1, "die");
+    assert_eq!(client.wait(), 3);
+    channel.expect("exited");
+    channel.gone(0, "exited");
+    channel.expect("dead");
+}
+
+#[test]
+fn an_idle_server_rests_until_it_is_needed() {
+    let (_broker, mut channel, mut client) = running("idle", 1);
+    client.request(1, "ping");
+    channel.gone(0, "idle");
+    client.request(2, "ping");
+    let answers: Vec<_> = std::iter::from_fn(|| client.lines.recv_timeout(QUIET).ok()).collect();
+    assert!(answers.iter().any(|line| line.contains("\"id\":2")), "a ping is answered: {answers:?}");
+    client.call(3, "whoami");
+    channel.expect("want");
+    channel.ticket(1, 0);
+    channel.expect("started");
+    client.lists_changed();
+    assert_eq!(client.text(3), "i1 yes ");
+}
+
+#[test]
+fn a_parked_launch_that_was_idle_waits_for_a_request() {
+    let (_broker, mut channel, mut client) = running("idle-lock", 1);
+    channel.gone(0, "idle");
+    channel.park("locked");
+    channel.expect("dead");
+    channel.resume();
+    client.silent();
+    client.call(1, "whoami");
+    channel.expect("want");
+    channel.ticket(1, 0);
+    channel.expect("started");
+    client.lists_changed();
+    client.text(1);
+}
+
+#[test]
+fn a_broker_that_comes_back_is_found_again() {
+    let (mut broker, channel, mut client) = running("away", 0);
+    client.call(1, "hang");
+    client.call(9, "whoami");
+    client.text(9);
+    drop(channel);
+    broker.restart();
+    let text = client.text(1);
+    assert!(text.contains("executed: unknown") && text.contains("the broker"), "{text}");
+    let (mut channel, want) = broker.accept();
+    assert!(want, "an instance was there");
+    client.call(2, "whoami");
+    channel.ticket(0, 0);
+    assert_eq!(channel.expect("started")["instance"], 0);
+    loop {
+        let message = client.line();
+        if message["id"] == 2 {
+            // It may have come before the connection did.
+            break;
+        }
+        assert_eq!(message["method"], "notifications/tools/list_changed");
+    }
+    client.call(3, "whoami");
+    assert!(std::iter::from_fn(|| Some(client.line())).any(|message| message["id"] == 3));
+}
+
+#[test]
+fn an_instance_is_replaced_without_a_trace() {
+    let (_broker, mut channel, mut client) = running("replace", 0);
+    client.call(1, "slow");
+    client.call(2, "whoami");
+    assert_eq!(client.text(2), "i0 yes ");
+    channel.send(&json!({ "type": "replace", "instance": 0 }));
+    channel.expect("want");
+    client.call(3, "whoami");
+    assert_eq!(client.text(3), "i0 yes ", "it works on");
+    channel.ticket(1, 0);
+    channel.expect("started");
+    loop {
+        client.call(4, "whoami");
+        if client.text(4).starts_with("i1 yes") {
+            break;
+        }
+    }
+    // The call in flight is cancelled there where it is, and nothing keeps the old one then.
+    client.send(
+        &json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": { "requestId": 1 } }),
+    );
+    channel.gone(0, "replaced");
+    client.silent();
+    client.call(5, "whoami");
+    assert_eq!(client.text(5), "i1 yes ");
+}
+
+#[test]
+fn a_late_answer_reaches_no_other_instance() {
+    let (_broker, mut channel, mut client) = running("late", 0);
+    client.call(1, "ask");
+    assert_eq!(client.line()["id"], 0, "the server asks");
+    channel.park("locked");
+    channel.expect("dead");
+    client.text(1);
+    let cancelled = client.line();
+    assert_eq!(
+        (&cancelled["method"], &cancelled["params"]["requestId"]),
+        (&json!("notifications/cancelled"), &json!(0))
+    );
+    channel.resume();
+    channel.expect("want");
+    channel.ticket(1, 0);
+    channel.expect("started");
+    client.lists_changed();
+    client.call(2, "ask");
+    let asked = client.line();
+    assert_eq!(asked["method"], "roots/list");
+    assert_ne!(asked["id"], 0, "the client still has that id open");
+    client.send(&json!({ "jsonrpc": "2.0", "id": 0, "result": { "roots": ["late"] } }));
+    client.silent();
+    client.send(&json!({ "jsonrpc": "2.0", "id": asked["id"], "result": { "roots": ["mine"] } }));
+    let heard = client.line();
+    assert_eq!(heard["params"]["to"], "i1");
+    assert_eq!(
+        heard["params"]["line"],
+        json!({ "jsonrpc": "2.0", "id": 0, "result": { "roots": ["mine"] } })
+    );
+}
+
+#[test]
+fn neither_a_flood_nor_a_client_that_does_not_read_delays_a_park() {
+    let broker = Broker::start("flood");
+    let mut client = Client::start_with(&broker, false);
+    let (mut channel, _) = broker.accept();
+    channel.ticket(0, 0);
+    channel.expect("started");
+    client.call(1, "flood");
+    // Until every buffer between them is full.
+    std::thread::sleep(Duration::from_millis(300));
+    let began = Instant::now();
+    channel.park("locked");
+    channel.expect("dead");
+    assert!(began.elapsed() < Duration::from_millis(500), "the broker would have killed it");
+}
+
+#[test]
+fn what_cannot_be_had_at_first_is_waited_for_and_then_said() {
+    let refused =
+        |code: &str| json!({ "type": "refused", "title": "no", "status": 429, "code": code, "hint": "wait" });
+    for (code, exit, patient) in
+        [("provider_busy", 75, true), ("no_access", 77, false), ("session_locked", 77, true)]
+    {
+        let broker = Broker::start(&format!("first-{code}"));
+        let mut client = Client::start(&broker);
+        let (mut channel, _) = broker.accept();
+        let began = Instant::now();
+        channel.send(&refused(code));
+        assert_eq!(client.wait(), exit, "{code}");
+        assert_eq!(began.elapsed() > Duration::from_secs(2), patient, "{code}");
+    }
+}
+
+#[test]
+fn a_refusal_that_passes_is_asked_about_again() {
+    let (_broker, mut channel, mut client) = running("busy", 0);
+    channel.park("credential_unavailable");
+    channel.expect("dead");
+    channel.expect("want");
+    channel.send(&json!({ "type": "refused", "title": "busy", "status": 429, "code": "provider_busy", "hint": "wait" }));
+    client.request(1, "tools/list");
+    assert_eq!(client.line()["error"]["code"], 1003);
+    channel.expect("want");
+    channel.ticket(1, 0);
+    channel.expect("started");
+    client.lists_changed();
+    client.call(2, "whoami");
+    assert_eq!(client.text(2), "i1 yes ");
+    channel.send(&json!({ "type": "end", "reason": "revoked", "hint": "ask" }));
+    channel.expect("dead");
+    assert_eq!(client.wait(), 77);
+}
+
+#[test]
+fn a_parked_launch_ends_with_its_client() {
+    for signal in [None, Some(libc::SIGTERM)] {
+        let (_broker, mut channel, mut client) = running(&format!("leave-{signal:?}"), 0);
+        channel.park("locked");
+        channel.expect("dead");
+        match signal {
+            None => client.close(),
+            Some(number) => {
+                let pid = i32::try_from(client.child.id()).unwrap();
+                rustix::process::kill_process(
+                    rustix::process::Pid::from_raw(pid).unwrap(),
+                    rustix::process::Signal::TERM,
+                )
+                .unwrap();
+                assert_eq!(number, libc::SIGTERM);
+            }
+        }
+        assert_eq!(client.wait(), signal.map_or(0, |number| 128 + number));
+    }
+}
