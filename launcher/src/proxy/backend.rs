@@ -198,10 +198,9 @@ impl Backend {
 
     fn ended_as(&mut self, how: Ended, now: Instant) -> Ended {
         let hurried = self.given_up.is_some() || self.shutdown.begun();
-        let (until, latest) = match hurried {
-            true => (now + DRAIN_HURRIED, now + DRAIN_HURRIED),
-            false => (now + DRAIN, now + DRAIN_LONGEST),
-        };
+        let until = now + if hurried { DRAIN_HURRIED } else { DRAIN };
+        // Whoever only left may read on as long as it reads.
+        let latest = if self.given_up.is_some() { until } else { now + DRAIN_LONGEST };
         self.ended = Some(End { how, until, latest });
         self.stdin.close();
         remove(&mut self.files);

@@ -409,3 +409,6 @@ impl Life {
         state.into_iter().chain(first).min()
     }
 }
+
+#[cfg(test)]
+mod tests;

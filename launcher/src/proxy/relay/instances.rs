@@ -8,7 +8,7 @@ use mcp_broker_proto::launch::SecretsTicket;
 use super::Relay;
 use super::broker::random;
 use super::wait::MAX_BACKENDS;
-use crate::failure::Failure;
+use crate::failure::{Failure, UNAVAILABLE};
 use crate::proxy::backend::{Backend, Ground};
 use crate::proxy::life::Due;
 use crate::proxy::talk::notice::{Kind, Notice};
@@ -53,6 +53,11 @@ impl Relay {
     }
 
     fn spawn(&mut self, number: u32, ticket: SecretsTicket) -> Result<(Backend, ToBroker), (Failure, bool)> {
+        if self.backends.len() >= MAX_BACKENDS {
+            let hint = "end the server and start it again from its client";
+            let what = "too many instances of the server do not end";
+            return Err((Failure::new(UNAVAILABLE, what, hint), true));
+        }
         let keeper = self.keeper.take();
         let spared = self.keepers();
         let keeper = keeper.map_or_else(|| Keeper::start(&spared), Ok).map_err(|failure| (failure, true))?;
@@ -213,7 +218,9 @@ impl Relay {
             Notice::new(Kind::Restarting, "the server has ended", hint)
         };
         let notice = backend.given_up.map_or_else(ended, |(_, notice)| notice);
-        let lost = self.talk.gone(backend.number, &notice);
+        // A client that has left waits for no answer.
+        let notice = self.closing.is_none().then_some(&notice);
+        let lost = self.talk.gone(backend.number, notice);
         self.client.lost(lost);
         for (sum, count) in self.past.iter_mut().zip(backend.stdout.counts()) {
             *sum += count;

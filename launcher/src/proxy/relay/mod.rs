@@ -139,12 +139,14 @@ impl Relay {
             self.settle(Instant::now());
             let ready = self.wait();
             let now = Instant::now();
+            // Instances first, as nothing has been added to them or taken away since they were polled; the
+            // broker before the client, so that nothing is asked of what is to be ended.
+            self.move_instances(&ready, now);
             self.serve_broker(ready.link, now);
             if !ready.signals.is_empty() {
                 self.take_signals(now);
             }
             self.move_client(&ready, now);
-            self.move_instances(&ready, now);
             self.on_time(now);
             if self.is_finished(now) {
                 return self.close();
@@ -210,11 +212,11 @@ impl Relay {
             return;
         }
         self.client.close();
+        let by_signal = matches!(self.closing, Some(Closing::Signal(_)));
         let hurried = why.is_some() || self.closing.is_some();
-        let (until, latest) = match hurried {
-            true => (now + DRAIN_HURRIED, now + DRAIN_HURRIED),
-            false => (now + DRAIN, now + DRAIN_LONGEST),
-        };
+        let until = now + if hurried { DRAIN_HURRIED } else { DRAIN };
+        // A client that only left may read on as long as it reads.
+        let latest = if why.is_some() || by_signal { until } else { now + DRAIN_LONGEST };
         let notice = match &why {
             Some(failure) => Notice::new(Kind::Refused, failure.what.as_str(), failure.hint.as_str()),
             None => Notice::new(Kind::Restarting, "the server has ended", "start it again from its client"),

@@ -245,12 +245,13 @@ impl Talk {
             self.to_client.push(line.as_bytes());
             return Ok(Heard::Taken);
         };
-        if asked.instance != Some(number) {
-            return Err(Drop::Undelivered);
-        }
-        if leaving && asked.what == What::Listen {
+        let theirs = asked.instance == Some(number);
+        if asked.what == What::Listen && (leaving || !theirs) {
             // It says goodbye because we end it; the subscription goes on.
             return Ok(Heard::Taken);
+        }
+        if !theirs {
+            return Err(Drop::Undelivered);
         }
         if let Some(asked) = self.of_client.remove(&id) {
             self.learn(&id, asked.what, line, message.failed);
@@ -331,3 +332,6 @@ fn spliced<'a>(line: &'a str, part: &str, with: &'a str) -> [&'a str; 3] {
         _ => [line, "", ""],
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -56,17 +56,19 @@ impl Talk {
         self.current = self.current.filter(|current| *current != number);
     }
 
-    /// An instance is gone, and has said everything: its open requests are answered, the client's work for it
-    /// is called off. Lines of the client that it never got are counted.
-    pub fn gone(&mut self, number: u32, notice: &Notice) -> u64 {
+    /// An instance is gone, and has said everything: its open requests are answered with the notice, and the
+    /// client's work for it is called off. Lines of the client that it never got are counted.
+    pub fn gone(&mut self, number: u32, notice: Option<&Notice>) -> u64 {
         self.leave(number);
         let Some(at) = self.seats.iter().position(|seat| seat.number == number) else { return 0 };
         let (unread, lost) = unread(self.seats.remove(at).inbox.waiting());
-        for (id, asked) in self.of_client.end_at(number) {
+        let (asked, asking) = (self.of_client.end_at(number), self.of_servers.end_of(number));
+        let Some(notice) = notice else { return lost };
+        for (id, asked) in asked {
             let executed = if unread.contains(&id) { Executed::No } else { Executed::Unknown };
             self.to_client.push(notice.answer(asked.question(&id.raw()), executed).as_bytes());
         }
-        for id in self.of_servers.end_of(number) {
+        for id in asking {
             let method = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"#;
             let parts = [method, &id.raw(), r#","reason":"the server that asked is gone"}}"#];
             self.to_client.push_parts(&parts.map(str::as_bytes));

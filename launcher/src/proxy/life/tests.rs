@@ -1,0 +1,196 @@
+//! The life of a launch, event by event.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may stop at the first surprise")]
+
+use mcp_broker_proto::channel::ParkReason;
+
+use super::*;
+
+const MINUTES: Duration = Duration::from_secs(900);
+
+struct Clock(Instant);
+
+impl Clock {
+    fn at(&self, ms: u64) -> Instant {
+        self.0 + Duration::from_millis(ms)
+    }
+}
+
+fn running() -> (Clock, Life) {
+    let clock = Clock(Instant::now());
+    let mut life = Life::new(clock.at(0));
+    assert_eq!(life.ticket(0, MINUTES, clock.at(1)), Some(false));
+    assert_eq!(life.ready(0, clock.at(2)), None);
+    (clock, life)
+}
+
+fn park(reason: ParkReason) -> Park {
+    Park { reason, what: "parked".into(), hint: "do".into() }
+}
+
+fn problem(code: ErrorCode) -> Problem {
+    Problem::new(code, "no", "do")
+}
+
+fn crash() -> Notice {
+    Notice::new(Kind::Restarting, "ended", "look")
+}
+
+fn refuses(life: &Life) -> Option<Kind> {
+    match life.otherwise() {
+        Otherwise::Refuse(notice) => Some(notice.kind),
+        Otherwise::First | Otherwise::Hold => None,
+    }
+}
+
+#[test]
+fn a_lock_waits_for_its_end() {
+    let (clock, mut life) = running();
+    life.park(&park(ParkReason::Locked), 0, clock.at(10));
+    assert_eq!(refuses(&life), Some(Kind::Locked));
+    life.asked(clock.at(100_000));
+    assert_eq!((life.due(clock.at(200_000), |_| false), life.take_want()), (None, false));
+    life.resume(clock.at(200_001));
+    assert!(life.take_want() && !life.take_want(), "it is asked once");
+    assert_eq!(refuses(&life), None);
+    assert_eq!(life.ticket(1, MINUTES, clock.at(200_002)), Some(false));
+    assert_eq!(life.ticket(2, MINUTES, clock.at(200_003)), None, "nobody asked for that one");
+    // Parked in the middle of the start: it is owed still.
+    life.park(&park(ParkReason::Locked), 0, clock.at(200_004));
+    life.park(&park(ParkReason::Locked), 0, clock.at(200_005));
+    life.resume(clock.at(200_006));
+    assert!(life.take_want());
+}
+
+#[test]
+fn credentials_are_asked_for_again() {
+    let (clock, mut life) = running();
+    life.park(&park(ParkReason::CredentialUnavailable), 1024, clock.at(0));
+    assert_eq!(refuses(&life), Some(Kind::Unavailable));
+    life.asked(clock.at(900));
+    assert!(!life.take_want(), "it was just tried");
+    assert_eq!(life.due(clock.at(1000), |_| false), None);
+    assert!(life.take_want());
+    assert_eq!(life.refused(&problem(ErrorCode::ProviderBusy), 1024, clock.at(1100)), None);
+    assert_eq!(life.due(clock.at(2200), |_| false), None);
+    assert!(!life.take_want(), "the pause has doubled");
+    life.asked(clock.at(2300));
+    assert!(life.take_want(), "a request is worth a try");
+    let over = life.refused(&problem(ErrorCode::NoAccess), 0, clock.at(2400)).unwrap();
+    assert_eq!(over.exit, 77);
+}
+
+#[test]
+fn the_first_start_is_not_waited_for_long() {
+    let clock = Clock(Instant::now());
+    let mut life = Life::new(clock.at(0));
+    assert_eq!(life.refused(&problem(ErrorCode::ProviderBusy), 0, clock.at(100)), None);
+    assert!(matches!(life.otherwise(), Otherwise::First), "nothing is answered before a server could");
+    assert_eq!(life.due(clock.at(700), |_| false), None);
+    assert!(life.take_want());
+    assert_eq!(life.refused(&problem(ErrorCode::SessionLocked), 0, clock.at(800)), None);
+    assert_eq!(life.next(), Some(clock.at(3100)));
+    let Some(Due::Over(failure)) = life.due(clock.at(3100), |_| false) else { panic!("it is over") };
+    assert_eq!(failure.exit, 77);
+    // One that comes up in time knows nothing of that any more.
+    let mut life = Life::new(clock.at(0));
+    life.refused(&problem(ErrorCode::ProviderBusy), 0, clock.at(100));
+    life.due(clock.at(700), |_| false);
+    life.ticket(0, MINUTES, clock.at(800)).unwrap();
+    life.ready(0, clock.at(900));
+    assert_eq!(life.due(clock.at(3200), |_| false), None);
+    let mut life = Life::new(clock.at(0));
+    assert_eq!(life.due(clock.at(20_000), |_| false), Some(Due::Unheard));
+    assert!(life.first_failure().is_none());
+}
+
+#[test]
+fn crashes_are_bounded() {
+    let (clock, mut life) = running();
+    let mut number = 0;
+    for (crash_at, again_at) in [(1_000, 1_000), (2_000, 3_000), (4_000, 8_000)] {
+        life.failed(number, &crash(), 0, clock.at(crash_at));
+        assert_eq!(refuses(&life), None, "requests wait");
+        life.due(clock.at(again_at - 1), |_| false);
+        assert_eq!(life.take_want(), crash_at == again_at);
+        life.due(clock.at(again_at), |_| false);
+        assert_eq!(life.take_want(), crash_at != again_at);
+        number += 1;
+        life.ticket(number, MINUTES, clock.at(again_at)).unwrap();
+        life.ready(number, clock.at(again_at));
+    }
+    life.failed(number, &crash(), 0, clock.at(9_000));
+    assert_eq!(refuses(&life), Some(Kind::Restarting));
+    life.asked(clock.at(68_000));
+    assert!(!life.take_want());
+    life.asked(clock.at(69_000));
+    assert!(life.take_want());
+}
+
+#[test]
+fn idle() {
+    let (clock, mut life) = running();
+    life.asked(clock.at(1_000));
+    assert_eq!(life.next(), Some(clock.at(901_000)));
+    assert_eq!(life.due(clock.at(900_999), |_| false), None);
+    assert_eq!(life.due(clock.at(901_000), |_| true), None);
+    life.used(clock.at(902_000));
+    assert_eq!(life.due(clock.at(1_802_000), |_| false), Some(Due::Idle(0)));
+    life.rest();
+    assert_eq!(life.next(), None);
+    // Parked and resumed, and without a broker for a while: it waits for a request.
+    life.park(&park(ParkReason::Locked), 0, clock.at(1_900_000));
+    life.resume(clock.at(1_900_001));
+    life.lost(crash());
+    assert!(!life.owed());
+    life.back(false, clock.at(1_900_002));
+    assert!(!life.take_want());
+    life.asked(clock.at(1_900_003));
+    assert!(life.take_want());
+    // Zero means never.
+    life.ticket(1, Duration::ZERO, clock.at(1_900_004)).unwrap();
+    life.ready(1, clock.at(1_900_005));
+    assert_eq!(life.next(), None);
+}
+
+#[test]
+fn a_broker_that_comes_back() {
+    let (clock, mut life) = running();
+    life.lost(crash());
+    assert!(life.owed());
+    life.back(true, clock.at(10));
+    assert!(!life.take_want(), "it was asked with the connection");
+    assert!(life.ticket(1, MINUTES, clock.at(11)).is_some());
+    life.ready(1, clock.at(12));
+    life.rest();
+    life.lost(crash());
+    life.asked(clock.at(20));
+    life.back(false, clock.at(30));
+    assert!(life.take_want(), "a request came in between");
+}
+
+#[test]
+fn a_swap() {
+    let (clock, mut life) = running();
+    life.replace(7, clock.at(0));
+    assert!(!life.take_want(), "there is no such instance");
+    life.replace(0, clock.at(0));
+    assert!(life.take_want());
+    assert_eq!(life.refused(&problem(ErrorCode::ProviderBusy), 0, clock.at(10)), None);
+    assert_eq!(life.state(), &State::Running { number: 0 }, "the old one works on");
+    life.due(clock.at(510), |_| false);
+    assert!(life.take_want());
+    assert_eq!(life.ticket(1, MINUTES, clock.at(520)), Some(true));
+    // It does not come up; another is asked for.
+    life.failed(1, &crash(), 0, clock.at(530));
+    life.due(clock.at(5_000), |_| false);
+    assert!(life.take_want());
+    assert_eq!(life.ticket(2, MINUTES, clock.at(5_001)), Some(true));
+    assert_eq!(life.ready(2, clock.at(5_002)), Some(0));
+    // The old one dies in the middle: the new one is what is waited for.
+    life.replace(2, clock.at(6_000));
+    life.take_want();
+    life.failed(2, &crash(), 0, clock.at(6_001));
+    assert!(matches!(life.state(), State::Asking { .. }) && !life.take_want());
+    life.ticket(3, MINUTES, clock.at(6_002)).unwrap();
+    assert_eq!(life.due(clock.at(36_002), |_| false), Some(Due::Unready(3)));
+}

@@ -1,0 +1,320 @@
+//! The conversation, line by line: what each side gets for what the other says, while instances come and go.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may stop at the first surprise")]
+
+use serde_json::{Value, json};
+
+use super::notice::{Kind, Notice};
+use super::*;
+
+const CLIENT: u32 = u32::MAX;
+
+struct Scene(Talk);
+
+impl Scene {
+    /// With an instance that is ready.
+    fn new() -> Self {
+        let mut scene = Self(Talk::default());
+        assert!(scene.0.join(0, false));
+        scene.0.settle(0);
+        scene
+    }
+
+    /// One that has made the handshake of the older revisions, with lists whose changes are told.
+    fn greeted() -> Self {
+        let mut scene = Self::new();
+        scene.client(r#"{"id":0,"method":"initialize","params":{"x": 1}}"#).unwrap();
+        let answer = r#"{"id":0,"result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{"listChanged":true},"prompts":{"listChanged":true},"resources":{}}}}"#;
+        assert_eq!(scene.server(0, answer), Ok(Heard::Answer));
+        scene.client(r#"{"method":"notifications/initialized"}"#).unwrap();
+        scene.clear();
+        scene
+    }
+
+    fn clear(&mut self) {
+        self.0.outboxes().for_each(Outbox::clear);
+    }
+
+    fn client_or(&mut self, line: &str, otherwise: Otherwise<'_>) -> Result<(), Drop> {
+        self.0.client_line(line, &Message::parse(line).unwrap(), otherwise)
+    }
+
+    fn client(&mut self, line: &str) -> Result<(), Drop> {
+        self.client_or(line, Otherwise::Hold)
+    }
+
+    fn server(&mut self, number: u32, line: &str) -> Result<Heard, Drop> {
+        self.0.server_line(number, line, &Message::parse(line).unwrap())
+    }
+
+    /// What waits for somebody, taken.
+    fn take(&mut self, whom: u32) -> Vec<String> {
+        let outbox = if whom == CLIENT { &mut self.0.to_client } else { self.0.inbox(whom).unwrap() };
+        let text = String::from_utf8(outbox.waiting().to_vec()).unwrap();
+        outbox.clear();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    fn json(&mut self, whom: u32) -> Vec<Value> {
+        self.take(whom).iter().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Another instance that agrees with the one before it.
+    fn next(&mut self, number: u32) {
+        assert!(!self.0.join(number, false), "it has to answer first");
+        self.0.inbox(number).unwrap().clear();
+        let answer = r#"{"id":0,"result":{"capabilities":{"resources":{},"prompts":{"listChanged":true},"tools":{"listChanged":true}},"protocolVersion":"2025-11-25","serverInfo":{"version":"2"}}}"#;
+        assert_eq!(self.server(number, answer), Ok(Heard::Agreed));
+        self.0.settle(number);
+    }
+}
+
+fn locked() -> Notice {
+    Notice::new(Kind::Locked, "the session is locked", "unlock it")
+}
+
+#[test]
+fn lines_pass_as_they_are() {
+    let mut scene = Scene::new();
+    let lines = [r#" {"method" : "x","id":"a\/b"} "#, r#"{"method":"n"}"#, r#"{"id":9,"result":{}}"#, "{}"];
+    lines.iter().for_each(|line| scene.client(line).unwrap());
+    assert_eq!(scene.take(0), lines);
+    let lines = [r#"{"id":"a/b","result":1 }"#, r#"{"id":1,"method":"m"}"#, r#"{"id":77,"result":{}}"#, "{}"];
+    for line in lines {
+        scene.server(0, line).unwrap();
+    }
+    assert_eq!(scene.take(CLIENT), lines);
+}
+
+#[test]
+fn what_an_instance_owed_is_answered_when_it_is_gone() {
+    let mut scene = Scene::new();
+    scene.client(r#"{"id":1,"method":"tools/call","params":{"name":"q"}}"#).unwrap();
+    scene.client(r#"{"id":"b","method":"tools/list"}"#).unwrap();
+    scene.client(r#"{"id":3,"method":"tools/list"}"#).unwrap();
+    scene.client(r#"{"method":"notifications/cancelled","params":{"requestId":3}}"#).unwrap();
+    scene.server(0, r#"{"id":"b","result":{}}"#).unwrap();
+    scene.clear();
+    // This one never went out.
+    scene.client(r#"{"id":4,"method":"tools/call","params":{"name":"r"}}"#).unwrap();
+    scene.client(r#"{"method":"notifications/x"}"#).unwrap();
+    assert_eq!(scene.0.gone(0, Some(&locked())), 1, "one notification is lost");
+    let answers = scene.json(CLIENT);
+    let executed =
+        |answer: &Value| (answer["id"].clone(), answer["result"]["_meta"]["mcp-run/executed"].clone());
+    let got: Vec<_> = answers.iter().map(executed).collect();
+    assert_eq!(got, [(json!(1), json!("unknown")), (json!(4), json!("no"))]);
+    assert!(scene.server(0, r#"{"id":1,"result":{}}"#).is_err(), "it can say nothing any more");
+}
+
+#[test]
+fn nobody_there() {
+    let notice = locked();
+    let refuse = Otherwise::Refuse(&notice);
+    let mut scene = Scene::new();
+    scene.0.gone(0, None);
+    for line in [
+        r#"{"id":1,"method":"ping"}"#,
+        r#"{"id":2,"method":"tools/list"}"#,
+        r#"{"id":3,"method":"tools/call","params":{"name":"q","_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}"#,
+    ] {
+        scene.client_or(line, refuse).unwrap();
+    }
+    let got = scene.json(CLIENT);
+    assert_eq!(got[0], json!({ "jsonrpc": "2.0", "id": 1, "result": {} }));
+    assert_eq!((&got[1]["id"], &got[1]["error"]["code"]), (&json!(2), &json!(1001)));
+    assert_eq!(
+        (&got[2]["result"]["isError"], &got[2]["result"]["resultType"]),
+        (&json!(true), &json!("complete"))
+    );
+    for line in [r#"{"method":"notifications/x"}"#, r#"{"id":1,"result":{}}"#, "{}"] {
+        assert_eq!(scene.client_or(line, refuse), Err(Drop::Undelivered), "{line}");
+    }
+}
+
+#[test]
+fn what_is_held_goes_in_order_and_within_bounds() {
+    let mut scene = Scene::greeted();
+    scene.0.gone(0, None);
+    let call = |id: u32| format!(r#"{{"id":{id},"method":"tools/list"}}"#);
+    for id in 1..=257 {
+        scene.client(&call(id)).unwrap();
+    }
+    scene.client(r#"{"id":"p","method":"ping"}"#).unwrap();
+    scene.client(r#"{"method":"notifications/cancelled","params":{"requestId":2}}"#).unwrap();
+    let got = scene.json(CLIENT);
+    assert_eq!((&got[0]["id"], &got[0]["error"]["code"]), (&json!(257), &json!(1004)));
+    assert_eq!(got[1]["id"], "p");
+    scene.next(1);
+    let sent = scene.take(1);
+    assert_eq!((sent.len(), sent[0].as_str()), (256, r#"{"method":"notifications/initialized"}"#));
+    assert_eq!([&sent[1], &sent[2], &sent[255]], [&call(1), &call(3), &call(256)]);
+    // And where none comes: an answer for each.
+    scene.0.gone(1, None);
+    scene.clear();
+    scene.client(&call(400)).unwrap();
+    scene.client(r#"{"method":"notifications/x"}"#).unwrap();
+    assert_eq!(scene.0.refuse_held(&locked()), 1);
+    assert_eq!(scene.json(CLIENT)[0]["error"]["code"], 1001);
+    assert!(!scene.0.holds());
+}
+
+#[test]
+fn a_fresh_instance_is_told_what_the_old_one_knew() {
+    let mut scene = Scene::greeted();
+    for (id, rest) in [
+        (1, r#""method":"logging/setLevel","params":{"level":"debug"}}"#),
+        (2, r#""method":"resources/subscribe","params":{"uri":"file:///a"}}"#),
+        (3, r#""method":"resources/subscribe","params":{"uri":"file:///b"}}"#),
+        (4, r#""method":"resources/unsubscribe","params":{"uri":"file:///a"}}"#),
+        (5, r#""method":"logging/setLevel","params":{"level":"nonsense"}}"#),
+    ] {
+        scene.client(&format!(r#"{{"id":{id},{rest}"#)).unwrap();
+        let body = if id == 5 { r#""error":{}"# } else { r#""result":{}"# };
+        scene.server(0, &format!(r#"{{"id":{id},{body}}}"#)).unwrap();
+    }
+    scene.0.gone(0, Some(&locked()));
+    scene.clear();
+    assert!(!scene.0.join(1, false));
+    assert_eq!(scene.take(1), [r#"{"id":0,"method":"initialize","params":{"x": 1}}"#], "byte for byte");
+    scene.server(1, r#"{"method":"notifications/message"}"#).unwrap();
+    let answer = r#"{"id":0,"result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{"listChanged":true},"prompts":{"listChanged":true},"resources":{}}}}"#;
+    assert_eq!(scene.server(1, answer), Ok(Heard::Agreed));
+    scene.0.settle(1);
+    let told = scene.json(1);
+    assert_eq!(told[0], json!({ "method": "notifications/initialized" }));
+    assert_eq!(
+        (&told[1]["method"], &told[1]["params"]),
+        (&json!("logging/setLevel"), &json!({ "level": "debug" }))
+    );
+    assert_eq!(
+        (&told[2]["method"], &told[2]["params"]),
+        (&json!("resources/subscribe"), &json!({ "uri": "file:///b" }))
+    );
+    for told in &told[1..] {
+        scene.server(1, &format!(r#"{{"id":{},"result":{{}}}}"#, told["id"])).unwrap();
+    }
+    let methods: Vec<_> = scene.json(CLIENT).iter().map(|line| line["method"].clone()).collect();
+    let lists =
+        ["notifications/message", "notifications/tools/list_changed", "notifications/prompts/list_changed"];
+    assert_eq!(methods, lists, "no answer of ours reaches the client");
+}
+
+#[test]
+fn an_instance_that_answers_otherwise_is_not_used() {
+    for answer in [
+        r#"{"id":0,"result":{"protocolVersion":"2025-06-18","capabilities":{"tools":{"listChanged":true},"prompts":{"listChanged":true},"resources":{}}}}"#,
+        r#"{"id":0,"result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{}}}}"#,
+        r#"{"id":0,"error":{"code":1,"message":"no"}}"#,
+    ] {
+        let mut scene = Scene::greeted();
+        scene.0.join(1, false);
+        assert_eq!(scene.server(1, answer), Ok(Heard::Differs), "{answer}");
+        assert!(scene.take(CLIENT).is_empty());
+    }
+}
+
+#[test]
+fn a_subscription_of_the_stateless_era_stays_open() {
+    let mut scene = Scene::new();
+    let listen = r#"{"id":"listen-1","method":"subscriptions/listen","params":{"notifications":{"toolsListChanged":true,"promptsListChanged":false}}}"#;
+    let acknowledged = r#"{"method":"notifications/subscriptions/acknowledged","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":"listen-1"}}}"#;
+    scene.client(listen).unwrap();
+    scene.server(0, acknowledged).unwrap();
+    assert_eq!(scene.take(CLIENT), [acknowledged]);
+    assert!(!scene.0.busy(0), "it keeps nobody awake");
+    scene.0.leave(0);
+    scene.server(0, r#"{"id":"listen-1","result":{}}"#).unwrap();
+    scene.0.gone(0, Some(&locked()));
+    assert!(scene.take(CLIENT).is_empty(), "the client's subscription is open still");
+    assert!(scene.0.join(1, false), "nothing has to be answered first");
+    scene.0.settle(1);
+    assert_eq!(scene.take(1), [listen]);
+    scene.server(1, acknowledged).unwrap();
+    let changed = json!({
+        "jsonrpc": "2.0", "method": "notifications/tools/list_changed",
+        "params": { "_meta": { "io.modelcontextprotocol/subscriptionId": "listen-1" } },
+    });
+    assert_eq!(scene.json(CLIENT), [changed]);
+    // Its end is the server's word again, and is said once.
+    scene.server(1, r#"{"id":"listen-1","result":{}}"#).unwrap();
+    assert_eq!(scene.take(CLIENT).len(), 1);
+    scene.0.gone(1, Some(&locked()));
+    scene.0.join(2, false);
+    scene.0.settle(2);
+    assert!(scene.take(2).is_empty());
+}
+
+#[test]
+fn a_quiet_successor_is_not_noticed() {
+    let mut scene = Scene::greeted();
+    scene.client(r#"{"id":1,"method":"x"}"#).unwrap();
+    scene.0.join(1, true);
+    scene.client(r#"{"id":2,"method":"x"}"#).unwrap();
+    let answer = r#"{"id":0,"result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{"listChanged":true},"prompts":{"listChanged":true},"resources":{}}}}"#;
+    assert_eq!(scene.server(1, answer), Ok(Heard::Agreed));
+    scene.0.settle(1);
+    scene.0.leave(0);
+    scene.client(r#"{"id":3,"method":"x"}"#).unwrap();
+    scene.client(r#"{"method":"notifications/cancelled","params":{"requestId":2}}"#).unwrap();
+    assert_eq!(scene.take(0).len(), 3, "both calls and the cancellation went to the old one");
+    assert!(scene.0.busy(0));
+    assert_eq!(scene.server(1, r#"{"id":1,"result":{}}"#), Err(Drop::Undelivered), "it was not asked");
+    scene.server(0, r#"{"id":1,"result":{}}"#).unwrap();
+    assert!(!scene.0.busy(0));
+    scene.server(1, r#"{"id":3,"result":{}}"#).unwrap();
+    assert_eq!(scene.take(CLIENT), [r#"{"id":1,"result":{}}"#, r#"{"id":3,"result":{}}"#]);
+}
+
+#[test]
+fn a_request_of_a_dead_instance_is_nobody_s() {
+    let mut scene = Scene::new();
+    scene.server(0, r#"{"id":5,"method":"roots/list"}"#).unwrap();
+    scene.0.gone(0, Some(&locked()));
+    let cancelled = json!({
+        "jsonrpc": "2.0", "method": "notifications/cancelled",
+        "params": { "requestId": 5, "reason": "the server that asked is gone" },
+    });
+    assert_eq!(scene.json(CLIENT).last(), Some(&cancelled));
+    scene.0.join(1, false);
+    scene.0.settle(1);
+    scene.server(1, r#"{"method":"roots/list", "id" : 5,"params":{"id":5}}"#).unwrap();
+    let asked = scene.take(CLIENT).remove(0);
+    assert_eq!(asked, r#"{"method":"roots/list", "id" : "mcp-run:request:1","params":{"id":5}}"#);
+    assert_eq!(scene.client(r#"{"id":5,"result":"late"}"#), Err(Drop::Undelivered));
+    // It takes it back, under the name that the client knows.
+    scene.server(1, r#"{"method":"notifications/cancelled","params":{"requestId":5}}"#).unwrap();
+    assert_eq!(scene.json(CLIENT)[0]["params"]["requestId"], "mcp-run:request:1");
+    assert!(!scene.0.busy(1));
+    scene.client(r#"{"id":"mcp-run:request:1", "result":"mine"}"#).unwrap();
+    assert_eq!(scene.take(1), [r#"{"id":5, "result":"mine"}"#]);
+    // The id is free again once the late answer has come.
+    scene.server(1, r#"{"id":5,"method":"roots/list"}"#).unwrap();
+    assert_eq!(scene.take(CLIENT), [r#"{"id":5,"method":"roots/list"}"#]);
+}
+
+#[test]
+fn answers_are_told_apart_even_where_too_many_are_late() {
+    let mut scene = Scene::new();
+    for id in 0..2000 {
+        scene.server(0, &format!(r#"{{"id":{id},"method":"roots/list"}}"#)).unwrap();
+    }
+    scene.0.gone(0, None);
+    scene.clear();
+    scene.0.join(1, false);
+    scene.0.settle(1);
+    scene.server(1, r#"{"id":7,"method":"roots/list"}"#).unwrap();
+    assert_eq!(scene.json(CLIENT)[0]["id"], "mcp-run:request:1");
+    assert_eq!(scene.client(r#"{"id":7,"result":"late"}"#), Err(Drop::Undelivered));
+}
+
+#[test]
+fn neither_side_can_fill_the_memory_with_ids() {
+    let mut scene = Scene::new();
+    for id in 0..20_000 {
+        scene.server(0, &format!(r#"{{"id":{id},"method":"m"}}"#)).unwrap();
+        scene.client(&format!(r#"{{"id":{id},"method":"m"}}"#)).unwrap();
+    }
+    let refused = |lines: Vec<Value>| lines.iter().filter(|line| line.get("error").is_some()).count();
+    assert_eq!(refused(scene.json(CLIENT)), 20_000 - 16_384);
+    assert_eq!(refused(scene.json(0)), 20_000 - 16_384);
+}
