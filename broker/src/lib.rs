@@ -1,7 +1,8 @@
 //! `mcp-broker`: authenticates a person's login session and mints short-lived credentials for the MCP
 //! servers that an admin approved. Modules in reading order, from the top floor down.
 //!
-//! `cli` → `app` → `api` → `session` → `lease` → `provider` → `policy`, `audit` → `config`, `durable`, `clock`, `fault`.
+//! `cli` → `app` → `api`, `watch` → `logind` → `session` → `lease` → `provider` → `policy`, `audit` →
+//! `config`, `durable`, `clock`, `fault`.
 //! Nothing imports upwards; a test in `tests/` holds that.
 
 pub mod api;
@@ -15,9 +16,11 @@ pub mod fault;
 pub mod harden;
 mod inherit;
 pub mod lease;
+pub mod logind;
 pub mod policy;
 pub mod provider;
 pub mod session;
+pub mod watch;
 
 pub use cli::main;
 

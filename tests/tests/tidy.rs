@@ -207,17 +207,22 @@ fn broker_floors() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("provider", &["policy", "audit", "config", "clock"]),
         ("lease", &["provider", "policy", "audit", "config", "clock"]),
         ("session", &["lease", "provider", "policy", "audit", "config", "clock"]),
-        ("watch", &["session", "lease", "provider", "policy", "audit", "config", "clock"]),
+        // Knows the bus; of sessions only what a login session is (`session::login`).
+        ("logind", &["session"]),
+        ("watch", &["logind", "session", "lease", "provider", "policy", "audit", "config", "clock"]),
         ("api", &["session", "lease", "provider", "policy", "audit", "config", "clock"]),
         (
             "app",
-            &["api", "watch", "session", "lease", "provider", "policy", "audit", "config", "clock", "harden"],
+            &[
+                "api", "watch", "logind", "session", "lease", "provider", "policy", "audit", "config",
+                "clock", "harden",
+            ],
         ),
         (
             "cli",
             &[
-                "app", "api", "watch", "session", "lease", "provider", "policy", "audit", "config", "clock",
-                "harden",
+                "app", "api", "watch", "logind", "session", "lease", "provider", "policy", "audit", "config",
+                "clock", "harden",
             ],
         ),
     ])

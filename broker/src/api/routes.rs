@@ -21,6 +21,8 @@ pub struct Api {
     pub config: watch::Receiver<Arc<Config>>,
     /// Things that are weaker than they could be, and broken reloads.
     pub warnings: watch::Receiver<Vec<String>>,
+    /// What cannot be seen of login sessions right now.
+    pub unseen: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
     /// How the providers do, asked for one at a time.
     pub leases: Arc<crate::lease::Leases>,
 }

@@ -21,6 +21,7 @@ use crate::audit::{AuditLog, Event};
 use crate::config::{Config, Mode, Places};
 use crate::lease::{Leases, Lost, Providers};
 use crate::session::Sessions;
+use crate::watch::Watch;
 
 pub use start::{StartError, readers};
 pub use state_dir::{StateDir, StateDirError};
@@ -46,6 +47,7 @@ pub struct App {
     audit: AuditLog,
     leases: Arc<Leases>,
     sessions: Arc<Sessions>,
+    watch: Arc<Watch>,
     listeners: Listeners,
     lost: mpsc::UnboundedReceiver<Lost>,
     signals: Signals,
@@ -117,6 +119,10 @@ impl App {
             sessions: Arc::clone(&self.sessions),
             config: self.config.subscribe(),
             warnings: self.warnings.subscribe(),
+            unseen: {
+                let watch = Arc::clone(&self.watch);
+                Arc::new(move || watch.warnings())
+            },
             leases: Arc::clone(&self.leases),
         };
         let uid = self.options.places.uid;

@@ -37,6 +37,10 @@ impl Parts {
             let first = "sockets and state directory change only with a restart".to_owned();
             return Err(Refused { errors: 1, first });
         }
+        if new.session.logind != old.session.logind {
+            let first = "`logind` changes only with a restart".to_owned();
+            return Err(Refused { errors: 1, first });
+        }
         let clock = fault::clock();
         let in_force = InForce { config: &old, providers: self.leases.providers() };
         let providers = build(&new, &clock, Some(&in_force));

@@ -9,15 +9,16 @@ use tokio::sync::{mpsc, watch};
 use super::{App, Options, Signals, StateDir, StateDirError};
 use crate::api::{ListenError, Listeners};
 use crate::audit::{AuditLog, Event};
-use crate::clock::Clock;
+use crate::clock::{Clock, Slept};
 use crate::config::diagnostic::Diagnostic;
-use crate::config::{Config, KindReader, load};
+use crate::config::{Config, KindReader, LogindUse, load};
 use crate::fault;
 use crate::lease::journal::{self, Damage};
 use crate::lease::{Book, Leases, Providers};
+use crate::logind::Logind;
 use crate::provider::{BuildDeps, KINDS, Kind, ProviderError};
-use crate::session::login::NoLogins;
 use crate::session::{MARKS_FILE, Marks, Needs, Sessions};
+use crate::watch::{Register, Watched};
 
 /// Why a broker did not start.
 #[derive(Debug, thiserror::Error)]
@@ -94,19 +95,29 @@ impl App {
                 state.path().join(MARKS_FILE).display()
             ));
         }
+        let logind = Logind::connect(config.session.logind == LogindUse::Required).await;
+        let slept = Arc::new(Slept::new(Arc::clone(&clock)));
         let config = watch::Sender::new(config);
         let sessions = Sessions::new(Needs {
             leases: Arc::clone(&leases),
             audit: audit.clone(),
-            clock,
-            logins: Arc::new(NoLogins),
+            clock: Arc::clone(&clock),
+            slept: Arc::clone(&slept),
+            logins: Arc::<Logind>::clone(&logind),
             config: config.subscribe(),
             marks,
         });
         let config_now = Arc::clone(&config.borrow());
+        let watched = Watched {
+            sessions: Arc::new(Register(Arc::clone(&sessions))),
+            logind: Some(logind),
+            clock,
+            slept,
+        };
         let signals = Signals::watch().map_err(StartError::Signals)?;
         // Sockets before recovery: a start that fails here has changed nothing.
         let listeners = Listeners::open(&config_now.broker, config_now.mode)?;
+        let watch = watched.start();
         let left = leases.recover();
         if left.leases + left.parents > 0 {
             tracing::warn!(
@@ -124,6 +135,7 @@ impl App {
             audit,
             leases,
             sessions,
+            watch: Arc::new(watch),
             listeners,
             lost,
             signals,
@@ -136,9 +148,6 @@ impl App {
 pub(super) fn standing_warnings(options: &Options, config: &Config) -> Vec<String> {
     let mut warnings = options.weaknesses.clone();
     warnings.extend(config.warnings.iter().cloned());
-    warnings.push(
-        "lock and logout of the desktop are not seen yet: use `mcp-run lock` and `mcp-run logout`".to_owned(),
-    );
     warnings
 }
 

@@ -185,17 +185,19 @@ impl Sessions {
         drop(self.wind_up(fenced, None, None));
     }
 
-    /// Ends everything: no launch and no session begins any more.
-    pub async fn stop(self: &Arc<Self>, reason: EndReason) {
+    /// Ends everything: no launch and no session begins any more. The fences have fallen when this returns its
+    /// future.
+    pub fn stop(self: &Arc<Self>, reason: EndReason) -> impl Future<Output = ()> + Send + use<> {
         let sessions: Vec<_> = {
             let mut inner = self.lock();
             inner.stopping = true;
             inner.sessions.keys().copied().collect()
         };
-        // All fences first, then all waits.
         let ends: Vec<_> = sessions.into_iter().map(|session| self.end_session(session, reason)).collect();
-        for end in ends {
-            end.await;
+        async move {
+            for end in ends {
+                end.await;
+            }
         }
     }
 

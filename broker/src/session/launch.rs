@@ -289,8 +289,11 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
         self.seat.fence_off();
         let gone = matches!(reason, EndReason::LauncherGone) || self.dead;
         if !gone {
-            let end = End { reason, hint: words::after_end(reason).to_owned() };
-            self.have_killed(&ToLauncher::End(end)).await;
+            let frame = match reason {
+                EndReason::BrokerStopping => ToLauncher::Park(Why::BrokerStopping.frame()),
+                _ => ToLauncher::End(End { reason, hint: words::after_end(reason).to_owned() }),
+            };
+            self.have_killed(&frame).await;
         }
         self.sessions.leases.end(self.instances.clear(), reason);
         if let Some(mint) = self.mint.take() {

@@ -109,17 +109,3 @@ pub trait Logins: Send + Sync {
     /// When nobody can be asked.
     async fn look(&self, login: &Login) -> Result<Option<Look>, Problem>;
 }
-
-/// Knows none, where there is no logind and the configuration allows that.
-pub struct NoLogins;
-
-#[async_trait]
-impl Logins for NoLogins {
-    async fn login_of(&self, _caller: &Caller) -> Result<Option<Login>, Problem> {
-        Ok(None)
-    }
-
-    async fn look(&self, _login: &Login) -> Result<Option<Look>, Problem> {
-        Ok(None)
-    }
-}

@@ -14,6 +14,8 @@ pub(super) enum Why {
     ParentLost,
     /// A credential of it ends for good.
     CredentialEnded,
+    /// The broker stops; the launcher comes back to the next one.
+    BrokerStopping,
 }
 
 impl Why {
@@ -31,6 +33,11 @@ impl Why {
                 "the credential could not be renewed any further",
                 "a new one is asked for by itself",
             ),
+            Self::BrokerStopping => (
+                ParkReason::CredentialUnavailable,
+                "the broker stopped",
+                "the server comes back with the broker by itself",
+            ),
         };
         Park { reason, what: what.to_owned(), hint: hint.to_owned() }
     }
@@ -41,6 +48,7 @@ impl Why {
             Self::Locked(..) => EndReason::Locked,
             Self::ParentLost => EndReason::ParentLost,
             Self::CredentialEnded => EndReason::CredentialEnded,
+            Self::BrokerStopping => EndReason::BrokerStopping,
         }
     }
 }

@@ -28,7 +28,7 @@ use super::marks::Marks;
 use super::registry::{Needs, Sessions};
 use super::sign_in::Person;
 use crate::audit::{AuditLog, ByWhom};
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, Slept, SystemClock};
 use crate::config::testing::{TempDir, places};
 use crate::config::{
     Access, BrokerSection, Config, CredentialSpec, LogindUse, Mode, OnLock, Resume, Scope, ServerDefinition,
@@ -264,6 +264,7 @@ fn world() -> World {
     let sessions = Sessions::new(Needs {
         leases: Arc::clone(&leases),
         audit,
+        slept: Arc::new(Slept::new(Arc::clone(&clock))),
         clock,
         logins: Arc::new(AllWell),
         config,

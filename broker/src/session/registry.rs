@@ -20,7 +20,7 @@ use super::park::Why;
 use super::sign_in::Person;
 use super::words;
 use crate::audit::AuditLog;
-use crate::clock::{Clock, JumpWatch};
+use crate::clock::{Clock, Slept};
 use crate::config::Config;
 use crate::lease::Leases;
 
@@ -30,7 +30,7 @@ pub struct Sessions {
     pub(super) leases: Arc<Leases>,
     pub(super) audit: AuditLog,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) jumps: JumpWatch,
+    pub(super) slept: Arc<Slept>,
     pub(super) logins: Arc<dyn Logins>,
     pub(super) config: watch::Receiver<Arc<Config>>,
     /// Wakes whoever waits for a launch to be still or gone.
@@ -45,6 +45,8 @@ pub struct Needs {
     pub audit: AuditLog,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Sleeps that nobody acted on.
+    pub slept: Arc<Slept>,
     /// Who knows login sessions.
     pub logins: Arc<dyn Logins>,
     /// The configuration in force.
@@ -247,7 +249,7 @@ impl Sessions {
             inner: Mutex::new(inner),
             leases: needs.leases,
             audit: needs.audit,
-            jumps: JumpWatch::new(&*needs.clock),
+            slept: needs.slept,
             clock: needs.clock,
             logins: needs.logins,
             config: needs.config,

@@ -68,16 +68,13 @@ impl Sessions {
         self.leases.woke();
     }
 
-    /// A sleep was noticed that nobody had announced. The fences have fallen when this returns.
-    pub fn slept_unseen(self: &Arc<Self>) {
-        drop(self.lock_all(LockCause::ClockJump));
-        self.leases.woke();
-    }
-
-    /// Whether the machine slept and nobody said so, since this was last asked; then everything is locked.
-    pub fn look_at_clocks(self: &Arc<Self>) {
-        if self.jumps.jumped(&*self.clock) {
-            self.slept_unseen();
+    /// Whether the machine slept and nobody said so; then everything is locked. The fences have fallen when this
+    /// returns.
+    pub(super) fn look_at_clocks(self: &Arc<Self>) {
+        if let Some(apart) = self.slept.unaccounted() {
+            drop(self.lock_all(LockCause::ClockJump));
+            self.slept.account(apart);
+            self.leases.woke();
         }
     }
 

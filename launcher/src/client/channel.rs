@@ -170,7 +170,7 @@ mod tests {
             matches!(channel.next_frame().unwrap(), Some(ToLauncher::Park(park)) if park.hint == "unlock")
         );
         assert!(matches!(channel.next_frame().unwrap(), Some(ToLauncher::Resume)));
-        assert!(matches!(channel.next_frame().unwrap(), Some(ToLauncher::Replace { instance: 3 })));
+        assert!(matches!(channel.next_frame().unwrap(), Some(ToLauncher::Replace { instance, ..: 3 })));
     }
 
     #[test]

@@ -53,6 +53,8 @@ pub struct Backend {
     pub given_up: Option<(Option<GoneReason>, Notice)>,
     /// It finishes what it was asked until then, while another has taken its place.
     pub finishes: Option<Instant>,
+    /// Its credentials end then.
+    ends: Option<Instant>,
     files: Option<PrivateDir>,
     killed_at: Option<Instant>,
     ended: Option<End>,
@@ -77,6 +79,17 @@ pub struct Ground<'a> {
 }
 
 impl Backend {
+    /// Its credentials end then: until that it must have finished what it was asked.
+    pub fn lives_until(&mut self, ends: Instant) {
+        self.ends = Some(ends);
+        self.finishes = self.finishes.map(|finishes| finishes.min(ends));
+    }
+
+    /// Another has taken its place: it may finish what it was asked, as long as its credentials live.
+    pub fn finish_until(&mut self, until: Instant) {
+        self.finishes = Some(self.ends.map_or(until, |ends| ends.min(until)));
+    }
+
     /// Starts an instance; answers it with the frame that says so.
     ///
     /// # Errors
@@ -129,6 +142,7 @@ impl Backend {
                 shutdown: Shutdown::default(),
                 given_up: None,
                 finishes: None,
+                ends: None,
                 files,
                 killed_at: None,
                 ended: None,

@@ -104,7 +104,7 @@ impl Clock for Ahead {
         SystemClock.boot() + Duration::from_millis(self.0.load(Ordering::SeqCst))
     }
     fn monotonic(&self) -> Duration {
-        self.boot()
+        SystemClock.monotonic()
     }
 }
 

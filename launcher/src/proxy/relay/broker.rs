@@ -1,6 +1,6 @@
 //! What the broker says and what it is told: frames, beats, its loss and its return.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mcp_broker_proto::channel::{ToBroker, ToLauncher};
 use mcp_broker_proto::launch::LaunchTicket;
@@ -83,9 +83,11 @@ impl Relay {
                 self.say(&format!("the server is parked: {}; {}", park.what, park.hint));
             }
             ToLauncher::Resume => self.life.resume(now),
-            ToLauncher::Replace { instance } => {
-                let named = |backend: &&Backend| backend.wire == instance && backend.alive();
-                if let Some(backend) = self.backends.iter().find(named) {
+            ToLauncher::Replace { instance, within_secs } => {
+                let within = Duration::from_secs(within_secs);
+                let named = |backend: &&mut Backend| backend.wire == instance && backend.alive();
+                if let Some(backend) = self.backends.iter_mut().find(named) {
+                    backend.lives_until(now + within);
                     self.life.replace(backend.number, now);
                 }
             }

@@ -91,7 +91,7 @@ impl Relay {
         let Some(old) = self.life.ready(number, now) else { return };
         self.talk.leave(old);
         if let Some(backend) = self.backend(old) {
-            backend.finishes = Some(now + FINISH);
+            backend.finish_until(now + FINISH);
         }
     }
 
