@@ -126,6 +126,9 @@ impl Fake {
     }
 }
 
+/// What happens to the sessions meanwhile.
+pub(crate) type Change = fn(&mut Vec<Fake>);
+
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) sessions: Vec<Fake>,
@@ -139,7 +142,7 @@ pub(crate) struct State {
     /// Read ends of the inhibitors that were granted.
     inhibitors: Vec<PipeReader>,
     /// What is done to the sessions after so many descriptions of one were given.
-    pub(crate) after: Option<(usize, fn(&mut Vec<Fake>))>,
+    pub(crate) after: Option<(usize, Change)>,
 }
 
 /// A logind.

@@ -10,7 +10,7 @@ use std::time::Instant;
 use mcp_broker_proto::problem::ErrorCode;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::double::{Bus, Double, Fake};
+use super::double::{Bus, Change, Double, Fake};
 use super::{Logind, RUNNING};
 use crate::session::login::{Caller, Login, Logins};
 
@@ -88,6 +88,8 @@ impl World {
     }
 }
 
+type Spoil = fn(&mut Fake);
+
 const OWN: &str = "/user.slice/user-1000.slice/session-4.scope";
 const MANAGER: &str = "/user.slice/user-1000.slice/user@1000.service/app.slice/app-gnome-code-1.scope";
 const NONE: Result<String, ErrorCode> = Err(ErrorCode::NoLoginSession);
@@ -113,7 +115,7 @@ async fn a_process_in_a_session_is_bound_to_it() {
 #[tokio::test]
 async fn what_is_not_a_persons_own_session_is_refused() {
     let world = World::new().await;
-    let refused: [(&str, fn(&mut Fake)); 9] = [
+    let refused: [(&str, Spoil); 9] = [
         ("greeter", |session| session.class = "greeter"),
         ("lock screen", |session| session.class = "lock-screen"),
         ("cron", |session| session.class = "background"),
@@ -146,7 +148,7 @@ async fn what_is_not_a_persons_own_session_is_refused() {
 #[tokio::test]
 async fn what_changes_between_two_looks_is_not_bound() {
     let world = World::new().await;
-    let changes: [(&str, fn(&mut Vec<Fake>)); 5] = [
+    let changes: [(&str, Change); 5] = [
         ("gone", Vec::clear),
         ("another of the same id", |sessions| sessions[0].since += 1),
         ("another leader", |sessions| sessions[0].leader = 1),

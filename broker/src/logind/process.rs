@@ -104,7 +104,12 @@ fn effective_uid(status: &[u8]) -> Option<u32> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#[expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and needs a process to look at"
+)]
 mod tests {
     use super::*;
 

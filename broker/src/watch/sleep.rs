@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use mcp_broker_proto::session::LockCause;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout_at};
 
 use super::feed::News;
 use super::{BoxFuture, Kind, Source};
@@ -90,15 +90,19 @@ impl Delay {
         }
     }
 
-    /// The inhibitor is closed when the winding up is done, or its time is over: that goes on by itself.
+    /// The inhibitor is closed when the winding up is done, or its time is over: that goes on by itself. One
+    /// that was asked for already may be granted yet, and counts as well.
     fn let_go_after(&mut self, winding: BoxFuture<'static, ()>) {
         self.under_way = true;
-        self.taking = None;
-        let held = self.held.take();
-        let budget = held.as_ref().map_or(LONGEST, |held| budget(held.delay_max));
-        let winding = tokio::spawn(winding);
+        let (announced, winding) = (Instant::now(), tokio::spawn(winding));
+        let (held, taking) = (self.held.take(), self.taking.take());
         tokio::spawn(async move {
-            if timeout(budget, winding).await.is_err() {
+            let held = match (held, taking) {
+                (None, Some(taking)) => taking.await.ok(),
+                (held, _) => held,
+            };
+            let budget = held.as_ref().map_or(LONGEST, |held| budget(held.delay_max));
+            if timeout_at(announced + budget, winding).await.is_err() {
                 tracing::warn!(
                     "not everything was wound up before the machine sleeps; the rest goes on after it"
                 );
