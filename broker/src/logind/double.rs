@@ -127,7 +127,7 @@ impl Fake {
 }
 
 /// What happens to the sessions meanwhile.
-pub(crate) type Change = fn(&mut Vec<Fake>);
+pub(crate) type Change = Box<dyn FnOnce(&mut Vec<Fake>) + Send>;
 
 #[derive(Default)]
 pub(crate) struct State {

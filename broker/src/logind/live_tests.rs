@@ -149,11 +149,11 @@ async fn what_is_not_a_persons_own_session_is_refused() {
 async fn what_changes_between_two_looks_is_not_bound() {
     let world = World::new().await;
     let changes: [(&str, Change); 5] = [
-        ("gone", Vec::clear),
-        ("another of the same id", |sessions| sessions[0].since += 1),
-        ("another leader", |sessions| sessions[0].leader = 1),
-        ("closing", |sessions| sessions[0].state = "closing"),
-        ("another class", |sessions| sessions[0].class = "user-light"),
+        ("gone", Box::new(Vec::clear)),
+        ("another of the same id", Box::new(|sessions| sessions[0].since += 1)),
+        ("another leader", Box::new(|sessions| sessions[0].leader = 1)),
+        ("closing", Box::new(|sessions| sessions[0].state = "closing")),
+        ("another class", Box::new(|sessions| sessions[0].class = "user-light")),
     ];
     for (what, change) in changes {
         let good = world.double.state().sessions.clone();
@@ -162,6 +162,10 @@ async fn what_changes_between_two_looks_is_not_bound() {
         world.double.state().sessions = good;
     }
     assert_eq!(world.id(OWN).await, Ok("4".into()));
+    // Heard over one subscription and read over the next: what fell between was heard by nobody.
+    let logind = Arc::clone(&world.logind);
+    world.double.state().after = Some((1, Box::new(move |_| logind.hearing().number += 1)));
+    assert_eq!(world.id(OWN).await, Err(ErrorCode::LoginsUnseen));
 }
 
 #[tokio::test]
@@ -283,5 +287,13 @@ async fn whether_there_is_a_logind_is_decided_at_the_start() {
     let (absent, required) = (connect(&bus, false).await, connect(&bus, true).await);
     assert!(!absent.present() && required.present() && !required.heard());
     assert_eq!(code(&required).await, Err(ErrorCode::LoginsUnseen));
+    let nowhere = format!("unix:path={}", bus.dir.join("nothing").display());
+    assert!(!Logind::connect_to(Some(nowhere), PathBuf::from("/proc"), false).await.present());
+    // What is there and does not speak is no proof of absence.
+    let (mute, path) = (bus.dir.join("mute"), "unix:path=");
+    let _listener = std::os::unix::net::UnixListener::bind(&mute).unwrap();
+    let logind =
+        Logind::connect_to(Some(format!("{path}{}", mute.display())), PathBuf::from("/proc"), false).await;
+    assert_eq!(code(&logind).await, Err(ErrorCode::LoginsUnseen));
     assert!(RUNNING.starts_with("/run/systemd/"));
 }

@@ -75,9 +75,9 @@ impl Logind {
                 return self.stands_for(calls, uid, true).await;
             }
             Scope::Elsewhere => {
-                let path = known(calls.session_path_of(process.pid).await)?;
+                let path = calls.session_path_of(process.pid).await;
                 process.alive().map_err(peer_gone)?;
-                match path {
+                match known(path)? {
                     Some(path) => {
                         let session = known(calls.session(&path).await)?.ok_or_else(over)?;
                         Some(Found { path: path.to_string(), session, by_groups: false })

@@ -62,7 +62,7 @@ impl Feed {
 
     fn tell(&self, news: &News) {
         for source in &self.0 {
-            // A source that ended is somebody else's concern: see `guarded`.
+            // One that needs no news has dropped its end; one that ended is the concern of `guarded`.
             source.send(news.clone()).ok();
         }
     }

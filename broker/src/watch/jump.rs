@@ -19,6 +19,7 @@ fn run(source: Source) -> BoxFuture<'static, ()> {
 }
 
 async fn follow(source: Source) {
+    drop(source.news);
     let (sessions, slept) = (&source.watched.sessions, &source.watched.slept);
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

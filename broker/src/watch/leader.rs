@@ -27,6 +27,7 @@ impl AsRawFd for Pidfd {
 }
 
 async fn follow(source: Source) {
+    drop(source.news);
     let sessions = &source.watched.sessions;
     let mut newborn = sessions.newborn();
     let mut known: Vec<Arc<Login>> = Vec::new();

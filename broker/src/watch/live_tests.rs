@@ -229,7 +229,7 @@ impl World {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_bound_sessions_are_looked_at_again_and_again() {
     let world = World::new().await;
-    eventually("further looks", || world.book.count(&Told::LookAgain) >= 4).await;
+    eventually("further looks", || world.book.count(&Told::LookAgain) >= 3).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -255,4 +255,22 @@ async fn without_a_logind_a_sleep_is_still_seen() {
     book.hears(Told::Woke).await;
     assert_eq!(book.told(), [Told::LockAll(LockCause::ClockJump), Told::Woke]);
     assert_eq!(book.count(&Told::LookAgain), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_ends_locks_everything() {
+    let world = World::new().await;
+    let (book, notes) = (super::live_world::Book::new(), Arc::new(super::notes::Notes::default()));
+    let watched = Watched {
+        sessions: Arc::clone(&book) as Arc<dyn Watcher>,
+        logind: None,
+        clock: Arc::clone(&world.hand) as Arc<dyn Clock>,
+        slept: Arc::clone(&world.slept),
+    };
+    let broken = Box::pin(async { unreachable!("on purpose") });
+    let guarded = super::guarded(&super::signals::KIND, Arc::new(watched), Arc::clone(&notes), broken);
+    let guarded = tokio::spawn(guarded);
+    book.hears(Told::LockAll(LockCause::BusLost)).await;
+    assert!(notes.all().iter().any(|warning| warning.contains("`signals` ended")));
+    guarded.abort();
 }

@@ -88,7 +88,8 @@ pub struct Watched {
     pub slept: Arc<Slept>,
 }
 
-/// What a source is given. Its news end only with the broker.
+/// What a source is given. Its news end only with the broker; one that does not read them has to drop them, as
+/// they would pile up.
 struct Source {
     watched: Arc<Watched>,
     logind: Option<Arc<Logind>>,

@@ -17,6 +17,7 @@ fn run(source: Source) -> BoxFuture<'static, ()> {
 }
 
 async fn follow(source: Source) {
+    drop(source.news);
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
