@@ -164,13 +164,16 @@ mod tests {
     #[test]
     fn frames_that_change_the_launch() {
         let park = r#"{"type":"park","reason":"locked","what":"locked","hint":"unlock"}"#;
-        let text = format!("{park}\n{{\"type\":\"resume\"}}\n{{\"type\":\"replace\",\"instance\":3}}\n");
+        let text = format!(
+            "{park}\n{{\"type\":\"resume\"}}\n{{\"type\":\"replace\",\"instance\":3,\"within_secs\":30}}\n"
+        );
         let (_broker, mut channel) = pair(text.as_bytes());
         assert!(
             matches!(channel.next_frame().unwrap(), Some(ToLauncher::Park(park)) if park.hint == "unlock")
         );
         assert!(matches!(channel.next_frame().unwrap(), Some(ToLauncher::Resume)));
-        assert!(matches!(channel.next_frame().unwrap(), Some(ToLauncher::Replace { instance, ..: 3 })));
+        let replace = channel.next_frame().unwrap();
+        assert!(matches!(replace, Some(ToLauncher::Replace { instance: 3, within_secs: 30 })));
     }
 
     #[test]
