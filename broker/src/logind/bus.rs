@@ -40,7 +40,7 @@ impl From<zbus::Error> for Fault {
                 _ => Self::Unheard,
             },
             zbus::Error::FDO(fdo) => match fdo.as_ref() {
-                Fdo::UnknownObject(_) => Self::Unknown,
+                Fdo::UnknownObject(_) | Fdo::UnknownMethod(_) | Fdo::UnknownInterface(_) => Self::Unknown,
                 Fdo::AccessDenied(_) | Fdo::AuthFailed(_) | Fdo::InteractiveAuthorizationRequired(_) => {
                     Self::Refused
                 }

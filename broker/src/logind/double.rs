@@ -1,5 +1,12 @@
 //! The real bus of the tests, from `dbus-daemon`, and a logind on it that says what a test wants it to say.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and starts the real parts"
+)]
+
 use std::collections::{BTreeMap, HashMap};
 use std::io::PipeReader;
 use std::os::fd::AsFd;

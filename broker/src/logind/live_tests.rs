@@ -1,6 +1,13 @@
 //! From a process to its login session, on a real bus with a double of logind: what it must find, and all that
 //! it must refuse. Where the processes are is recorded below a directory of the test.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and starts the real parts"
+)]
+
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{Child, Command};

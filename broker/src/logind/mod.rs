@@ -24,21 +24,9 @@ use listen::Deaf;
 mod bus;
 mod cgroup;
 #[cfg(test)]
-#[expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_methods,
-    reason = "a test fails by panicking, and starts the real parts"
-)]
 pub(crate) mod double;
 mod listen;
 #[cfg(test)]
-#[expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    reason = "a test fails by panicking, and starts the real parts"
-)]
 mod live_tests;
 mod process;
 mod resolve;

@@ -1,6 +1,8 @@
 //! Sleep and shutdown against a double of logind: the inhibitor is let go when everything is wound up, or when
 //! its time is over, and never before.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, and starts the real parts")]
+
 use std::time::{Duration, Instant};
 
 use mcp_broker_proto::session::LockCause;

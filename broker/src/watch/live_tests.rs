@@ -1,5 +1,12 @@
 //! Each source on its own, against a real bus and a double of logind: what it tells of, and what it must not.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and starts the real parts"
+)]
+
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,6 +1,8 @@
 //! What the tests of the sources stand on: a real bus, a double of logind, a broker that only writes down what
 //! it was told, and clocks that go as they are told.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, and starts the real parts")]
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 

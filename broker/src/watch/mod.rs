@@ -24,18 +24,10 @@ mod feed;
 mod jump;
 mod leader;
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking, and starts the real parts")]
 mod live_sleep;
 #[cfg(test)]
-#[expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    reason = "a test fails by panicking, and starts the real parts"
-)]
 mod live_tests;
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking, and starts the real parts")]
 mod live_world;
 mod notes;
 mod register;
