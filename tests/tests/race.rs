@@ -80,8 +80,9 @@ fn round(world: &World, number: usize, end: End, window_ms: u64) -> usize {
     // Some have been there for a while, some are in the middle of it.
     let mut clients: Vec<Client> = (0..random(3)).map(|_| world.launch(ALICE, "orders-db")).collect();
     clients.extend((0..3).map(|_| begin(world)));
-    if end == End::LogoutCommand {
-        // A launch that asks after a logout begins another session, which is nobody's fault.
+    if [End::Command, End::LogoutCommand].contains(&end) {
+        // A command finds no session before a launch has begun one, and one that asks after a logout begins
+        // another, which is nobody's fault.
         eventually("all launches are admitted", || so(world.launches().len() == clients.len()));
     }
     sleep(Duration::from_millis(random(window_ms)));
