@@ -33,7 +33,7 @@ fn assert_pending(world: &World) {
     });
     assert!(pending.expires_at.is_some(), "{pending:?}");
     let text = world.run_to_end(ALICE, &["status"]).text();
-    assert!(text.contains("pending") && text.contains("expires"), "{text}");
+    assert!(text.contains("pending") && text.contains("until"), "{text}");
     assert_eq!(world.leases().len(), 1);
 }
 

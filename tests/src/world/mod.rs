@@ -147,11 +147,14 @@ impl World {
         self
     }
 
-    /// Another period of a session's parent token; to be said before OpenBao is set up.
+    /// Another period of a session's parent token.
     #[must_use]
     pub fn dead_man(mut self, seconds: u32) -> Self {
-        assert!(self.bao.is_none(), "OpenBao is set up with another period");
         self.dead_man = seconds;
+        if let Some(bao) = &self.bao {
+            bao.put("auth/token/roles/mcp-session", &json!({ "token_period": seconds }));
+        }
+        self.write_config();
         self
     }
 
