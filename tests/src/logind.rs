@@ -5,6 +5,7 @@
 //! It authorizes nobody, and a real screen locker and a real suspend are not behind it.
 
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{ChildStdin, Command, Stdio};
 use std::sync::{Mutex, MutexGuard};
@@ -12,7 +13,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::accounts::Account;
+use crate::accounts::{self, Account};
 use crate::eventually::{PATIENCE, eventually, so};
 use crate::parts;
 use crate::process::{Collected, Process, spawn};
@@ -255,8 +256,14 @@ impl Logind {
         let mut command = Command::new("/usr/bin/dbus-daemon");
         command.arg(format!("--config-file={}", config.display())).args(["--nofork", "--nopidfile"]);
         command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).current_dir("/");
-        let bus = spawn(command, View::new());
+        // A bus lets in whom it finds among the accounts.
+        let at = |name: &str| self.dir.path().join(name);
+        write(&at("passwd"), &accounts::passwd(self.dir.path()), 0o644, 0, 0);
+        write(&at("group"), &accounts::group(), 0o644, 0, 0);
+        let bus =
+            spawn(command, View::new().bind(at("passwd"), "/etc/passwd").bind(at("group"), "/etc/group"));
         eventually("the bus listens", || so(std::os::unix::net::UnixStream::connect(&socket).is_ok()));
+        std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o777)).expect("it is ours");
         self.lock_inner().bus = Some(bus);
         self.restart();
     }

@@ -126,6 +126,19 @@ fn a_session_has_what_a_real_one_has() {
     assert!(error.contains("Unknown object"), "{error}");
 }
 
+/// The bus is everybody's, as the real one is.
+#[test]
+fn other_people_may_ask_as_well() {
+    let logind = Logind::start();
+    logind.log_in("1", ALICE, Kind::Desktop);
+    for who in [ALICE, BOB] {
+        let mut command =
+            busctl(&logind, &["call", NAME, MANAGER, "org.freedesktop.login1.Manager", "ListSessions"]);
+        command.stdout(Stdio::null()).current_dir("/");
+        assert_eq!(spawn(command, View::new().account(who)).wait().code(), 0, "{}", who.name);
+    }
+}
+
 /// A process belongs to a session of its user: the one that it names, else the oldest, or none.
 #[test]
 fn a_process_is_found_in_its_session() {
