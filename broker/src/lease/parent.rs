@@ -16,8 +16,9 @@ use tokio_util::task::TaskTracker;
 
 use super::issue::{fenced, internal};
 use super::record::{Record, What};
-use super::renew::jittered;
+use super::renew::{NOTICE, jittered};
 use super::state::Alive;
+use super::wake::Roused;
 use super::{Leases, Lost};
 use crate::audit::Event;
 use crate::fault;
@@ -66,6 +67,8 @@ impl Parents {
         held.next().map(|held| held.provider.clone())
     }
 }
+/// A renewal that gives so much less than a period was cut short by the longest life that the token may have.
+const CAPPED: Duration = Duration::from_secs(1);
 
 /// One renewal must be done in this time.
 const RENEW_LIMIT: Duration = Duration::from_secs(5);
@@ -182,10 +185,15 @@ impl Leases {
                 return;
             }
             match answer {
-                Ok(Ok(life)) => {
+                Ok(Ok(life)) if life + CAPPED >= held.parent.period => {
                     alive_until = asked + life;
                     wait = jittered(life / 3);
                     continue;
+                }
+                Ok(Ok(life)) => {
+                    tracing::warn!(%session, provider = %name, "the session's parent reaches its longest life");
+                    self.wait_for_the_last(asked + life, &slot).await;
+                    break;
                 }
                 Ok(Err(error)) if !error.is_passing() => {
                     tracing::warn!(%session, provider = %name, %error, "the session's parent is gone");
@@ -200,7 +208,22 @@ impl Leases {
                 break;
             }
         }
-        self.give_up((session, name), slot);
+        if !slot.closed.is_cancelled() {
+            self.give_up((session, name), slot);
+        }
+    }
+
+    /// Waits until just before a parent ends that gets no more of a life than that.
+    async fn wait_for_the_last(&self, end: Duration, slot: &Slot) {
+        let mut sleeper = self.wake.sleeper();
+        loop {
+            sleeper.awakening();
+            let wait = end.saturating_sub(self.clock.boot()).saturating_sub(NOTICE);
+            tokio::select! {
+                () = slot.closed.cancelled() => return,
+                roused = sleeper.sleep(wait) => if roused == Roused::ByTime { return },
+            }
+        }
     }
 
     /// One renewal, unless the broker itself is not well.

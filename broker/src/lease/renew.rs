@@ -21,7 +21,7 @@ use crate::provider::{Blame, Handle, Issued, MintRequest, Provider, ProviderErro
 const RENEW_LIMIT: Duration = Duration::from_secs(5);
 
 /// The launch is told so long before a credential ends for good.
-const NOTICE: Duration = Duration::from_secs(2);
+pub(super) const NOTICE: Duration = Duration::from_secs(2);
 
 /// Before that, it is told in time for another instance to come up: a third of what is left of the life of a
 /// credential that is not renewed any more, and not more than this.

@@ -73,6 +73,8 @@ struct Scripted {
     /// Period of a parent; a minute unless said.
     period: Option<Duration>,
     parent_renewals: AtomicUsize,
+    /// What a renewal of a parent gives, instead of its period.
+    last_period: Option<Duration>,
 }
 
 impl Scripted {
@@ -154,7 +156,7 @@ impl Provider for Scripted {
 
     async fn renew_session(&self, parent: &Parent) -> Result<Duration, ProviderError> {
         self.parent_renewals.fetch_add(1, Ordering::Relaxed);
-        Ok(parent.period)
+        Ok(self.last_period.unwrap_or(parent.period))
     }
 
     async fn health(&self) -> Result<Healthy, ProviderError> {
@@ -408,7 +410,7 @@ async fn until(holds: impl Fn() -> bool) {
         }
     })
     .await
-    .expect("it happens long before a pause is over");
+    .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -440,7 +442,7 @@ async fn nothing_is_minted_after_a_sleep_before_what_was_owed_is_tried() {
         permits.add_permits(1);
     }
     let minted = tokio::time::timeout(Duration::from_secs(10), mint).await;
-    assert_eq!(minted.expect("it waits no longer").unwrap().unwrap(), 1);
+    assert_eq!(minted.unwrap().unwrap().unwrap(), 1);
     assert!(world.leases.book.get(id).is_none(), "its end was proved first");
     assert_eq!(world.leases.owed(session), 0);
 }
@@ -456,8 +458,8 @@ async fn a_fence_falls_while_a_mint_waits_for_what_is_owed() {
     let mint = tokio::spawn(async move { leases.mint(&grant(1), &tag).await.err().map(|p| p.code) });
     tokio::time::sleep(Duration::from_millis(100)).await;
     fence.cancel();
-    let refused = tokio::time::timeout(Duration::from_secs(10), mint).await.expect("it waits no longer");
-    assert_eq!(refused.unwrap(), Some(ErrorCode::PeerGone));
+    let refused = tokio::time::timeout(Duration::from_secs(10), mint).await;
+    assert_eq!(refused.unwrap().unwrap(), Some(ErrorCode::PeerGone));
 }
 
 /// Half a broker that hangs is a whole one: what it could not end is not kept alive.
@@ -471,4 +473,19 @@ async fn a_broker_that_is_not_well_renews_no_parent() {
     let lost = tokio::time::timeout(Duration::from_secs(10), world.lost.recv()).await.unwrap();
     assert!(matches!(lost, Some(Lost::Parent(session, _)) if session == tag.session));
     assert_eq!(world.truth.parent_renewals.load(Ordering::Relaxed), 0);
+}
+
+/// A parent that gets no full period any more is near its longest life: its session is told before that is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parent_at_its_longest_life_is_given_up_early() {
+    let (period, last_period) = (Some(Duration::from_secs(6)), Some(Duration::from_secs(4)));
+    let mut world = world("longest", Scripted { period, last_period, ..Scripted::default() });
+    let tag = tag(SessionId::fresh(), &CancellationToken::new());
+    let begun = SystemClock.boot();
+    world.leases.mint(&grant(1), &tag).await.unwrap();
+    let lost = tokio::time::timeout(Duration::from_secs(10), world.lost.recv()).await.unwrap();
+    assert!(matches!(lost, Some(Lost::Parent(session, _)) if session == tag.session));
+    assert_eq!(world.truth.parent_renewals.load(Ordering::Relaxed), 1);
+    let lived = SystemClock.boot().saturating_sub(begun);
+    assert!(lived >= Duration::from_secs(3), "not at once: {lived:?}");
 }
