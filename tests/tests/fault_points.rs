@@ -303,14 +303,60 @@ const DURING_RECOVERY: &[&str] = &[
 fn recoveries_that_are_killed_ten_times_converge() {
     let mut world = leave_a_launch(world());
     let size = |world: &World| fs::metadata(world.state_dir().join("journal")).expect("it is there").len();
-    let mut sizes = Vec::new();
+    let (before, mut sizes) = (size(&world), Vec::new());
     for point in DURING_RECOVERY {
         world = start_told(world, point);
         assert_eq!(world.broker().process.wait().code(), 137, "at {point}: {}", last_lines(&world));
         sizes.push(size(&world));
     }
-    assert!(sizes[9] <= sizes[1], "the journal grows: {sizes:?}");
+    // That the lease and its parent are to be ended is written once, whoever wrote it.
+    assert!(sizes[9] <= before + 2 * 128, "the journal grows: {before}, {sizes:?}");
     let mut world = start_untold(world);
     patiently(GRACE + REST, "all is settled", || nothing_alive(&world) && world.leases().is_empty());
     world.assert_settled();
+}
+
+/// A panic is a defect of ours: it costs the launch that met it, and nothing that was made for it stays.
+#[test]
+fn a_panic_on_the_way_of_a_mint_costs_that_mint() {
+    let mut world = world();
+    for point in
+        ["mint.begun", "mint.parent-known", "mint.prepared", "mint.durable", "mint.issued", "mint.done"]
+    {
+        world = start_told(world, &format!("{point}=panic"));
+        let outcome = world.run_to_end(ALICE, &["orders-db"]);
+        assert_ne!(outcome.code, 0, "{point}");
+        assert!(world.broker().process.running(), "{point}: the broker goes on");
+        patiently(GRACE + REST, "the user is gone, and nothing is owed", || {
+            world.users().is_empty() && world.leases().is_empty()
+        });
+        assert_eq!(world.launch(ALICE, "orders-db").finish().code(), 0, "{point}: and so do launches");
+        assert_eq!(world.run_to_end(ALICE, &["logout"]).code, 0);
+        patiently(GRACE + REST, point, || nothing_alive(&world));
+        world.broker().kill9();
+    }
+}
+
+/// A broker that stops in the middle of things, for longer than the dead man waits: nothing is alive then. When
+/// it goes on, it delivers nothing of what has ended.
+#[test]
+fn a_stop_at_a_point_leaves_nothing() {
+    let stop = |point: &str, server: &str| {
+        let mut world = start_told(world(), &format!("{point}=stop"));
+        let mut client = world.run(ALICE, &[server]);
+        world.broker().wait_log("told so by MCP_BROKER_FAULT");
+        let limit = Duration::from_secs(DEAD_MAN.into()) + GRACE;
+        patiently(limit, "nothing is alive while it is stopped", || nothing_alive(&world));
+        client.process.kill9();
+        world.broker().process.signal(libc::SIGCONT);
+        patiently(GRACE + REST, point, || nothing_alive(&world) && world.leases().is_empty());
+        assert_eq!(world.launch(ALICE, "orders-db").finish().code(), 0, "{point}: it works on");
+    };
+    std::thread::scope(|scope| {
+        for point in ["mint.parent-known", "mint.durable", "backend.issue.after", "mint.issued", "mint.done"]
+        {
+            scope.spawn(move || stop(point, "orders-db"));
+        }
+        scope.spawn(move || stop("backend.renew-parent.before", "orders-brief"));
+    });
 }

@@ -81,23 +81,24 @@ fn act(point: &str) -> Option<Action> {
     let action = orders().iter().find(|order| order.point == point && order.passing == passing)?.action;
     tracing::warn!(point, passing, ?action, "told so by MCP_BROKER_FAULT");
     match action {
-        Action::Kill => end(Signal::KILL),
-        Action::Stop => end(Signal::STOP),
+        Action::Kill => {
+            send(Signal::KILL);
+            // Another thread may be the one that takes it.
+            loop {
+                std::thread::park();
+            }
+        }
+        Action::Stop => send(Signal::STOP),
+        #[expect(clippy::panic, reason = "asked for, by a test")]
         Action::Panic => std::panic::panic_any(format!("told to panic at `{point}`")),
         Action::Delay | Action::Fail => {}
     }
     Some(action)
 }
 
-fn end(signal: Signal) {
+fn send(signal: Signal) {
     if kill_process(getpid(), signal).is_err() {
         give_up("a signal to itself was refused");
-    }
-    if signal == Signal::KILL {
-        // Another thread may be the one that takes it.
-        loop {
-            std::thread::park();
-        }
     }
 }
 
