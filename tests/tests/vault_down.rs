@@ -1,8 +1,12 @@
-//! OpenBao is away at the moment when a launch ends: the process is gone at once, the revocation is retried until
-//! it is verified, and meanwhile `status` says that it is pending and when the credential ends at the latest.
+//! OpenBao is away, or of no use, at the moment when a launch ends: the process is gone at once, the revocation is
+//! retried until it is verified, and meanwhile `status` says that it is pending and when the credential ends at the
+//! latest.
+
+use std::time::Duration;
 
 use e2e::accounts::ALICE;
-use e2e::eventually::so;
+use e2e::eventually::{so, within};
+use e2e::fault::Fault;
 use e2e::{World, eventually};
 use mcp_broker_proto::session::{LeaseState, Status};
 
@@ -80,6 +84,49 @@ fn the_kill_switch_says_what_is_pending() {
     assert!(format!("{}{}", outcome.text(), outcome.stderr).contains("pending"), "{outcome:?}");
     client.outcome().assert_code(77);
     world.proxy().heal();
+    world.assert_settled();
+}
+
+/// OpenBao runs and is of no use: sealed, or it takes requests and does not answer. At a logout it is as with one
+/// that is away: gone here at once, owed until it is proved.
+#[test]
+fn pending_at_a_logout_while_it_is_sealed_or_hangs() {
+    for hangs in [false, true] {
+        let mut world = World::user().vault().probe("orders-db", &[]).start();
+        let mut client = world.launch(ALICE, "orders-db");
+        if hangs {
+            world.proxy().always("*", Fault::Delay(Duration::from_secs(60)));
+        } else {
+            world.bao().seal();
+        }
+        let _ = world.run_to_end(ALICE, &["logout"]);
+        eventually("the instance is gone", || so(world.instances().is_empty()));
+        client.process.kill9();
+        assert_eq!(world.users().len(), 1, "nobody could revoke it");
+        assert_pending(&world);
+        if hangs {
+            world.proxy().heal();
+        } else {
+            world.bao().unseal();
+        }
+        within(Duration::from_secs(60), "its end is proved", || so(world.leases().is_empty()));
+        world.assert_settled();
+    }
+}
+
+/// OpenBao is well, the database behind it does not let it drop the user.
+#[test]
+fn pending_while_the_database_refuses() {
+    let mut world = World::user().vault().probe("orders-db", &[]).start();
+    let mut client = world.launch(ALICE, "orders-db");
+    let role = world.role.clone();
+    let statements = serde_json::json!({ "revocation_statements": ["SELECT 1/0"] });
+    world.bao().database(world.pg(), &role, statements);
+    assert_eq!(client.finish().code(), 0);
+    assert_pending(&world);
+    assert_eq!(world.users().len(), 1);
+    world.bao().database(world.pg(), &role, serde_json::json!({}));
+    within(Duration::from_secs(60), "its end is proved", || so(world.leases().is_empty()));
     world.assert_settled();
 }
 
