@@ -30,6 +30,8 @@ pub(super) enum Fault {
 impl From<zbus::Error> for Fault {
     fn from(error: zbus::Error) -> Self {
         use zbus::fdo::Error as Fdo;
+        // The words of an answer can be anything; its name says what it was.
+        tracing::debug!(%error, "logind did not answer as asked");
         match &error {
             zbus::Error::MethodError(name, ..) => match name.as_str() {
                 "org.freedesktop.login1.NoSuchSession"
