@@ -31,7 +31,7 @@ while IFS= read -r line; do
     id=${line#*'"id":'}
     id=${id%%[,\}]*}
     case $line in
-    *'"initialize"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":"2025-06-18","capabilities":{"tools":{"listChanged":true},"prompts":{}},"serverInfo":{"name":"t","version":"'$MARK'"}}}\n' "$id" ;;
+    *'"initialize"'*) [ "$MODE" = mute ] || printf '{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":"2025-06-18","capabilities":{"tools":{"listChanged":true},"prompts":{"x":"'$MODE'"}},"serverInfo":{"name":"t","version":"'$MARK'"}}}\n' "$id" ;;
     *'"notifications/initialized"'*) greeted=yes ;;
     *'"logging/setLevel"'*) level=set; printf '{"jsonrpc":"2.0","id":%s,"result":{}}\n' "$id" ;;
     *'"whoami"'*) text "$MARK $greeted $level" ;;
@@ -39,13 +39,16 @@ while IFS= read -r line; do
     *'"roots":'*) printf '{"jsonrpc":"2.0","method":"notifications/roots","params":{"to":"%s","line":%s}}\n' "$MARK" "$line" ;;
     *'"ping"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{}}\n' "$id" ;;
     *'"hang"'*) ;;
-    *'"slow"'*) slow=$id ;;
-    *'"notifications/go"'*) id=$slow; text "slow $MARK" ;;
+    *'"nap"'*) sleep 1; text "rested $MARK" ;;
+    *'"fork"'*) setsid sleep 1000 </dev/null >/dev/null 2>&1 & text $! ;;
     *'"flood"'*) while :; do printf '{"jsonrpc":"2.0","method":"notifications/flood"}\n'; done ;;
     *'"die"'*) exit 3 ;;
     esac
 done
 "#;
+
+/// Runs a command where no namespace can be had.
+const BARE: &str = "echo 0 >/proc/sys/user/max_user_namespaces && echo 0 >/proc/sys/user/max_pid_namespaces && exec \"$0\" \"$@\"";
 
 struct Broker {
     listener: UnixListener,
@@ -123,10 +126,14 @@ impl Channel {
     }
 
     fn ticket(&mut self, instance: u32, idle: u64) {
+        self.ticket_for(instance, idle, "");
+    }
+
+    fn ticket_for(&mut self, instance: u32, idle: u64, mode: &str) {
         let mark = format!("i{instance}");
         self.send(&json!({
             "type": "ticket", "kind": "secrets", "launch": LAUNCH, "instance": instance, "server": "t",
-            "scope": "all", "idle_secs": idle, "command": ["/bin/sh", "-c", SERVER], "env": { "MARK": mark },
+            "scope": "all", "idle_secs": idle, "command": ["/bin/sh", "-c", SERVER], "env": { "MARK": mark, "MODE": mode },
             "cwd": "/", "credentials": {}, "inject": [],
         }));
     }
@@ -177,7 +184,11 @@ impl Client {
     }
 
     fn start_with(broker: &Broker, reads: bool) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_mcp-run"))
+        Self::start_by(Command::new(env!("CARGO_BIN_EXE_mcp-run")), broker, reads)
+    }
+
+    fn start_by(mut command: Command, broker: &Broker, reads: bool) -> Self {
+        let mut child = command
             .arg("--socket")
             .arg(broker.dir.join("socket"))
             .arg("t")
@@ -431,29 +442,137 @@ fn a_broker_that_comes_back_is_found_again() {
 #[test]
 fn an_instance_is_replaced_without_a_trace() {
     let (_broker, mut channel, mut client) = running("replace", 0);
-    client.call(1, "slow");
-    client.call(2, "whoami");
-    assert_eq!(client.text(2), "i0 yes ");
     channel.send(&json!({ "type": "replace", "instance": 0 }));
     channel.expect("want");
     client.call(3, "whoami");
     assert_eq!(client.text(3), "i0 yes ", "it works on");
+    client.call(4, "nap");
     channel.ticket(1, 0);
     channel.expect("started");
-    loop {
-        client.call(4, "whoami");
-        if client.text(4).starts_with("i1 yes") {
-            break;
-        }
-    }
-    // The call in flight is cancelled there where it is, and nothing keeps the old one then.
-    client.send(
-        &json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": { "requestId": 1 } }),
-    );
+    assert_eq!(client.text(4), "rested i0", "a call in flight is finished where it is");
     channel.gone(0, "replaced");
     client.silent();
     client.call(5, "whoami");
     assert_eq!(client.text(5), "i1 yes ");
+}
+
+/// Without a PID namespace the launcher itself ends what a dead keeper leaves, and nothing else.
+#[test]
+fn a_sub_reaper_ends_the_replaced_instance_alone() {
+    let broker = Broker::start("reaper");
+    let mut command = Command::new("/usr/bin/unshare");
+    command.args(["--user", "--map-current-user", "--keep-caps", "/bin/sh", "-c", BARE]);
+    command.arg(env!("CARGO_BIN_EXE_mcp-run"));
+    let mut client = Client::start_by(command, &broker, true);
+    let (mut channel, _) = broker.accept();
+    channel.ticket(0, 0);
+    assert_eq!(channel.expect("started")["containment"], "sub-reaper");
+    client.open();
+    client.call(1, "fork");
+    let old = client.text(1);
+    channel.send(&json!({ "type": "replace", "instance": 0 }));
+    channel.expect("want");
+    channel.ticket(1, 0);
+    channel.expect("started");
+    channel.gone(0, "replaced");
+    assert!(!alive(&old), "its grandchild is gone with it");
+    client.call(2, "fork");
+    let new = client.text(2);
+    // Another swap that comes to nothing: the one that works is left alone.
+    channel.send(&json!({ "type": "replace", "instance": 1 }));
+    channel.expect("want");
+    channel.ticket_for(2, 0, "other");
+    channel.expect("started");
+    channel.gone(2, "unusable");
+    assert!(alive(&new));
+    client.call(3, "whoami");
+    assert_eq!(client.text(3), "i1 yes ");
+    channel.park("locked");
+    channel.expect("dead");
+    assert!(!alive(&new));
+}
+
+fn alive(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
+
+#[test]
+fn a_park_is_quick_whatever_is_under_way() {
+    let (_broker, mut channel, mut client) = running("under-way", 0);
+    let parked = |channel: &mut Channel, client: &mut Client, id: u32| {
+        let began = Instant::now();
+        channel.park("locked");
+        channel.expect("dead");
+        assert!(began.elapsed() < Duration::from_millis(500), "the broker would have killed it");
+        client.call(id, "whoami");
+        let text = client.text(id);
+        assert!(text.contains("executed: no"), "{text}");
+        channel.resume();
+        channel.expect("want");
+    };
+    parked(&mut channel, &mut client, 1);
+    // While credentials are asked for.
+    parked(&mut channel, &mut client, 2);
+    // While an instance comes up, with a call that waits for it.
+    channel.ticket_for(1, 0, "mute");
+    channel.expect("started");
+    client.call(3, "whoami");
+    client.silent();
+    let began = Instant::now();
+    channel.park("locked");
+    channel.expect("dead");
+    assert!(began.elapsed() < Duration::from_millis(500));
+    assert!(client.text(3).contains("executed: no"), "it never left the launcher");
+    channel.resume();
+    channel.expect("want");
+    channel.ticket(2, 0);
+    channel.expect("started");
+    client.lists_changed();
+    // While one takes the place of another.
+    channel.send(&json!({ "type": "replace", "instance": 2 }));
+    channel.expect("want");
+    parked(&mut channel, &mut client, 4);
+    channel.ticket(3, 0);
+    channel.expect("started");
+    client.lists_changed();
+    channel.send(&json!({ "type": "replace", "instance": 3 }));
+    channel.expect("want");
+    channel.ticket_for(4, 0, "mute");
+    channel.expect("started");
+    parked(&mut channel, &mut client, 5);
+}
+
+#[test]
+fn a_server_that_comes_back_as_another_one_is_not_used() {
+    let (_broker, mut channel, mut client) = running("other", 0);
+    channel.park("locked");
+    channel.expect("dead");
+    channel.resume();
+    channel.expect("want");
+    channel.ticket_for(1, 0, "other");
+    channel.expect("started");
+    channel.gone(1, "unusable");
+    client.call(1, "whoami");
+    client.silent();
+    channel.expect("want");
+    channel.ticket(2, 0);
+    channel.expect("started");
+    client.lists_changed();
+    assert_eq!(client.text(1), "i2 yes ");
+}
+
+#[test]
+fn a_broker_that_is_silent_is_not_waited_for() {
+    let (broker, mut channel, mut client) = running("silent", 0);
+    client.call(1, "hang");
+    let text = client.text(1);
+    assert!(text.contains("silent") && text.contains("executed: unknown"), "{text}");
+    let (_next, want) = broker.accept();
+    assert!(want);
+    let mut rest = String::new();
+    channel.reader.read_to_string(&mut rest).unwrap();
+    assert!(rest.lines().all(|line| line.contains("beat")), "nothing is promised to the silent one: {rest}");
 }
 
 #[test]

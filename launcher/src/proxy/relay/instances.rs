@@ -111,15 +111,14 @@ impl Relay {
     }
 
     /// An instance came up and cannot be used.
-    pub(super) fn unusable(&mut self, number: u32, how: &str, now: Instant) {
-        self.say(&format!("the server was started again and {how}, so it was ended"));
+    pub(super) fn unusable(&mut self, number: u32, how: &str) {
+        let what = format!("the server was started again and {how}, so it was ended");
         let hint = "start the server again from its client; tell its owner if it happens again";
-        let notice = Notice::new(Kind::Restarting, format!("the server was started again and {how}"), hint);
-        if let Some(backend) = self.backend(number) {
-            backend.kill(Some(GoneReason::Unusable), &notice);
-        }
+        let Some(backend) = self.backend(number).filter(|backend| backend.given_up.is_none()) else { return };
+        let notice = Notice::new(Kind::Restarting, what.as_str(), hint);
+        backend.kill(Some(GoneReason::Unusable), &notice);
         self.talk.leave(number);
-        self.life.failed(number, &notice, random(), now);
+        self.say(&what);
     }
 
     /// The tree of an instance is gone.
@@ -155,21 +154,32 @@ impl Relay {
             }
             return;
         }
-        if given_up.is_none() {
-            self.crashed(index, ended, now);
+        match given_up {
+            None => self.crashed(index, ended, now),
+            // What comes next is asked for when this one is gone, as after a crash.
+            Some(Some(GoneReason::Unusable)) => self.fail(index, now),
+            Some(_) => {}
+        }
+    }
+
+    fn fail(&mut self, index: usize, now: Instant) {
+        if let Some(backend) = self.backends.get(index)
+            && let Some((_, notice)) = &backend.given_up
+        {
+            self.life.failed(backend.number, notice, random(), now);
         }
     }
 
     /// A server that worked has ended by itself: it comes back below the client's pipe.
     fn crashed(&mut self, index: usize, ended: Ended, now: Instant) {
         let Some(backend) = self.backends.get_mut(index) else { return };
-        let number = backend.number;
         let what = format!("the server ended by itself with status {}", ended.status);
         let notice =
             Notice::new(Kind::Restarting, what, "it is started again; look at its words on standard error");
-        backend.given_up = Some((None, notice.clone()));
-        self.say(&notice.what);
-        self.life.failed(number, &notice, random(), now);
+        let words = notice.what.clone();
+        backend.given_up = Some((None, notice));
+        self.say(&words);
+        self.fail(index, now);
     }
 
     /// What the clock brings.
@@ -190,7 +200,7 @@ impl Relay {
             let talk = &self.talk;
             match self.life.due(now, |number| talk.busy(number)) {
                 Some(Due::Unheard) => self.unheard(now),
-                Some(Due::Unready(number)) => self.unusable(number, "did not answer in time", now),
+                Some(Due::Unready(number)) => self.unusable(number, "did not answer in time"),
                 Some(Due::Over(failure)) => self.finish(failure.exit, Some(failure), now),
                 Some(Due::Idle(number)) => self.rest(number, now),
                 None => {}

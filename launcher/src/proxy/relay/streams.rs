@@ -73,7 +73,7 @@ impl Relay {
             let news = self.read_instance(index, output, now);
             match news {
                 Some(News::Agreed(number)) => self.instance_ready(number, now),
-                Some(News::Differs(number)) => self.unusable(number, "answers otherwise than before", now),
+                Some(News::Differs(number)) => self.unusable(number, "answers otherwise than before"),
                 None => {}
             }
             if !tree.is_empty() {
