@@ -3,6 +3,7 @@
 //!
 //! One thread, no async runtime: the program clones itself to hold the server's process tree, which
 //! only a single-threaded process may do safely, and it starts in under a millisecond when it is static.
+//! A second thread lives only while a lost broker is looked for, when nothing can be cloned.
 #![deny(unsafe_code)]
 
 use std::process::ExitCode;

@@ -97,7 +97,7 @@ fn collect(root: &Path, folder: &Path, found: &mut Vec<Source>) {
         } else if path.extension().is_some_and(|end| end == "rs") {
             let text = fs::read_to_string(&path).unwrap();
             let path = path.strip_prefix(root).unwrap().display().to_string();
-            let for_tests = path.starts_with("tests/");
+            let for_tests = path.starts_with("tests/") || path.starts_with("launcher/tests/");
             found.push(Source { path, text, for_tests });
         }
     }

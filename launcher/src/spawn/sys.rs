@@ -27,7 +27,7 @@ pub enum Cloned {
 }
 
 /// Clones this process like fork(2), into new namespaces (clone(2)).
-/// The program has one thread, so every lock of the allocator is free in the child.
+/// The program has one thread whenever it does this, so every lock of the allocator is free in the child.
 ///
 /// # Errors
 /// As clone(2): `EPERM`, `ENOSPC`, `EUSERS` and `EINVAL` mean that the namespaces cannot be had.

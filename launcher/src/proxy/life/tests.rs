@@ -1,9 +1,11 @@
 //! The life of a launch, event by event.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may stop at the first surprise")]
 
-use mcp_broker_proto::channel::ParkReason;
+use mcp_broker_proto::channel::{Park, ParkReason};
+use mcp_broker_proto::problem::{ErrorCode, Problem};
 
 use super::*;
+use crate::proxy::talk::notice::Kind;
 
 const MINUTES: Duration = Duration::from_secs(900);
 

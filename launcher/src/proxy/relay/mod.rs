@@ -221,8 +221,11 @@ impl Relay {
             Some(failure) => Notice::new(Kind::Refused, failure.what.as_str(), failure.hint.as_str()),
             None => Notice::new(Kind::Restarting, "the server has ended", "start it again from its client"),
         };
-        let lost = self.talk.refuse_held(&notice);
-        self.client.lost(lost);
+        // A launch that never began ends as a program that cannot start: with its words and its exit code.
+        if !self.life.is_first() {
+            let lost = self.talk.refuse_held(&notice);
+            self.client.lost(lost);
+        }
         self.kill_all(&notice);
         self.owes_dead = true;
         self.over = Some(Over { ended: Ended { status, gone: true }, why, until, latest });

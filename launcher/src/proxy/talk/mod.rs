@@ -18,6 +18,7 @@ pub mod id;
 pub mod memory;
 pub mod notice;
 pub mod seats;
+pub mod servers;
 
 /// What happens to a line of the client while no instance can take it.
 #[derive(Debug, Clone, Copy)]
@@ -192,124 +193,6 @@ impl Talk {
 
     fn seat(&mut self, number: u32) -> Option<&mut Seat> {
         self.seats.iter_mut().find(|seat| seat.number == number)
-    }
-
-    /// Takes a line of an instance.
-    ///
-    /// # Errors
-    /// Where it answers what it was not asked.
-    pub fn server_line(&mut self, number: u32, line: &str, message: &Message<'_>) -> Result<Heard, Drop> {
-        match message.kind {
-            Kind::Response(id) => return self.server_answer(number, line, message, id),
-            Kind::Request(id) => return self.server_request(number, line, id),
-            Kind::Notification => match (message.method, message.params) {
-                (Method::Acknowledged, params) => {
-                    let id = params.subscription.map(Id::of);
-                    let seat = self.seat(number).ok_or(Drop::Undelivered)?;
-                    if id.as_ref().is_some_and(|id| seat.acknowledgements.remove(id)) {
-                        return Ok(Heard::Taken);
-                    }
-                    id.into_iter().for_each(|id| self.memory.acknowledged(&id));
-                }
-                (Method::Cancelled, params) => {
-                    if let Some(raw) = params.request_id {
-                        return self.server_cancels(number, line, raw);
-                    }
-                }
-                _ => {}
-            },
-            Kind::Other => {}
-        }
-        self.to_client.push(line.as_bytes());
-        Ok(Heard::Taken)
-    }
-
-    fn server_answer(
-        &mut self,
-        number: u32,
-        line: &str,
-        message: &Message<'_>,
-        raw: &str,
-    ) -> Result<Heard, Drop> {
-        let id = Id::of(raw);
-        let seat = self.seat(number).ok_or(Drop::Undelivered)?;
-        if seat.greeted.as_ref() == Some(&id) {
-            seat.greeted = None;
-            return Ok(if self.memory.agrees(line) { Heard::Agreed } else { Heard::Differs });
-        }
-        if seat.swallow.remove(&id) {
-            return Ok(Heard::Taken);
-        }
-        let leaving = seat.leaving;
-        let Some(asked) = self.of_client.get(&id) else {
-            self.to_client.push(line.as_bytes());
-            return Ok(Heard::Taken);
-        };
-        let theirs = asked.instance == Some(number);
-        if asked.what == What::Listen && (leaving || !theirs) {
-            // It says goodbye because we end it; the subscription goes on.
-            return Ok(Heard::Taken);
-        }
-        if !theirs {
-            return Err(Drop::Undelivered);
-        }
-        if let Some(asked) = self.of_client.remove(&id) {
-            self.learn(&id, asked.what, line, message.failed);
-        }
-        self.answered |= !message.failed;
-        self.to_client.push(line.as_bytes());
-        Ok(Heard::Answer)
-    }
-
-    fn learn(&mut self, id: &Id, what: What, line: &str, failed: bool) {
-        match what {
-            What::Initialize => self.memory.opened(id, line, failed),
-            What::Listen => self.memory.unlisten(id),
-            What::SetLevel(line) if !failed => self.memory.set_level(line),
-            What::Subscribe(uri) if !failed => self.memory.subscribe(uri),
-            What::Unsubscribe(uri) if !failed => self.memory.unsubscribe(&uri),
-            _ => {}
-        }
-    }
-
-    /// A request of an instance: its id is the client's only where no other instance has it open there.
-    fn server_request(&mut self, number: u32, line: &str, raw: &str) -> Result<Heard, Drop> {
-        if !self.of_servers.has_room() {
-            let error = r#","error":{"code":1002,"message":"too many requests to the client are open"}}"#;
-            let parts = [r#"{"jsonrpc":"2.0","id":"#, raw, error].map(str::as_bytes);
-            self.seat(number).ok_or(Drop::Undelivered)?.inbox.push_parts(&parts);
-            return Ok(Heard::Taken);
-        }
-        let id = Id::of(raw);
-        let taken = self.of_servers.get(&id).is_some_and(|asked| asked.instance != Some(number));
-        if !taken && !self.of_servers.forgetful() {
-            self.of_servers.insert(id, Asked::new(number, What::Other, false));
-            self.to_client.push(line.as_bytes());
-            return Ok(Heard::Taken);
-        }
-        self.renamed += 1;
-        let name = format!("\"mcp-run:request:{}\"", self.renamed);
-        self.of_servers.insert(Id::of(&name), Asked::new(number, What::Renamed(id), false));
-        self.to_client.push_parts(&spliced(line, raw, &name).map(str::as_bytes));
-        Ok(Heard::Taken)
-    }
-
-    /// An instance takes a request of its own back, or ends a listen request.
-    fn server_cancels(&mut self, number: u32, line: &str, raw: &str) -> Result<Heard, Drop> {
-        let id = Id::of(raw);
-        let listens = |asked: &Asked| asked.instance == Some(number) && asked.what == What::Listen;
-        if self.of_client.get(&id).is_some_and(listens) {
-            if self.seat(number).is_some_and(|seat| seat.leaving) {
-                return Ok(Heard::Taken);
-            }
-            self.of_client.remove(&id);
-            self.memory.unlisten(&id);
-        }
-        match self.of_servers.cancelled(number, &id) {
-            Some(name) => self.to_client.push_parts(&spliced(line, raw, &name.raw()).map(str::as_bytes)),
-            None => self.to_client.push(line.as_bytes()),
-        }
-        Ok(Heard::Taken)
     }
 }
 

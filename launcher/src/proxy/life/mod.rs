@@ -3,13 +3,17 @@
 
 use std::time::{Duration, Instant};
 
-use mcp_broker_proto::channel::Park;
-use mcp_broker_proto::problem::{ErrorCode, Problem};
-
 use super::backoff::{Backoff, Restarts};
 use super::talk::Otherwise;
-use super::talk::notice::{Kind, Notice};
+use super::talk::notice::Notice;
 use crate::failure::Failure;
+
+mod park;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub use state::{Due, State, Why};
 
 /// How long the broker may take from a request to its ticket.
 const ASK_TIME: Duration = Duration::from_secs(20);
@@ -19,74 +23,6 @@ const REPLAY_TIME: Duration = Duration::from_secs(30);
 const FIRST_TIME: Duration = Duration::from_secs(3);
 /// A request makes a refused launch ask again where the last try is older than this.
 const STALE: Duration = Duration::from_secs(1);
-
-/// Where a launch stands.
-#[derive(Debug, PartialEq, Eq)]
-pub enum State {
-    /// Nothing runs; credentials are asked for.
-    Asking {
-        /// Until when the broker has to answer.
-        until: Instant,
-    },
-    /// An instance is coming up.
-    Starting {
-        /// Which.
-        number: u32,
-        /// Until when it has to be ready.
-        until: Instant,
-    },
-    /// An instance works.
-    Running {
-        /// Which.
-        number: u32,
-    },
-    /// An instance works, and another one is to take its place.
-    Swapping {
-        /// The one that works.
-        old: u32,
-        /// The other, once it is coming up.
-        new: Option<u32>,
-        /// Until when the next step has to be done.
-        until: Instant,
-    },
-    /// Nothing runs, and nothing may.
-    Parked(Why, Notice),
-    /// Nothing runs, and nothing has to until the next request.
-    Idle,
-}
-
-/// Why a launch is parked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Why {
-    /// The session is locked.
-    Locked,
-    /// There are no credentials.
-    Unavailable {
-        /// When to ask again by itself.
-        again: Option<Instant>,
-        /// When the last try was.
-        tried: Instant,
-    },
-    /// There is no broker.
-    Away,
-    /// The server keeps ending: the next try is at this time.
-    Restarting(Instant),
-    /// The server has ended too often: a request after this time tries again.
-    GivenUp(Instant),
-}
-
-/// What is due.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Due {
-    /// The broker did not answer.
-    Unheard,
-    /// This instance did not come up.
-    Unready(u32),
-    /// This instance may be given up as idle.
-    Idle(u32),
-    /// The launch is over before it began.
-    Over(Failure),
-}
 
 /// The life of a launch.
 pub struct Life {
@@ -211,98 +147,6 @@ impl Life {
         old
     }
 
-    /// The broker says no. The launch is over where waiting cannot cure it.
-    pub fn refused(&mut self, problem: &Problem, random: u32, now: Instant) -> Option<Failure> {
-        if !problem.code.is_passing() {
-            return Some(problem.clone().into());
-        }
-        let again = now + self.backoff.next(random);
-        match self.state {
-            State::Swapping { old, .. } => {
-                self.state = State::Running { number: old };
-                self.replace_at = Some(again);
-            }
-            _ => {
-                let why = match problem.code {
-                    ErrorCode::SessionLocked => Why::Locked,
-                    _ => Why::Unavailable { again: Some(again), tried: now },
-                };
-                self.owed = true;
-                self.park_first(problem.clone().into(), now);
-                self.state = State::Parked(why, problem.into());
-            }
-        }
-        None
-    }
-
-    fn park_first(&mut self, failure: Failure, now: Instant) {
-        if !self.started {
-            let until = self.first.take().map_or(now + FIRST_TIME, |(until, _)| until);
-            self.first = Some((until, failure));
-        }
-    }
-
-    /// The broker parks the launch.
-    pub fn park(&mut self, park: &Park, random: u32, now: Instant) {
-        self.note_owed();
-        let notice = Notice::from(park);
-        self.park_first(Failure::new(notice.kind.exit_code(), park.what.as_str(), park.hint.as_str()), now);
-        let why = match notice.kind {
-            Kind::Locked => Why::Locked,
-            _ => {
-                let again = now + self.backoff.next(random);
-                Why::Unavailable { again: self.owed.then_some(again), tried: now }
-            }
-        };
-        self.state = State::Parked(why, notice);
-    }
-
-    /// What parked the launch is over.
-    pub fn resume(&mut self, now: Instant) {
-        if let State::Parked(Why::Locked | Why::Unavailable { .. }, _) = self.state {
-            self.go_on(self.owed, now);
-        }
-    }
-
-    /// The broker is gone, and with it every instance.
-    pub fn lost(&mut self, notice: Notice) {
-        self.note_owed();
-        self.state = State::Parked(Why::Away, notice);
-    }
-
-    /// Whether the next broker is asked for credentials at once.
-    #[must_use]
-    pub fn owed(&self) -> bool {
-        self.owed
-    }
-
-    /// A broker is there again, and was asked for credentials already where they are owed.
-    pub fn back(&mut self, asked: bool, now: Instant) {
-        self.go_on(asked, now);
-        self.wanting = false;
-        if self.owed && !asked {
-            self.ask(now);
-        }
-    }
-
-    fn note_owed(&mut self) {
-        self.owed = match self.state {
-            State::Idle | State::Parked(Why::GivenUp(_), _) => false,
-            State::Parked(Why::Restarting(_), _) => true,
-            State::Parked(..) => self.owed,
-            _ => true,
-        };
-        (self.wanting, self.replace_at) = (false, None);
-    }
-
-    fn go_on(&mut self, asks: bool, now: Instant) {
-        if asks {
-            self.ask(now);
-        } else {
-            self.state = State::Idle;
-        }
-    }
-
     /// The credentials of an instance cannot be renewed further.
     pub fn replace(&mut self, number: u32, now: Instant) {
         match self.state {
@@ -409,6 +253,3 @@ impl Life {
         state.into_iter().chain(first).min()
     }
 }
-
-#[cfg(test)]
-mod tests;
