@@ -3,8 +3,11 @@
 //! once: peers disagree on which of two counts, so neither is guessed.
 
 use std::fmt;
+use std::marker::PhantomData;
 
-use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 use serde_json::value::RawValue;
 
 /// Where a request of the stateless era names its revision (MCP 2026-07-28, `_meta`).
@@ -136,11 +139,11 @@ impl<'de> Visitor<'de> for TopLevel {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut fields = Fields::default();
         let mut has_params = false;
-        while let Some(key) = map.next_key()? {
+        while let Some(key) = map.next_key_seed(Lookup::<Key>::NEW)? {
             match key {
                 Key::Id => raw(&mut map, &mut fields.id, "id")?,
                 Key::Method => {
-                    let method = map.next_value()?;
+                    let method = map.next_value_seed(Lookup::NEW)?;
                     once(fields.method.replace(method).is_none(), "method")?;
                 }
                 Key::Params => {
@@ -192,9 +195,9 @@ enum Key {
     Other,
 }
 
-impl<'de> Deserialize<'de> for Key {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(Word(|text| match text {
+impl Word for Key {
+    fn of(text: &str) -> Self {
+        match text {
             "id" => Self::Id,
             "method" => Self::Method,
             "params" => Self::Params,
@@ -207,13 +210,13 @@ impl<'de> Deserialize<'de> for Key {
             VERSION => Self::Version,
             SUBSCRIPTION => Self::Subscription,
             _ => Self::Other,
-        }))
+        }
     }
 }
 
-impl<'de> Deserialize<'de> for Method {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(Word(|text| match text {
+impl Word for Method {
+    fn of(text: &str) -> Self {
+        match text {
             "initialize" => Self::Initialize,
             "notifications/initialized" => Self::Initialized,
             "ping" => Self::Ping,
@@ -225,22 +228,40 @@ impl<'de> Deserialize<'de> for Method {
             "notifications/subscriptions/acknowledged" => Self::Acknowledged,
             "notifications/cancelled" => Self::Cancelled,
             _ => Self::Other,
-        }))
+        }
     }
 }
 
 /// A string that is only looked up: no copy of it is kept.
-struct Word<T>(fn(&str) -> T);
+trait Word {
+    fn of(text: &str) -> Self;
+}
 
-impl<T> Visitor<'_> for Word<T> {
+struct Lookup<T>(PhantomData<T>);
+
+impl<T> Lookup<T> {
+    const NEW: Self = Self(PhantomData);
+}
+
+impl<'de, T: Word> DeserializeSeed<'de> for Lookup<T> {
+    type Value = T;
+
+    #[inline]
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<T: Word> Visitor<'_> for Lookup<T> {
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a string")
     }
 
+    #[inline]
     fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
-        Ok((self.0)(text))
+        Ok(T::of(text))
     }
 }
 
@@ -265,7 +286,7 @@ impl<'de> Visitor<'de> for Members {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut params = Params::default();
         let mut has_meta = false;
-        while let Some(key) = map.next_key()? {
+        while let Some(key) = map.next_key_seed(Lookup::<Key>::NEW)? {
             match key {
                 Key::Name if !self.meta => raw(&mut map, &mut params.name, "name")?,
                 Key::RequestId if !self.meta => raw(&mut map, &mut params.request_id, "requestId")?,
