@@ -366,6 +366,30 @@ fn a_server_that_crashes_comes_back() {
     assert_eq!(client.wait(), 0);
 }
 
+/// What was asked before the client left is answered, also by an instance that is only coming up.
+#[test]
+fn a_client_that_leaves_while_its_server_restarts() {
+    for waits in [true, false] {
+        let (_broker, mut channel, mut client) = running(&format!("leaves-{waits}"), 0);
+        client.call(1, "die");
+        client.text(1);
+        channel.expect("exited");
+        channel.gone(0, "exited");
+        channel.expect("want");
+        if waits {
+            client.call(2, "whoami");
+        }
+        client.close();
+        if waits {
+            channel.ticket(1, 0);
+            channel.expect("started");
+            client.lists_changed();
+            assert_eq!(client.text(2), "i1 yes ");
+        }
+        assert_eq!(client.wait(), 0);
+    }
+}
+
 #[test]
 fn a_server_that_ends_before_it_answered_ends_the_launch() {
     let broker = Broker::start("early");

@@ -17,6 +17,8 @@ impl Life {
         }
         let again = now + self.backoff.next(random);
         match self.state {
+            // It was asked before the broker locked, and a lock has an end of its own.
+            State::Parked(Why::Locked, _) => {}
             State::Swapping { old, .. } => {
                 self.state = State::Running { number: old };
                 self.replace_at = Some(again);

@@ -148,7 +148,8 @@ impl Relay {
         if self.over.is_some() {
             return;
         }
-        if self.closing.is_some() || (given_up.is_none() && !self.talk.answered()) {
+        let by_itself = given_up.is_none() && (self.closing.is_some() || !self.talk.answered());
+        if by_itself || (self.closing.is_some() && !self.waits_for_start()) {
             if !self.backends.iter().any(Backend::alive) {
                 self.finish(ended.status, None, now);
             }

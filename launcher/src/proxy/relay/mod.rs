@@ -187,23 +187,28 @@ impl Relay {
     /// Sees the end through that was asked for.
     fn close_down(&mut self, now: Instant) {
         let Some(closing) = self.closing.filter(|_| self.over.is_none()) else { return };
+        let waits = self.waits_for_start();
         let mut alive = false;
         for backend in self.backends.iter_mut().filter(|backend| backend.alive()) {
             alive = true;
             // What is held goes to it first; it reads all that it was sent before the end of its input.
-            if !backend.shutdown.begun() && self.talk.current() == Some(backend.number) {
+            if !backend.shutdown.begun() && (!waits || self.talk.current() == Some(backend.number)) {
                 backend.shutdown.client_left(now);
             }
         }
-        let coming = matches!(self.life.state(), State::Asking { .. } | State::Starting { .. })
-            || matches!(self.life.state(), State::Parked(Why::Restarting(_), _))
-            || self.life.is_first();
-        let waits = coming && (self.talk.holds() || self.life.is_first());
         match closing {
             Closing::Signal(number) if !alive => self.finish(status_of(number), None, now),
             Closing::Client if !alive && !waits => self.finish(0, None, now),
             _ => {}
         }
+    }
+
+    /// Whether an instance is coming up for what the client had asked before it left.
+    fn waits_for_start(&self) -> bool {
+        use State::{Asking, Parked, Starting};
+        let coming =
+            matches!(self.life.state(), Asking { .. } | Starting { .. } | Parked(Why::Restarting(_), _));
+        self.life.is_first() || (coming && self.talk.holds())
     }
 
     /// The launch is over.
@@ -233,15 +238,11 @@ impl Relay {
 
     /// Kills everything that runs, and the keeper that waits.
     fn kill_all(&mut self, notice: &Notice) {
-        let spared = self.keepers();
-        if let Some(keeper) = self.keeper.take() {
-            // What cannot be ended is an instance's matter; a keeper without a plan holds nothing.
-            let _ended = keeper.dismiss(&spared);
-        }
         for backend in &mut self.backends {
             backend.kill(None, notice);
             self.talk.leave(backend.number);
         }
+        self.dismiss_keeper();
     }
 
     /// The keepers that run, whose trees are not to be touched when another one is ended.
