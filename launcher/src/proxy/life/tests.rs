@@ -56,6 +56,12 @@ fn a_lock_waits_for_its_end() {
     assert_eq!(refuses(&life), None);
     assert_eq!(life.ticket(1, MINUTES, clock.at(200_002)), Some(false));
     assert_eq!(life.ticket(2, MINUTES, clock.at(200_003)), None, "nobody asked for that one");
+    // What was to be asked when the lock came is asked after it.
+    life.failed(1, &crash(), 0, clock.at(200_003));
+    life.park(&park(ParkReason::Locked), 0, clock.at(200_003));
+    assert!(!life.take_want());
+    life.resume(clock.at(200_003));
+    assert!(life.take_want() && life.ticket(3, MINUTES, clock.at(200_003)).is_some());
     // Parked in the middle of the start: it is owed still.
     life.park(&park(ParkReason::Locked), 0, clock.at(200_004));
     life.park(&park(ParkReason::Locked), 0, clock.at(200_005));
