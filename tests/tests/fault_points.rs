@@ -46,6 +46,8 @@ enum Scene {
     OwnToken,
     /// A launch that ends when the broker's own token was revoked.
     NoToken,
+    /// A launch whose session is locked, and unlocked again.
+    Lock,
 }
 
 #[derive(Debug, Clone)]
@@ -67,7 +69,7 @@ fn points() -> Vec<String> {
 
 /// How a point is reached: the scenes, and how often it is passed before the moment in question.
 fn ways(point: &str) -> Vec<(Scene, u32)> {
-    use Scene::{Damage, Life, NoToken, OwnToken, Recovery, Renewal, Trouble};
+    use Scene::{Damage, Life, Lock, NoToken, OwnToken, Recovery, Renewal, Trouble};
     let name = point.trim_end_matches(".before").trim_end_matches(".after");
     match name {
         // The lease's, then its parent's.
@@ -89,6 +91,9 @@ fn ways(point: &str) -> Vec<(Scene, u32)> {
         "durable.write" | "durable.sync" => vec![(Life, 3), (Life, 5), (Recovery, 2)],
         "durable.replace-written" | "durable.replace-renamed" => vec![(Damage, 1)],
         _ if name.starts_with("recover.") => vec![(Recovery, 1)],
+        "launch.ticket-sending" | "launch.ticket-sent" => vec![(Life, 1), (Lock, 2)],
+        "launch.killed" | "launch.parked" | "session.resumed" => vec![(Lock, 1)],
+        _ if name.starts_with("session.") => vec![(Lock, 1), (Life, 1)],
         _ => vec![(Life, 1)],
     }
 }
@@ -209,6 +214,12 @@ fn play(world: World, case: &Case) -> (World, Vec<Client>) {
             world.bao().put("auth/token/revoke", &json!({ "token": token }));
         }
         _ => {}
+    }
+    if case.scene == Scene::Lock {
+        // Whichever of them the broker does not live to answer.
+        let _ = world.run_to_end(ALICE, &["lock"]);
+        let _ = world.run_to_end(ALICE, &["unlock"]);
+        return (world, vec![client]);
     }
     if answered && !matches!(case.scene, Scene::Renewal | Scene::OwnToken) {
         client.close();

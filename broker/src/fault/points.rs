@@ -65,6 +65,17 @@ pub const POINTS: &[&str] = &[
     "end.rested",
     "end.revoked",
     "end.settled",
+    // A launch: session/launch.rs.
+    "launch.ticket-sending",
+    "launch.ticket-sent",
+    "launch.killed",
+    "launch.parked",
+    // A lock, and the end of a session: session/end.rs.
+    "session.fenced",
+    "session.killed",
+    "session.leaves-revoked",
+    "session.parents-revoked",
+    "session.resumed",
     // A start after a crash: lease/recover.rs.
     "recover.begun",
     "recover.leaves-done",

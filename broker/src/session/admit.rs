@@ -99,8 +99,10 @@ impl Sessions {
         let now = self.clock.now();
         let ends_at =
             now.saturating_add(SignedDuration::try_from(max_age).unwrap_or_default()).unwrap_or(now);
-        let lock = inner.marks.lock_of(&key, self.clock.boot());
         let login = asking.login.clone();
+        let seen = login.as_ref().and_then(|login| inner.strangers.remove(&login.path));
+        let lock = inner.marks.lock_of(&key, self.clock.boot());
+        let lock = seen.filter(|lock| lock.cause().is_some()).or(lock);
         let holder = Holder::begin(person.clone(), login.clone(), lock, (ends_at, max_age), &*self.clock);
         let established = Arc::clone(&holder.established);
         inner.sessions.insert(id, holder);

@@ -22,6 +22,7 @@ use super::winding::Fenced;
 use super::words;
 use crate::audit::{ByWhom, Event};
 use crate::config::OnLock;
+use crate::fault;
 use crate::lease::Parents;
 
 /// Credentials that are minted to end with their session are given up a little before it.
@@ -98,6 +99,7 @@ impl Sessions {
                 self.audit.note(Event::SessionUnlocked { session, evidence, refused, by });
                 let launches = inner.launches.values().filter(|launch| launch.info.session == session);
                 launches.for_each(|launch| launch.tell(Order::Resume));
+                fault::at("session.resumed");
                 None
             }
         }
@@ -230,9 +232,13 @@ impl Sessions {
     ) -> impl Future<Output = ()> + Send + use<> {
         let sessions = Arc::clone(self);
         let task: JoinHandle<()> = tokio::spawn(async move {
+            fault::passing("session.fenced").await;
             let killed = fenced.kill(&sessions).await;
+            fault::passing("session.killed").await;
             let bare = killed.revoke_leaves(&sessions).await;
+            fault::passing("session.leaves-revoked").await;
             let pending = bare.revoke_parents(&sessions).await.pending;
+            fault::passing("session.parents-revoked").await;
             match (session, ended) {
                 (Some(session), Some(reason)) => {
                     sessions.audit.note(Event::SessionEnded { session, reason, pending });

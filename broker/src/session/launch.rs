@@ -21,6 +21,7 @@ use super::registry::{Order, Seat, Sessions};
 use super::supply::{self, Mint, Supply};
 use super::words;
 use crate::audit::Event;
+use crate::fault;
 use crate::policy::Grant;
 
 /// What the launch knows of the process at the other end.
@@ -220,7 +221,9 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
         let launch = self.seat.launch;
         let idle = self.sessions.config.borrow().session.idle;
         let ticket = supply.ticket(launch, mint.instance, idle);
+        fault::passing("launch.ticket-sending").await;
         self.send(&ToLauncher::Ticket(Box::new(LaunchTicket::Secrets(ticket)))).await?;
+        fault::passing("launch.ticket-sent").await;
         for lease in leases {
             self.sessions.audit.note(Event::CredentialDelivered { lease, launch });
         }
@@ -273,6 +276,7 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
             (info.pid, info.containment) = (None, None);
         });
         let gone = self.have_killed(&ToLauncher::Park(park)).await;
+        fault::passing("launch.killed").await;
         let (launch, reason, dead) = (self.seat.launch, why.reason(), std::mem::take(&mut self.dead));
         self.sessions.leases.end(self.instances.clear(), reason);
         if let Some(mint) = self.mint.take() {
@@ -280,6 +284,7 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
             drop(mint.void(&self.sessions, reason));
         }
         self.sessions.audit.note(Event::LaunchParked { launch, reason, dead });
+        fault::passing("launch.parked").await;
         self.seat.stilled();
         if gone { Err(EndReason::LauncherGone) } else { Ok(()) }
     }

@@ -13,6 +13,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::holder::{Holder, Key};
+use super::lock::Lock;
 use super::login::{Login, Logins};
 use super::marks::Marks;
 use super::pace::{self, Paces};
@@ -62,6 +63,8 @@ pub(super) struct Inner {
     pub(super) stopping: bool,
     /// What was locked when it ended, or when an earlier broker did: it begins locked the next time.
     pub(super) marks: Marks,
+    /// Locks of login sessions that nobody is bound to yet, by their object's path.
+    pub(super) strangers: HashMap<String, Lock>,
     /// How often each account was refused lately.
     pub(super) paces: Paces,
     /// Tells of each login session that a session is bound to.
@@ -242,6 +245,7 @@ impl Sessions {
             launches: HashMap::new(),
             stopping: false,
             marks: needs.marks,
+            strangers: HashMap::new(),
             paces: Paces::default(),
             newborn: None,
         };

@@ -1,7 +1,9 @@
 //! What the watch sources tell the register. Each of these is enough to lock or end; none of them unlocks by
 //! itself.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mcp_broker_proto::channel::EndReason;
 use mcp_broker_proto::names::SessionId;
@@ -9,15 +11,27 @@ use mcp_broker_proto::session::LockCause;
 use tokio::sync::mpsc;
 
 use super::holder::Holder;
-use super::lock::Notice;
+use super::lock::{Lock, Notice};
 use super::login::{Login, Sighting};
 use super::registry::Sessions;
+
+/// No more login sessions that nobody is bound to are remembered.
+const MAX_STRANGERS: usize = 4096;
 
 impl Sessions {
     /// Something was seen to happen to the login session with this object path.
     pub fn sighted(self: &Arc<Self>, path: &str, sighting: Sighting) {
         let bound = |holder: &Holder| holder.login.as_ref().is_some_and(|login| login.path == path);
-        for session in self.those(bound) {
+        let sessions: Vec<_> = {
+            let mut inner = self.lock();
+            let bound = inner.sessions.iter().filter(|(_, holder)| bound(holder)).map(|(id, _)| *id);
+            let bound: Vec<_> = bound.collect();
+            if bound.is_empty() {
+                remember(&mut inner.strangers, path, sighting, self.clock.boot());
+            }
+            bound
+        };
+        for session in sessions {
             // What follows goes on by itself.
             match sighting {
                 Sighting::Closed => drop(self.end_session(session, EndReason::SessionClosed)),
@@ -109,5 +123,50 @@ impl Sessions {
 
     fn those(&self, which: impl Fn(&Holder) -> bool) -> Vec<SessionId> {
         self.lock().sessions.iter().filter(|(_, holder)| which(holder)).map(|(id, _)| *id).collect()
+    }
+}
+
+/// A login session may be locked before anything of it asks for a launch, and its desktop may not say so when it
+/// is looked at then.
+fn remember(strangers: &mut HashMap<String, Lock>, path: &str, sighting: Sighting, at: Duration) {
+    match sighting {
+        Sighting::Closed => drop(strangers.remove(path)),
+        Sighting::Lock if strangers.len() < MAX_STRANGERS => {
+            strangers.entry(path.to_owned()).or_insert_with(Lock::open).take(Notice::Seen(sighting), at);
+        }
+        Sighting::Unlock | Sighting::Hint(_) => {
+            let Some(lock) = strangers.get_mut(path) else { return };
+            lock.take(Notice::Seen(sighting), at);
+            if lock.cause().is_none() {
+                strangers.remove(path);
+            }
+        }
+        Sighting::Lock | Sighting::Active(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_remembered_until_its_end_was_seen() {
+        let mut strangers = HashMap::new();
+        let mut at = Duration::from_secs(100);
+        let mut see = |sighting| {
+            at += Duration::from_secs(2);
+            remember(&mut strangers, "/3", sighting, at);
+            strangers.get("/3").and_then(Lock::cause)
+        };
+        let locked = Some(LockCause::ScreenLock);
+        assert_eq!(see(Sighting::Unlock), None);
+        assert_eq!(see(Sighting::Active(false)), None);
+        assert_eq!(see(Sighting::Lock), locked);
+        assert_eq!(see(Sighting::Active(true)), locked);
+        assert_eq!(see(Sighting::Hint(true)), locked);
+        assert_eq!(see(Sighting::Unlock), locked, "the locker still shows itself");
+        assert_eq!(see(Sighting::Hint(false)), None);
+        assert_eq!(see(Sighting::Lock), locked);
+        assert_eq!(see(Sighting::Closed), None);
     }
 }
