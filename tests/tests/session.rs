@@ -54,7 +54,7 @@ fn exists(world: &World, token: &str) -> bool {
 }
 
 #[test]
-fn a_lock_ends_launches_and_an_unlock_allows_new_ones() {
+fn a_lock_parks_launches_and_an_unlock_brings_them_back() {
     let mut world = strict_world();
     let mut client = world.launch(ALICE, "orders-db");
     assert_eq!(world.users().len(), 1);
@@ -63,9 +63,8 @@ fn a_lock_ends_launches_and_an_unlock_allows_new_ones() {
 
     assert!(person(&world, "lock").starts_with("locked"));
     assert_eq!(world.users(), [""; 0], "the command says locked when the credential is revoked");
-    client.wait_stderr("hint: ");
-    client.outcome().assert_code(77);
-    world.assert_settled();
+    client.wait_stderr("the server is parked: the session was locked with `mcp-run lock`");
+    assert_eq!(world.instances(), [0; 0]);
     assert!(!exists(&world, &parent), "a locked session has no token to mint with");
     assert!(person(&world, "status").contains("locked"));
 
@@ -73,8 +72,9 @@ fn a_lock_ends_launches_and_an_unlock_allows_new_ones() {
     assert_eq!(world.users(), [""; 0]);
 
     assert!(person(&world, "unlock").starts_with("unlocked"));
-    let mut client = world.launch(ALICE, "orders-db");
-    assert_eq!(world.users().len(), 1);
+    let mut other = world.launch(ALICE, "orders-db");
+    assert_eq!(other.finish().code(), 0);
+    eventually("the parked one is back", || so(world.users().len() == 1));
     assert_eq!(client.finish().code(), 0);
     world.assert_settled();
     for event in ["session_locked", "session_unlocked"] {

@@ -133,12 +133,18 @@ fn the_person_logs_out() {
     launched.assert_ended(77);
 }
 
+/// An orderly stop revokes before it ends, and is as little the end of the conversation as a crash is.
 #[test]
 fn the_broker_stops() {
     let mut launched = Launched::new();
     assert_eq!(launched.world.broker().term().code(), 0);
     assert_eq!(launched.world.users(), [""; 0], "the broker revokes before it ends");
-    launched.assert_ended(69);
+    assert_eq!(launched.world.instances(), [0; 0]);
+    launched.client.wait_stderr("the broker stopped");
+    launched.world.restart();
+    eventually("another user is there", || so(launched.world.users().len() == 1));
+    launched.client.close();
+    launched.assert_ended(0);
 }
 
 /// The conversation goes on with another instance and another user; what the old one had is gone.
