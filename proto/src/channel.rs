@@ -39,7 +39,9 @@ pub enum ToLauncher {
 pub enum ToBroker {
     /// Still here.
     Beat,
-    /// Credentials for an instance, please; at most one request is open at a time.
+    /// Credentials for an instance, please. At most one request is open at a time, also while an earlier instance
+    /// is not gone yet. It is answered by one [`ToLauncher::Ticket`] or [`ToLauncher::Refused`]; one that crosses a
+    /// [`ToLauncher::Park`] may be refused as `session_locked`, or not answered at all.
     Want,
     /// An instance runs.
     Started {
