@@ -1,4 +1,5 @@
-//! Lets a few requests to one server through at a time: revocations first, everything else in the order it came.
+//! Lets a few requests to one server through at a time: what ends a credential first, then what verifies such an
+//! end, and everything else in the order it came.
 //! OpenBao saturates at two to four connections; beyond eight its slowest answers take five to twenty times as
 //! long. Knows nothing of what the requests are.
 
@@ -22,7 +23,9 @@ pub(super) struct Limits {
 /// Who goes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Urgency {
-    /// What ends a credential, and what verifies that.
+    /// What ends a credential.
+    Ending,
+    /// What completes and verifies such an end.
     Revocation,
     /// Everything else.
     Normal,
@@ -36,14 +39,18 @@ pub(super) struct Gate {
 
 #[derive(Default)]
 struct State {
+    /// Endings are counted among the revocations, and are let through before the rest of them.
+    endings: Waiting,
     revocations: Lane,
     others: Lane,
 }
 
+type Waiting = VecDeque<oneshot::Sender<Pass>>;
+
 #[derive(Default)]
 struct Lane {
     up: usize,
-    waiting: VecDeque<oneshot::Sender<Pass>>,
+    waiting: Waiting,
 }
 
 /// Leave to send one request; given back when dropped.
@@ -64,7 +71,7 @@ impl Gate {
                 return Pass(Some((Arc::clone(self), urgency)));
             }
             let (sender, receiver) = oneshot::channel();
-            state.lane(urgency).waiting.push_back(sender);
+            state.waiting(urgency).push_back(sender);
             receiver
         };
         // The sender lives in the gate, which `self` keeps alive, until it is used.
@@ -74,15 +81,16 @@ impl Gate {
     /// How many wait to be let through before all others.
     #[cfg(test)]
     pub(super) fn urgent(&self) -> usize {
-        self.state().revocations.waiting.len()
+        let state = self.state();
+        state.endings.len() + state.revocations.waiting.len()
     }
 
     fn leave(self: Arc<Self>, left: Urgency) {
         let mut state = self.state();
         state.lane(left).up -= 1;
-        for urgency in [Urgency::Revocation, Urgency::Normal] {
+        for urgency in [Urgency::Ending, Urgency::Revocation, Urgency::Normal] {
             while state.has_room(urgency, self.limits) {
-                let Some(next) = state.lane(urgency).waiting.pop_front() else { break };
+                let Some(next) = state.waiting(urgency).pop_front() else { break };
                 match next.send(Pass(Some((Arc::clone(&self), urgency)))) {
                     Ok(()) => state.lane(urgency).up += 1,
                     // Nobody waits there any more. Emptied, so that dropping it does not come back here.
@@ -100,14 +108,22 @@ impl Gate {
 impl State {
     fn lane(&mut self, urgency: Urgency) -> &mut Lane {
         match urgency {
-            Urgency::Revocation => &mut self.revocations,
+            Urgency::Ending | Urgency::Revocation => &mut self.revocations,
             Urgency::Normal => &mut self.others,
+        }
+    }
+
+    fn waiting(&mut self, urgency: Urgency) -> &mut Waiting {
+        match urgency {
+            Urgency::Ending => &mut self.endings,
+            Urgency::Revocation => &mut self.revocations.waiting,
+            Urgency::Normal => &mut self.others.waiting,
         }
     }
 
     fn has_room(&mut self, urgency: Urgency, limits: Limits) -> bool {
         let most = match urgency {
-            Urgency::Revocation => limits.revocations,
+            Urgency::Ending | Urgency::Revocation => limits.revocations,
             Urgency::Normal => limits.others,
         };
         self.revocations.up + self.others.up < limits.all && self.lane(urgency).up < most
@@ -137,6 +153,20 @@ mod tests {
             Poll::Ready(output) => Some(output),
             Poll::Pending => None,
         }
+    }
+
+    #[test]
+    fn what_ends_goes_before_what_verifies() {
+        let gate = Gate::new(ONE);
+        let held = poll(pin!(gate.enter(Urgency::Normal)));
+        let mut verifies = pin!(gate.enter(Urgency::Revocation));
+        assert!(poll(verifies.as_mut()).is_none());
+        let mut ends = pin!(gate.enter(Urgency::Ending));
+        assert!(poll(ends.as_mut()).is_none());
+        drop(held);
+        assert!(poll(verifies.as_mut()).is_none(), "the one that came later goes first");
+        drop(poll(ends.as_mut()));
+        assert!(poll(verifies.as_mut()).is_some());
     }
 
     #[test]

@@ -31,9 +31,9 @@ impl Vault {
             ));
         }
         let revocation = match &held.kind {
-            Kind::Parent => self.end_token(&held.accessor).await?.revocation(Proof::Token),
+            Kind::Parent => self.end_token(&held.accessor, Urgency::Ending).await?.revocation(Proof::Token),
             Kind::Static => {
-                self.end_token(&held.accessor).await?;
+                self.end_token(&held.accessor, Urgency::Ending).await?;
                 Revocation::ExpiresAt(None)
             }
             Kind::Child { lease_id, fate, .. } => {
@@ -52,10 +52,11 @@ impl Vault {
 
     async fn end_child(&self, accessor: &str, lease: Option<Late>) -> Result<Revocation, ProviderError> {
         let Some(Late { id, fate }) = lease else {
-            return Ok(self.end_token(accessor).await?.revocation(Proof::Token));
+            return Ok(self.end_token(accessor, Urgency::Ending).await?.revocation(Proof::Token));
         };
         self.end_lease(&id).await?;
-        let before = self.end_token(accessor).await?;
+        // The credential is gone; the token behind it opens nothing any more, and waits for others' credentials.
+        let before = self.end_token(accessor, Urgency::Revocation).await?;
         if self.lease_life(&id, Urgency::Revocation).await?.is_some() {
             return Err(self.lease_stays());
         }
@@ -70,7 +71,7 @@ impl Vault {
     /// first: the user is to be gone as soon as can be.
     async fn end_lease(&self, lease: &str) -> Result<(), ProviderError> {
         let call = || calls::revoke_lease(lease, true);
-        let revoked = self.identity.call(call, Urgency::Revocation).await;
+        let revoked = self.identity.call(call, Urgency::Ending).await;
         if !matches!(&revoked, Ok(answer) if answer.is_ok()) {
             let queued =
                 self.identity.call(|| calls::revoke_lease(lease, false), Urgency::Revocation).await?;
@@ -82,9 +83,9 @@ impl Vault {
     }
 
     /// Revokes a token by its accessor and looks whether the server still knows it.
-    async fn end_token(&self, accessor: &str) -> Result<Before, ProviderError> {
+    async fn end_token(&self, accessor: &str, urgency: Urgency) -> Result<Before, ProviderError> {
         let call = || calls::revoke_accessor(accessor);
-        let answer = self.identity.call(call, Urgency::Revocation).await?;
+        let answer = self.identity.call(call, urgency).await?;
         // An accessor that is not known is answered with 200 and a remark, or refused by that name.
         let unknown = answer.complaint() == Complaint::NoSuchAccessor;
         if !answer.is_ok() && !unknown {
