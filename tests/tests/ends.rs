@@ -149,12 +149,18 @@ fn an_admin_ends_a_session() {
     });
 }
 
+/// It ends the session and what it had, and is as little the end of the conversation as a crash is.
 #[test]
-fn a_broker_that_stops_ends() {
-    ends("broker_stopping", &[69], |world| {
-        assert_eq!(world.broker().term().code(), 0);
-        assert_eq!(world.users(), [""; 0], "the broker revokes before it ends");
-    });
+fn a_broker_that_stops_ends_the_session_and_leaves_the_conversation() {
+    let (mut world, mut client) = launched();
+    assert_eq!(world.broker().term().code(), 0);
+    assert_eq!(world.users(), [""; 0], "the broker revokes before it ends");
+    eventually("the instance is gone", || so(world.instances().is_empty()));
+    assert!(is_parked(&mut client));
+    world.restart();
+    eventually("it works again", || so(!is_parked(&mut client)));
+    assert_eq!(world.audited("session_ended", "broker_stopping"), 1);
+    finish(world, client);
 }
 
 /// Takes a minute: no shorter age can be configured.

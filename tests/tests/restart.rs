@@ -162,7 +162,8 @@ fn a_credential_that_ends_for_good_is_swapped_unseen() {
     }
 }
 
-/// A call that is in flight when the credential is swapped is finished by the server that has it.
+/// A call that is in flight when the credential is swapped is finished by the server that has it. A server that
+/// sees the end of its input gives up what it is at, so that its input ends after the answer and not before.
 #[test]
 fn a_call_in_flight_survives_a_swap() {
     let options = json!({ "default_ttl": "20s", "max_ttl": "20s" });
