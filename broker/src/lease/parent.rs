@@ -70,7 +70,7 @@ impl Parents {
 /// A renewal that gives so much less than a period was cut short by the longest life that the token may have.
 const CAPPED: Duration = Duration::from_secs(1);
 
-/// One renewal must be done in this time.
+/// One renewal must be done in this time, and in a quarter of a short period.
 const RENEW_LIMIT: Duration = Duration::from_secs(5);
 
 impl Leases {
@@ -173,13 +173,14 @@ impl Leases {
         let mut alive_until = self.clock.boot() + held.parent.period;
         let mut wait = jittered(held.parent.period / 3);
         let mut sleeper = self.wake.sleeper();
+        let limit = RENEW_LIMIT.min(held.parent.period / 4);
         loop {
             tokio::select! {
                 () = slot.closed.cancelled() => return,
                 _either = sleeper.sleep(wait) => {}
             }
             let asked = self.clock.boot();
-            let answer = timeout(RENEW_LIMIT, self.renew_parent(&provider, &held.parent)).await;
+            let answer = timeout(limit, self.renew_parent(&provider, &held.parent)).await;
             if slot.closed.is_cancelled() {
                 // Being ended, so that it may well be gone: whoever ends it says so.
                 return;
@@ -204,7 +205,7 @@ impl Leases {
             }
             wait = jittered(held.parent.period / 12);
             // End before the backend does, so that no server works on a dead credential.
-            if self.clock.boot() + wait + RENEW_LIMIT >= alive_until {
+            if self.clock.boot() + wait + limit >= alive_until {
                 break;
             }
         }

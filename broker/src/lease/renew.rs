@@ -27,6 +27,13 @@ pub(super) const NOTICE: Duration = Duration::from_secs(2);
 /// credential that is not renewed any more, and not more than this.
 const EARLIEST_NOTICE: Duration = Duration::from_secs(30);
 
+/// A server takes some seconds to come up: where there is so much time, it is given, or three quarters of what is
+/// left.
+const LATEST_NOTICE: Duration = Duration::from_secs(10);
+
+/// Backends say ends in whole seconds: less than this is no gain.
+const ROUNDING: Duration = Duration::from_secs(1);
+
 /// A credential that ends so shortly before its session ends with it: another one would not live longer.
 const WITH_SESSION: Duration = Duration::from_secs(5);
 
@@ -104,7 +111,7 @@ impl Leases {
                 let ends = self.note_end(request.lease, renewed.expires_at);
                 // A backend that gives no more life would be asked again and again. Not by the wall clock, which
                 // may have been set meanwhile.
-                let gained = ends > life.ends;
+                let gained = ends > life.ends + ROUNDING;
                 (life.expires_at, life.ends) = (renewed.expires_at, ends);
                 if !(renewed.renewable && gained) {
                     life.is_the_last(self.clock.boot());
@@ -166,8 +173,9 @@ enum Outlook {
 impl Life {
     /// It is not renewed any more.
     fn is_the_last(&mut self, now: Duration) {
-        let lead = (self.ends.saturating_sub(now) / 3).min(EARLIEST_NOTICE);
-        let worth_it = lead > NOTICE && self.ends + WITH_SESSION < self.session_ends;
+        let left = self.ends.saturating_sub(now);
+        let lead = (left / 3).clamp(LATEST_NOTICE, EARLIEST_NOTICE).min(left * 3 / 4);
+        let worth_it = lead > NOTICE + ROUNDING && self.ends + WITH_SESSION < self.session_ends;
         self.outlook = Outlook::Ending(worth_it.then(|| self.ends.saturating_sub(lead)));
     }
 
@@ -228,9 +236,10 @@ mod tests {
             (900, 36_000, Some(30)),
             (90, 36_000, Some(30)),
             (60, 36_000, Some(20)),
-            (9, 36_000, Some(3)),
+            (20, 36_000, Some(10)),
+            (8, 36_000, Some(6)),
             // No time for it.
-            (6, 36_000, None),
+            (2, 36_000, None),
             (0, 36_000, None),
             // It ends with its session.
             (900, 900, None),
