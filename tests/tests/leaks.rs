@@ -87,7 +87,8 @@ fn an_error_repeats_nothing() {
     let mut world = World::user().vault().probe("orders-db", &[]).start();
     let mut said = String::new();
     for fault in [Fault::status(500), Fault::status(403), Fault::status(400), Fault::broken_json()] {
-        world.proxy().times(1, "database/creds/", fault);
+        world.proxy().heal();
+        world.proxy().always("database/creds/", fault);
         said += &world.run_to_end(ALICE, &["orders-db"]).stderr;
     }
     assert!(said.contains("hint: "), "{said}");

@@ -36,8 +36,7 @@ pub(super) async fn open(
     let body = body.map_err(|_too_long| bad_request("the launch request is too long"))?;
     let wanted = parse(&body)?;
 
-    let asking = api.sessions.identify(peer.by(), &peer.caller()).await?;
-    let admitted = api.sessions.admit(asking, wanted).await?;
+    let admitted = api.sessions.admit(peer.by(), &peer.caller(), wanted).await?;
     if !peer.alive() {
         api.sessions.never_began(admitted);
         let hint = "start the server again";

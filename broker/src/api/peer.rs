@@ -60,6 +60,20 @@ impl Peer {
     }
 }
 
+impl Peer {
+    /// Whether it still runs for the account that connected: a program that it became may belong to another, which
+    /// its starter could not kill.
+    fn is_still_theirs(&self) -> bool {
+        let status = self.pid.and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/status")).ok());
+        let real = status.as_deref().and_then(|status| {
+            let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+            line.split_whitespace().next()?.parse().ok()
+        });
+        // Read before this look, so that what was read is this process's and not a later one's.
+        real.is_none_or(|real: u32| real == self.uid) || !self.alive()
+    }
+}
+
 /// Whether the kernel names the very process that connected (Linux 6.5).
 #[must_use]
 pub fn knows_peers_for_sure() -> bool {
@@ -91,6 +105,10 @@ impl PeerWatch for Peer {
 
     fn kill(&self) {
         let Some(pidfd) = &self.pidfd else { return };
+        if !self.is_still_theirs() {
+            tracing::warn!(pid = self.pid, "a launcher that became another account's process is not killed");
+            return;
+        }
         if let Err(error) = pidfd_send_signal(pidfd.as_fd(), Signal::KILL) {
             // In system mode the broker may not signal other accounts; revocation goes on.
             tracing::warn!(pid = self.pid, %error, "a launcher that did not answer could not be killed");

@@ -216,6 +216,7 @@ impl Parts {
         if tokio::time::timeout_at(deadline, self.sessions.stop(EndReason::BrokerStopping)).await.is_err() {
             tracing::warn!("some launches did not end in time");
         }
+        self.leases.end_the_rest(EndReason::BrokerStopping);
         let pending =
             self.leases.drain(deadline.saturating_duration_since(tokio::time::Instant::now())).await;
         if self.audit.record(Event::BrokerStopped { pending }).await.is_err() {

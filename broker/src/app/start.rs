@@ -88,7 +88,7 @@ impl App {
         let providers = build(&config, &clock, None)?;
         let (sender, lost) = mpsc::unbounded_channel();
         let leases = Leases::new(book, audit.clone(), Arc::clone(&clock), providers, sender);
-        let (marks, distrust) = Marks::open(state.path(), &boot_id());
+        let (marks, distrust) = Marks::open(state.path(), &boot_id(), clock.boot());
         if distrust {
             warnings.push(format!(
                 "{} cannot be read, so every session begins locked: `mcp-run unlock` opens it",

@@ -70,6 +70,8 @@ pub enum Event {
     },
     /// A launch was refused.
     LaunchDenied { user: String, server: ServerName, by: ByWhom, code: ErrorCode, reasons: Vec<Reason> },
+    /// A launch was refused, as it is not clear whose it would be.
+    LauncherTurnedAway { server: ServerName, by: ByWhom, code: ErrorCode },
     /// A launch asked for another instance, and policy does not allow it any more.
     InstanceDenied { launch: LaunchId, code: ErrorCode, reasons: Vec<Reason> },
     /// An instance of a launch runs.

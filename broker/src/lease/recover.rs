@@ -114,6 +114,15 @@ impl Leases {
         }
     }
 
+    /// Begins to end whatever is alive and that nobody ends, when the broker stops: a parent, say, whose loss was
+    /// told and not heard any more.
+    pub fn end_the_rest(self: &Arc<Self>, reason: EndReason) {
+        let alive =
+            |(id, entry): (LeaseId, super::book::Entry)| matches!(entry.state, State::Live(_)).then_some(id);
+        let alive: Vec<_> = self.book.entries().into_iter().filter_map(alive).collect();
+        self.end(alive, reason);
+    }
+
     /// Waits until nothing is being minted or ended any more, or `limit` has passed; then says how many
     /// entries are open still. They are in the journal, and the next start goes on with them.
     pub async fn drain(&self, limit: Duration) -> usize {

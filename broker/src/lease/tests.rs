@@ -444,7 +444,7 @@ async fn nothing_is_minted_after_a_sleep_before_what_was_owed_is_tried() {
     let minted = tokio::time::timeout(Duration::from_secs(10), mint).await;
     assert_eq!(minted.unwrap().unwrap().unwrap(), 1);
     assert!(world.leases.book.get(id).is_none(), "its end was proved first");
-    assert_eq!(world.leases.owed(session), 0);
+    assert_eq!(world.leases.left(session, None, id), 0);
 }
 
 /// A fence ends the wait.

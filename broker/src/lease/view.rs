@@ -1,6 +1,6 @@
 //! What of the book is shown to people: leases that are not settled, with their true state.
 
-use mcp_broker_proto::names::{LeaseId, SessionId};
+use mcp_broker_proto::names::{Label, LeaseId, SessionId};
 use mcp_broker_proto::session::{LeaseInfo, LeaseState};
 
 use super::Leases;
@@ -19,24 +19,28 @@ impl Leases {
         infos
     }
 
+    /// How much of a session, at one provider or at all, was begun before that and is not settled: leases and
+    /// parents.
+    #[must_use]
+    pub fn left(&self, session: SessionId, provider: Option<&Label>, before: LeaseId) -> usize {
+        let ours = |(id, entry): &(LeaseId, Entry)| {
+            let owner = match &entry.what {
+                What::Lease(facts) => Some(facts.session),
+                What::Parent { session, .. } => Some(*session),
+                What::Orphan { .. } => None,
+            };
+            let there = provider.is_none_or(|provider| entry.what.provider() == provider);
+            *id < before && owner == Some(session) && there
+        };
+        self.book.entries().iter().filter(|found| ours(found)).count()
+    }
+
     /// What is being ended and is in no list: sessions' parents, and what a damaged journal could not name.
     #[must_use]
     pub fn unlisted_pending(&self) -> usize {
         let unlisted = |entry: &Entry| !matches!(entry.what, What::Lease(_));
         let ending = |entry: &Entry| matches!(entry.state, State::Ending(_));
         self.book.entries().iter().filter(|(_, entry)| unlisted(entry) && ending(entry)).count()
-    }
-
-    /// How much of a session is still to be ended: its credentials and its parents.
-    #[must_use]
-    pub fn owed(&self, session: SessionId) -> usize {
-        let mine = |entry: &Entry| match &entry.what {
-            What::Lease(facts) => facts.session == session,
-            What::Parent { session: owner, .. } => *owner == session,
-            What::Orphan { .. } => false,
-        };
-        let ending = |entry: &Entry| matches!(entry.state, State::Ending(_));
-        self.book.entries().iter().filter(|(_, entry)| mine(entry) && ending(entry)).count()
     }
 }
 

@@ -7,10 +7,11 @@ use mcp_broker_proto::channel::EndReason;
 use mcp_broker_proto::launch::LaunchRequest;
 use mcp_broker_proto::names::{LaunchId, SessionId};
 use mcp_broker_proto::problem::{ErrorCode, Problem};
-use mcp_broker_proto::session::{LaunchInfo, LaunchState, ServerInfo};
+use mcp_broker_proto::session::{LaunchInfo, LaunchState, LockCause, ServerInfo};
 use tokio::sync::OnceCell;
 
-use super::holder::{Holder, Key};
+use super::holder::{self, Holder, Key};
+use super::lock::{Lock, Notice};
 use super::login::{Caller, Login};
 use super::pace::{self, Allowed};
 use super::registry::{Seat, Sessions};
@@ -79,7 +80,7 @@ impl Sessions {
         let (session, established) = self.open(asking)?;
         let Some(login) = &asking.login else { return Ok(session) };
         // Looked at after the register knows of it, so that nothing that happens in between is missed.
-        established.get_or_try_init(|| self.establish(session, login)).await?;
+        established.get_or_try_init(|| self.look_at(session, login, Notice::First)).await?;
         Ok(session)
     }
 
@@ -100,9 +101,12 @@ impl Sessions {
         let ends_at =
             now.saturating_add(SignedDuration::try_from(max_age).unwrap_or_default()).unwrap_or(now);
         let login = asking.login.clone();
-        let seen = login.as_ref().and_then(|login| inner.strangers.remove(&login.path));
-        let lock = inner.marks.lock_of(&key, self.clock.boot());
-        let lock = seen.filter(|lock| lock.cause().is_some()).or(lock);
+        let place = holder::place(person.uid, login.as_deref());
+        let mut lock = inner.marks.lock_of(&place, self.clock.boot());
+        if inner.asleep {
+            let begun = || Lock::shut(LockCause::Sleep, false, self.clock.boot());
+            lock.get_or_insert_with(begun).take(Notice::Lock(LockCause::Sleep), self.clock.boot());
+        }
         let holder = Holder::begin(person.clone(), login.clone(), lock, (ends_at, max_age), &*self.clock);
         let established = Arc::clone(&holder.established);
         inner.sessions.insert(id, holder);
@@ -117,21 +121,6 @@ impl Sessions {
         Ok((id, established))
     }
 
-    async fn establish(self: &Arc<Self>, session: SessionId, login: &Login) -> Result<(), Problem> {
-        match self.logins.look(login).await? {
-            Some(look) if !look.closing => {
-                if let Some(holder) = self.lock().sessions.get_mut(&session) {
-                    holder.establish(look, self.clock.boot());
-                }
-                Ok(())
-            }
-            _ => {
-                self.end_session(session, EndReason::SessionClosed).await;
-                Err(words::login_over())
-            }
-        }
-    }
-
     pub(super) fn session_of(&self, key: &Key) -> Option<SessionId> {
         let inner = self.lock();
         inner.sessions.iter().find(|(_, holder)| holder.key() == *key).map(|(id, _)| *id)
@@ -143,10 +132,28 @@ impl Sessions {
     /// The problem to tell the person.
     pub async fn admit(
         self: &Arc<Self>,
+        by: ByWhom,
+        caller: &Caller,
+        request: LaunchRequest,
+    ) -> Result<Admitted, Problem> {
+        self.throttle(&by)?;
+        let asking = match self.identify(by.clone(), caller).await {
+            Ok(asking) => asking,
+            Err(problem) => {
+                self.lock().paces.refused(by.uid);
+                let (server, code) = (request.server.clone(), problem.code);
+                self.audit.note(Event::LauncherTurnedAway { server, by, code });
+                return Err(problem);
+            }
+        };
+        self.admit_as(asking, request).await
+    }
+
+    pub(super) async fn admit_as(
+        self: &Arc<Self>,
         asking: Asking,
         request: LaunchRequest,
     ) -> Result<Admitted, Problem> {
-        self.throttle(&asking.by)?;
         let grant = match self.decide(&request, &asking.person) {
             Ok(grant) => grant,
             Err((problem, reasons)) => {

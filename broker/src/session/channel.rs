@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 const MAX_HEARD: usize = 4096;
 
 /// A launcher that does not take a frame within this time counts as gone.
-const WRITE_LIMIT: Duration = Duration::from_secs(5);
+const WRITE_LIMIT: Duration = Duration::from_secs(2);
 
 /// Splits a stream into its two directions.
 pub(super) fn split<S: AsyncRead + AsyncWrite>(stream: S) -> (Reader<S>, Writer<S>) {

@@ -18,7 +18,7 @@ use super::holder::Holder;
 use super::lock::{Notice, Turn};
 use super::park::Why;
 use super::registry::{Inner, Order, Sessions};
-use super::winding::Fenced;
+use super::winding::{Fenced, Of};
 use super::words;
 use crate::audit::{ByWhom, Event};
 use crate::config::OnLock;
@@ -49,6 +49,8 @@ impl Sessions {
     /// When there is no session, or something speaks against it.
     pub async fn unlock_session(self: &Arc<Self>, asking: &Asking) -> Result<(), Problem> {
         let session = self.session_of(&asking.key()).ok_or_else(words::no_session)?;
+        // Nothing counts before its login session was looked at.
+        self.sign_in(asking).await?;
         self.notice(session, Notice::Unlock, Some(asking.by.clone())).await;
         let inner = self.lock();
         match inner.sessions.get(&session).map(Holder::lock) {
@@ -66,6 +68,33 @@ impl Sessions {
         by: Option<ByWhom>,
     ) -> impl Future<Output = ()> + Send + use<> {
         let fenced = self.turn(session, notice, by);
+        self.wound_up(session, fenced)
+    }
+
+    /// The same for what was asked for when that much was seen of its login session; `None` where more was seen
+    /// since.
+    pub(super) fn notice_unless_seen(
+        self: &Arc<Self>,
+        session: SessionId,
+        seen: u64,
+        notice: Notice,
+    ) -> Option<impl Future<Output = ()> + Send + use<>> {
+        let fenced = {
+            let mut inner = self.lock();
+            let stale = inner.sessions.get(&session).is_some_and(|holder| holder.seen() != seen);
+            if stale {
+                return None;
+            }
+            self.turn_under(&mut inner, session, notice, None)
+        };
+        Some(self.wound_up(session, fenced))
+    }
+
+    fn wound_up(
+        self: &Arc<Self>,
+        session: SessionId,
+        fenced: Option<Fenced>,
+    ) -> impl Future<Output = ()> + Send + use<> {
         let winding = fenced.map(|fenced| self.wind_up(fenced, Some(session), None));
         async move {
             if let Some(winding) = winding {
@@ -80,14 +109,22 @@ impl Sessions {
         notice: Notice,
         by: Option<ByWhom>,
     ) -> Option<Fenced> {
-        let mut guard = self.lock();
-        let inner = &mut *guard;
+        self.turn_under(&mut self.lock(), session, notice, by)
+    }
+
+    fn turn_under(
+        &self,
+        inner: &mut Inner,
+        session: SessionId,
+        notice: Notice,
+        by: Option<ByWhom>,
+    ) -> Option<Fenced> {
         let holder = inner.sessions.get_mut(&session)?;
         let turn = holder.take(notice, &*self.clock);
-        inner.marks.note(holder.key(), holder.lock());
+        inner.marks.note(holder.place(), holder.lock());
         let (way_back, refused) = (words::way_back(holder.lock()), holder.refused);
         match turn {
-            Turn::Stays => None,
+            Turn::Stays | Turn::Begun => None,
             Turn::Locked(cause) => {
                 self.audit.note(Event::SessionLocked { session, cause, by });
                 Some(match self.config.borrow().session.on_lock {
@@ -102,6 +139,25 @@ impl Sessions {
                 fault::at("session.resumed");
                 None
             }
+        }
+    }
+
+    /// `mcp-run lock` while nobody can say which session it is for: every session of the account is locked.
+    pub async fn lock_account(self: &Arc<Self>, by: &ByWhom) {
+        let mine = self.those(|holder| holder.person.uid == by.uid);
+        let lock = |id| self.notice(id, Notice::Lock(LockCause::Command), Some(by.clone()));
+        let locks: Vec<_> = mine.into_iter().map(lock).collect();
+        for lock in locks {
+            lock.await;
+        }
+    }
+
+    /// `mcp-run logout` while nobody can say which session it is for: every session of the account ends.
+    pub async fn log_out_account(self: &Arc<Self>, uid: u32) {
+        let mine = self.those(|holder| holder.person.uid == uid);
+        let ends: Vec<_> = mine.into_iter().map(|id| self.end_session(id, EndReason::LoggedOut)).collect();
+        for end in ends {
+            end.await;
         }
     }
 
@@ -127,7 +183,7 @@ impl Sessions {
             inner.sessions.remove(&session).map(|mut ended| {
                 ended.close();
                 if reason == EndReason::SessionClosed {
-                    inner.marks.forget(&ended.key());
+                    inner.marks.forget(&ended.place());
                 }
                 self.end_all(inner, session, reason)
             })
@@ -182,7 +238,8 @@ impl Sessions {
                 launch.park(Why::ParentLost);
                 (launch.info.id, Some(launch.ordered()))
             });
-            fenced(launches.collect(), parents, EndReason::ParentLost)
+            let of = Of::Provider(session, provider.clone());
+            fenced(launches.collect(), of, parents, EndReason::ParentLost)
         };
         drop(self.wind_up(fenced, None, None));
     }
@@ -193,6 +250,7 @@ impl Sessions {
         let sessions: Vec<_> = {
             let mut inner = self.lock();
             inner.stopping = true;
+            inner.leaving |= reason == EndReason::BrokerStopping;
             inner.sessions.keys().copied().collect()
         };
         let ends: Vec<_> = sessions.into_iter().map(|session| self.end_session(session, reason)).collect();
@@ -203,6 +261,12 @@ impl Sessions {
         }
     }
 
+    /// The shutdown that everything was ended for does not come.
+    pub fn go_on(&self) {
+        let mut inner = self.lock();
+        inner.stopping = inner.leaving;
+    }
+
     /// Under the register's lock, after the session's fence has fallen: every launch is told to kill and stay.
     fn park_all(&self, inner: &mut Inner, session: SessionId, why: Why) -> Fenced {
         let launches = inner.launches.values_mut().filter(|launch| launch.info.session == session);
@@ -210,7 +274,7 @@ impl Sessions {
             launch.park(why);
             (launch.info.id, Some(launch.ordered()))
         });
-        fenced(launches.collect(), self.leases.take_parents(session), why.reason())
+        fenced(launches.collect(), Of::Session(session), self.leases.take_parents(session), why.reason())
     }
 
     /// The same, to kill and go.
@@ -220,7 +284,7 @@ impl Sessions {
             launch.end(reason);
             (launch.info.id, None)
         });
-        fenced(launches.collect(), self.leases.take_parents(session), reason)
+        fenced(launches.collect(), Of::Session(session), self.leases.take_parents(session), reason)
     }
 
     /// Kill, leaves, parents, and what the audit log says of it. The task goes on when its handle is dropped.
@@ -293,6 +357,6 @@ impl Sessions {
     }
 }
 
-fn fenced(launches: HashMap<LaunchId, Option<u64>>, parents: Parents, reason: EndReason) -> Fenced {
-    Fenced { launches, parents, reason, before: LeaseId::fresh(), deadline: Fenced::deadline() }
+fn fenced(launches: HashMap<LaunchId, Option<u64>>, of: Of, parents: Parents, reason: EndReason) -> Fenced {
+    Fenced { launches, of, parents, reason, before: LeaseId::fresh(), deadline: Fenced::deadline() }
 }

@@ -7,24 +7,23 @@ use std::time::Duration;
 use jiff::Timestamp;
 use mcp_broker_proto::names::SessionId;
 use mcp_broker_proto::session::{LockCause, LockInfo, LoginInfo, SessionInfo, SessionState};
-use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use super::lock::{Lock, Notice, Turn};
-use super::login::{Login, Look};
+use super::login::Login;
 use super::sign_in::Person;
 use super::words;
 use crate::clock::{Clock, shown};
 
 /// What a session is bound to. Two are the same only if all of this is: nothing that is used again can match.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Key {
     uid: u32,
     login: Option<LoginKey>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct LoginKey {
     id: String,
     since: u64,
@@ -61,6 +60,8 @@ pub(super) struct Holder {
     pub(super) established: Arc<OnceCell<()>>,
     /// Launches that were refused since it was locked.
     pub(super) refused: u64,
+    /// Counts what was seen of its login session: a look that was asked for before is older than that.
+    seen: u64,
 }
 
 impl Holder {
@@ -74,11 +75,11 @@ impl Holder {
     ) -> Self {
         let (ends_at, max_age) = age;
         let since = clock.now();
-        let first = || match login {
-            Some(_) => Lock::shut(LockCause::Found, false, clock.boot()),
-            None => Lock::open(),
+        let lock = match (&login, lock) {
+            (Some(_), Some(lock)) => lock.unlooked(),
+            (Some(_), None) => Lock::shut(LockCause::Found, false, clock.boot()).unlooked(),
+            (None, lock) => lock.unwrap_or_else(Lock::open),
         };
-        let lock = lock.unwrap_or_else(first);
         Self {
             fence: lock.cause().is_none().then(CancellationToken::new),
             person,
@@ -90,18 +91,18 @@ impl Holder {
             deadline: clock.boot() + max_age,
             established: Arc::default(),
             refused: 0,
+            seen: 0,
         }
     }
 
-    /// Takes the first look at its login session.
-    pub(super) fn establish(&mut self, look: Look, at: Duration) {
-        if self.lock.establish(look, at) && self.fence.is_none() {
-            self.fence = Some(CancellationToken::new());
-        }
+    /// How much was seen of its login session.
+    pub(super) fn seen(&self) -> u64 {
+        self.seen
     }
 
     /// Takes a notice; the fence falls here when that locks it.
     pub(super) fn take(&mut self, notice: Notice, clock: &dyn Clock) -> Turn {
+        self.seen += u64::from(matches!(notice, Notice::Seen(_)));
         let turn = self.lock.take(notice, clock.boot());
         match turn {
             Turn::Locked(_) => {
@@ -109,7 +110,7 @@ impl Holder {
                 self.refused = 0;
                 self.close();
             }
-            Turn::Opened(_) => self.fence = Some(CancellationToken::new()),
+            Turn::Begun | Turn::Opened(_) => self.fence = Some(CancellationToken::new()),
             Turn::Stays => {}
         }
         turn
@@ -135,6 +136,11 @@ impl Holder {
         Key::of(self.person.uid, self.login.as_deref())
     }
 
+    /// Where its lock is remembered.
+    pub(super) fn place(&self) -> String {
+        place(self.person.uid, self.login.as_deref())
+    }
+
     pub(super) fn info(&self, id: SessionId) -> SessionInfo {
         let lock = self.lock.cause().map(|cause| LockInfo {
             cause,
@@ -157,4 +163,10 @@ impl Holder {
             login,
         }
     }
+}
+
+/// Where the lock of an account's login session is remembered: by the session's object, which is the same for
+/// whoever tells of it, and without login sessions by the account.
+pub(super) fn place(uid: u32, login: Option<&Login>) -> String {
+    login.map_or_else(|| format!("uid {uid}"), |login| login.path.clone())
 }

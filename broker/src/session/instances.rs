@@ -8,6 +8,9 @@ use mcp_broker_proto::names::{Label, LaunchId, LeaseId};
 
 use crate::audit::{AuditLog, Event};
 
+/// No launch has more instances at once.
+const MOST: usize = 4;
+
 /// The instances of a launch.
 pub(super) struct Instances {
     launch: LaunchId,
@@ -61,9 +64,15 @@ impl Instances {
         self.alive.is_empty()
     }
 
-    /// Whether there is more than one.
-    pub(super) fn many(&self) -> bool {
-        self.alive.len() > 1
+    /// Whether there are as many as a launch can use: one that works, one that takes its place, and two that
+    /// finish.
+    pub(super) fn full(&self) -> bool {
+        self.alive.len() >= MOST
+    }
+
+    /// Whether another one than that runs.
+    pub(super) fn another_runs(&self, instance: u32) -> bool {
+        self.alive.iter().any(|(number, other)| *number != instance && other.stage == Stage::Started)
     }
 
     /// The launcher says that it runs; false where that cannot be.

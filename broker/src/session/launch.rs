@@ -1,6 +1,7 @@
 //! One launch from its seat to its end: mint when asked, deliver, watch; kill and revoke when told. The connection
 //! is the launch, so everything that can wake it is one list: [`Wake`].
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use super::park::Why;
 use super::registry::{Order, Seat, Sessions};
 use super::supply::{self, Mint, Supply};
 use super::words;
-use crate::audit::Event;
+use crate::audit::{AuditLog, Event};
 use crate::fault;
 use crate::policy::Grant;
 
@@ -40,6 +41,10 @@ pub trait PeerWatch: Send + Sync {
 /// A launcher has so long to say that nothing of the launch is alive; then it is killed.
 const DEATH_LIMIT: Duration = Duration::from_millis(500);
 
+/// After a refusal a launch is not looked at for so long, as each refusal is written down. A launcher waits longer
+/// by itself.
+const REFUSAL_PAUSE: Duration = Duration::from_millis(500);
+
 /// Everything that can wake a launch.
 enum Wake {
     /// Somebody decided something about it.
@@ -48,8 +53,10 @@ enum Wake {
     Minted(Result<Supply, Problem>),
     /// The launcher said something.
     Heard(ToBroker),
-    /// The launcher closed the stream, or broke the protocol.
+    /// The launcher closed the stream.
     Gone,
+    /// It broke the protocol.
+    Broken,
     /// It is time for a beat.
     Beat,
     /// Nothing was heard for too long.
@@ -67,6 +74,10 @@ struct Launch<S> {
     instances: Instances,
     heard: Instant,
     dead: bool,
+    /// It cannot be told anything any more, though it may be there: it is killed.
+    unheard: bool,
+    /// No request for credentials is looked at before that, after one that was refused.
+    not_before: Instant,
 }
 
 /// What the launcher asked for, as it was admitted.
@@ -97,6 +108,8 @@ pub async fn run<S: AsyncRead + AsyncWrite + Send + 'static>(
         mint: None,
         heard: Instant::now(),
         dead: false,
+        unheard: false,
+        not_before: Instant::now(),
     };
     let life = tokio::spawn(async move {
         let reason = launch.live(want).await;
@@ -125,6 +138,10 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
                 }
                 Wake::Beat => self.send(&ToLauncher::Beat).await,
                 Wake::Gone => Err(EndReason::LauncherGone),
+                Wake::Broken => {
+                    self.unheard = true;
+                    Err(EndReason::LauncherGone)
+                }
                 Wake::Silent => Err(EndReason::LauncherSilent),
             };
         }
@@ -141,7 +158,8 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
             minted = minted(&mut self.mint) => Wake::Minted(minted),
             frame = self.reader.next() => match frame {
                 Ok(Some(frame)) => Wake::Heard(frame),
-                Ok(None) | Err(_) => Wake::Gone,
+                Ok(None) => Wake::Gone,
+                Err(_) => Wake::Broken,
             },
             () = self.peer.exited() => Wake::Gone,
             _ = beat.tick() => Wake::Beat,
@@ -165,7 +183,8 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
             },
             Order::Lost(lease) => match self.instances.with(lease) {
                 // Another one has taken over; this one is only finishing what it had begun.
-                Some(instance) if self.instances.many() => {
+                Some(instance) if self.instances.another_runs(instance) => {
+                    self.sessions.leases.end([lease], EndReason::CredentialEnded);
                     self.send(&ToLauncher::Replace { instance, within_secs: 0 }).await
                 }
                 Some(_) => self.park(Why::CredentialEnded).await,
@@ -179,6 +198,9 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
     async fn want(&mut self) -> Result<(), EndReason> {
         if self.mint.is_some() {
             return Ok(());
+        }
+        if self.instances.full() || Instant::now() < self.not_before {
+            return self.send(&ToLauncher::Refused(words::too_fast())).await;
         }
         let pass = match self.seat.pass() {
             Ok(pass) => pass,
@@ -200,6 +222,7 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
 
     async fn refuse(&mut self, problem: Problem) -> Result<(), EndReason> {
         self.mint = None;
+        self.not_before = Instant::now() + REFUSAL_PAUSE;
         if self.instances.none() {
             let why = problem.title.clone();
             self.seat.show(|info| (info.state, info.parked) = (LaunchState::Parked, Some(why)));
@@ -212,21 +235,22 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
         let Some(mint) = self.mint.take() else { return Ok(()) };
         let leases: Vec<_> = supply.minted.iter().map(|one| one.lease).collect();
         let alive = self.peer.alive();
-        if supply.pass.fence.is_cancelled() || !alive {
+        self.sessions.look_at_clocks();
+        let launch = self.seat.launch;
+        let write_down = |audit: &AuditLog| {
+            leases.iter().for_each(|lease| audit.note(Event::CredentialDelivered { lease: *lease, launch }));
+        };
+        if !alive || !self.seat.delivers(&supply.pass, write_down) {
             // The order that comes with the fence is waiting, and says the rest.
             self.sessions.leases.end(leases, EndReason::MintFailed);
             return if alive { Ok(()) } else { Err(EndReason::LauncherGone) };
         }
-        self.instances.add(mint.instance, supply.grant.scope().name.clone(), leases.clone());
-        let launch = self.seat.launch;
+        self.instances.add(mint.instance, supply.grant.scope().name.clone(), leases);
         let idle = self.sessions.config.borrow().session.idle;
         let ticket = supply.ticket(launch, mint.instance, idle);
         fault::passing("launch.ticket-sending").await;
         self.send(&ToLauncher::Ticket(Box::new(LaunchTicket::Secrets(ticket)))).await?;
         fault::passing("launch.ticket-sent").await;
-        for lease in leases {
-            self.sessions.audit.note(Event::CredentialDelivered { lease, launch });
-        }
         Ok(())
     }
 
@@ -292,6 +316,9 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
     /// Fence, kill, revoke: in this order, whatever the reason.
     async fn finish(mut self, reason: EndReason) {
         self.seat.fence_off();
+        if self.unheard {
+            self.peer.kill();
+        }
         let gone = matches!(reason, EndReason::LauncherGone) || self.dead;
         if !gone {
             let frame = match reason {
@@ -339,8 +366,18 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
         gone.unwrap_or(true)
     }
 
+    /// A launcher that does not read holds up neither a lock nor an end: it is killed, as it cannot be told.
     async fn send(&mut self, frame: &ToLauncher) -> Result<(), EndReason> {
-        self.writer.send(frame).await.map_err(|_gone| EndReason::LauncherGone)
+        let rush = self.seat.rush();
+        let sent = tokio::select! {
+            biased;
+            sent = self.writer.send(frame) => sent,
+            () = rush.cancelled() => Err(ErrorKind::TimedOut.into()),
+        };
+        sent.map_err(|error| {
+            self.unheard = error.kind() == ErrorKind::TimedOut;
+            EndReason::LauncherGone
+        })
     }
 }
 

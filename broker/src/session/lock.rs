@@ -17,6 +17,8 @@ const SHORTEST_LOCK: Duration = Duration::from_secs(1);
 pub(super) enum Notice {
     /// Something happened to the login session.
     Seen(Sighting),
+    /// Its state was read for the first time since the session is known.
+    First(Look),
     /// Its state was read again: what changed meanwhile was not seen.
     Read(Look),
     /// Lock, for this reason.
@@ -32,6 +34,8 @@ pub(super) enum Notice {
 pub(super) enum Turn {
     /// Nothing.
     Stays,
+    /// The first look found nothing that speaks against it.
+    Begun,
     /// It was open and is locked now.
     Locked(LockCause),
     /// It was locked and is open now.
@@ -52,7 +56,7 @@ pub(super) enum Obstacle {
 }
 
 /// The lock of one session.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Lock {
     shut: Option<LockCause>,
     /// A screen lock whose end was not seen, and since when.
@@ -60,6 +64,7 @@ pub(super) struct Lock {
     evidence: Option<Evidence>,
     hint: bool,
     active: bool,
+    /// logind cannot be heard, or its login session was not looked at yet.
     blind: bool,
     asleep: bool,
 }
@@ -97,17 +102,24 @@ impl Lock {
         self.screen.is_some()
     }
 
-    /// The first look at a login session that was [`LockCause::Found`]: it opens unless the look, or anything
-    /// that was seen since, speaks against it.
-    pub(super) fn establish(&mut self, look: Look, at: Duration) -> bool {
-        let untouched = self.shut == Some(LockCause::Found) && self.screen.is_none();
-        let agrees = self.active && !self.hint && !self.blind && !self.asleep;
-        if untouched && agrees && look.active && !look.locked_hint {
-            self.shut = None;
-        } else {
-            self.read(look, at);
-        }
-        self.shut.is_none()
+    /// The same, until its login session was looked at.
+    #[must_use]
+    pub(super) fn unlooked(mut self) -> Self {
+        self.blind = true;
+        self
+    }
+
+    /// Whether the desktop said last that its screen is locked.
+    #[must_use]
+    pub(super) fn is_hinted(&self) -> bool {
+        self.hint
+    }
+
+    /// One that a desktop said that about.
+    #[must_use]
+    pub(super) fn hinted(mut self, hint: bool) -> Self {
+        self.hint = hint;
+        self
     }
 
     /// Takes a notice.
@@ -126,6 +138,14 @@ impl Lock {
             Notice::Seen(Sighting::Unlock) => self.unlock_screen(Evidence::Unlock, at),
             Notice::Seen(Sighting::Active(active)) => self.activate(active),
             Notice::Seen(Sighting::Hint(_) | Sighting::Closed) => {}
+            Notice::First(look) => {
+                self.read(look, at);
+                // Nothing happened since it was found, and nothing was found.
+                if self.shut == Some(LockCause::Found) && self.obstacle().is_none() {
+                    self.shut = None;
+                    return Turn::Begun;
+                }
+            }
             Notice::Read(look) => self.read(look, at),
             Notice::Lock(cause) => {
                 self.blind |= cause == LockCause::BusLost;
@@ -139,6 +159,7 @@ impl Lock {
         self.open_on_evidence();
         match (before, self.shut) {
             (None, Some(cause)) => Turn::Locked(cause),
+            (Some(LockCause::Found), Some(cause)) if cause != LockCause::Found => Turn::Locked(cause),
             (Some(_), None) => Turn::Opened(self.evidence.take().unwrap_or(Evidence::Command)),
             _ => Turn::Stays,
         }
@@ -158,7 +179,9 @@ impl Lock {
 
     fn lock(&mut self, cause: LockCause) {
         self.evidence = None;
-        self.shut.get_or_insert(cause);
+        if matches!(self.shut, None | Some(LockCause::Found)) {
+            self.shut = Some(cause);
+        }
     }
 
     fn lock_screen(&mut self, cause: LockCause, at: Duration) {
@@ -311,23 +334,26 @@ mod tests {
     #[test]
     fn the_first_look() {
         let look = |locked_hint, active| Look { locked_hint, active, closing: false };
-        for (seen, first, opens) in [
-            ("", look(false, true), true),
-            ("", look(true, true), false),
-            ("", look(false, false), false),
-            ("lock", look(false, true), false),
-            ("away", look(false, true), false),
-            ("hint", look(false, true), false),
-        ] {
-            let mut lock = Lock::shut(LockCause::Found, false, T);
-            match seen {
-                "lock" => drop(lock.take(Notice::Seen(Sighting::Lock), T)),
-                "away" => drop(lock.take(Notice::Seen(Sighting::Active(false)), T)),
-                "hint" => drop(lock.take(Notice::Seen(Sighting::Hint(true)), T)),
-                _ => {}
+        let (ok, hinted, away) = (look(false, true), look(true, true), look(false, false));
+        let cases: [(&[Notice], Look, Turn, Option<LockCause>); 9] = [
+            (&[], ok, Turn::Begun, None),
+            (&[], hinted, Turn::Locked(LockCause::LockedHint), Some(LockCause::LockedHint)),
+            (&[], away, Turn::Locked(LockCause::Inactive), Some(LockCause::Inactive)),
+            (&[Notice::Seen(Sighting::Lock)], ok, Turn::Stays, Some(LockCause::ScreenLock)),
+            (&[Notice::Seen(Sighting::Active(false))], ok, Turn::Stays, Some(LockCause::Inactive)),
+            (&[Notice::Seen(Sighting::Hint(true))], ok, Turn::Stays, Some(LockCause::LockedHint)),
+            (&[Notice::Lock(LockCause::ClockJump)], ok, Turn::Stays, Some(LockCause::ClockJump)),
+            // Evidence does not count before anything is known.
+            (&[Notice::Unlock], hinted, Turn::Locked(LockCause::LockedHint), Some(LockCause::LockedHint)),
+            (&[Notice::Unlock], ok, Turn::Begun, None),
+        ];
+        for (notices, first, turn, cause) in cases {
+            let mut lock = Lock::shut(LockCause::Found, false, T).unlooked();
+            for notice in notices {
+                assert!(!matches!(lock.take(*notice, T), Turn::Opened(_) | Turn::Begun), "{notices:?}");
             }
-            assert_eq!(lock.establish(first, T), opens, "{seen} {first:?}");
-            assert_eq!(lock.cause().is_none(), opens);
+            let after = T + Duration::from_secs(2);
+            assert_eq!((lock.take(Notice::First(first), after), lock.cause()), (turn, cause), "{notices:?}");
         }
     }
 

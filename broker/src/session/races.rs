@@ -345,7 +345,7 @@ impl World {
             args: Vec::new(),
             want: true,
         };
-        let admitted = self.sessions.admit(self.asking(login), request).await.ok()?;
+        let admitted = self.sessions.admit_as(self.asking(login), request).await.ok()?;
         let (ours, theirs) = tokio::io::duplex(1 << 16);
         let peer: Arc<dyn PeerWatch> = Arc::<Peer>::clone(&self.peer);
         tokio::spawn(run(Arc::clone(&self.sessions), admitted, peer, ours));

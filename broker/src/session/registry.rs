@@ -13,7 +13,6 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::holder::{Holder, Key};
-use super::lock::Lock;
 use super::login::{Login, Logins};
 use super::marks::Marks;
 use super::pace::{self, Paces};
@@ -59,12 +58,14 @@ pub struct Needs {
 pub(super) struct Inner {
     pub(super) sessions: HashMap<SessionId, Holder>,
     pub(super) launches: HashMap<LaunchId, Launch>,
-    /// Set once: the broker stops, and nothing begins any more.
+    /// The broker stops, or the machine does, and nothing begins any more.
     pub(super) stopping: bool,
-    /// What was locked when it ended, or when an earlier broker did: it begins locked the next time.
+    /// It is the broker that stops: that is not called off.
+    pub(super) leaving: bool,
+    /// Locks that outlive their session or come before it.
     pub(super) marks: Marks,
-    /// Locks of login sessions that nobody is bound to yet, by their object's path.
-    pub(super) strangers: HashMap<String, Lock>,
+    /// Sleep was announced, and is not over: nothing begins open.
+    pub(super) asleep: bool,
     /// How often each account was refused lately.
     pub(super) paces: Paces,
     /// Tells of each login session that a session is bound to.
@@ -103,12 +104,16 @@ pub(super) struct Launch {
     ordered: u64,
     stilled: u64,
     ended: bool,
+    /// Falls when it is told to be still or to end: nothing that is being written to its launcher may hold that
+    /// up.
+    rush: CancellationToken,
 }
 
 impl Launch {
     /// Tells the launch to end; the first reason stays.
     pub(super) fn end(&mut self, reason: EndReason) {
         self.life.cancel();
+        self.rush.cancel();
         self.drop_passes();
         if !std::mem::replace(&mut self.ended, true) {
             // A launch that is gone needs no telling.
@@ -120,6 +125,7 @@ impl Launch {
     pub(super) fn park(&mut self, why: Why) {
         self.drop_passes();
         if !self.ended {
+            self.rush.cancel();
             self.ordered += 1;
             drop(self.orders.send(Order::Park(why)));
         }
@@ -202,12 +208,34 @@ impl Seat {
         Ok(Pass { fence, horizon })
     }
 
+    /// Writes down that something is delivered under the pass, unless its fence has fallen. Under the register's
+    /// lock, so that the audit log has a delivery and a fence in the order in which they were decided.
+    pub(super) fn delivers(&self, pass: &Pass, write_down: impl FnOnce(&AuditLog)) -> bool {
+        let _inner = self.sessions.lock();
+        let open = !pass.fence.is_cancelled();
+        if open {
+            write_down(&self.sessions.audit);
+        }
+        open
+    }
+
     /// Nothing is minted or delivered for it any more.
     pub(super) fn fence_off(&self) {
         if let Some(launch) = self.sessions.lock().launches.get_mut(&self.launch) {
             launch.life.cancel();
             launch.drop_passes();
         }
+    }
+
+    /// Falls when the launch is told to be still or to end; fallen for one that is not there any more.
+    pub(super) fn rush(&self) -> CancellationToken {
+        let inner = self.sessions.lock();
+        let gone = || {
+            let gone = CancellationToken::new();
+            gone.cancel();
+            gone
+        };
+        inner.launches.get(&self.launch).map_or_else(gone, |launch| launch.rush.clone())
     }
 
     /// Changes what is shown of the launch.
@@ -221,6 +249,9 @@ impl Seat {
     pub(super) fn stilled(&self) {
         if let Some(launch) = self.sessions.lock().launches.get_mut(&self.launch) {
             launch.stilled += 1;
+            if launch.is_still() {
+                launch.rush = CancellationToken::new();
+            }
         }
         self.sessions.changed.notify_waiters();
     }
@@ -244,8 +275,9 @@ impl Sessions {
             sessions: HashMap::new(),
             launches: HashMap::new(),
             stopping: false,
+            leaving: false,
             marks: needs.marks,
-            strangers: HashMap::new(),
+            asleep: false,
             paces: Paces::default(),
             newborn: None,
         };
@@ -291,6 +323,7 @@ impl Sessions {
             ordered: 0,
             stilled: 0,
             ended: false,
+            rush: CancellationToken::new(),
         };
         inner.launches.insert(launch, entry);
         Ok(Seat { launch, session, orders: receiver, sessions: Arc::clone(self) })

@@ -1,22 +1,22 @@
 //! What the watch sources tell the register. Each of these is enough to lock or end; none of them unlocks by
 //! itself.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use mcp_broker_proto::channel::EndReason;
 use mcp_broker_proto::names::SessionId;
+use mcp_broker_proto::problem::Problem;
 use mcp_broker_proto::session::LockCause;
 use tokio::sync::mpsc;
 
 use super::holder::Holder;
-use super::lock::{Lock, Notice};
-use super::login::{Login, Sighting};
+use super::lock::Notice;
+use super::login::{Login, Look, Sighting};
 use super::registry::Sessions;
+use super::words;
 
-/// No more login sessions that nobody is bound to are remembered.
-const MAX_STRANGERS: usize = 4096;
+/// A login session of which something is seen during each of so many looks is not let in for now.
+const LOOKS: usize = 4;
 
 impl Sessions {
     /// Something was seen to happen to the login session with this object path.
@@ -27,7 +27,7 @@ impl Sessions {
             let bound = inner.sessions.iter().filter(|(_, holder)| bound(holder)).map(|(id, _)| *id);
             let bound: Vec<_> = bound.collect();
             if bound.is_empty() {
-                remember(&mut inner.strangers, path, sighting, self.clock.boot());
+                inner.marks.see(path, sighting, self.clock.boot());
             }
             bound
         };
@@ -49,6 +49,7 @@ impl Sessions {
 
     /// Locks every session; ready when everything is wound up. The fences have fallen when this returns.
     pub fn lock_all(self: &Arc<Self>, cause: LockCause) -> impl Future<Output = ()> + Send + use<> {
+        self.lock().asleep |= cause == LockCause::Sleep;
         self.lock_those(cause, |_| true)
     }
 
@@ -76,6 +77,7 @@ impl Sessions {
 
     /// The machine is awake: what is pending is tried now.
     pub fn woke(self: &Arc<Self>) {
+        self.lock().asleep = false;
         for session in self.those(|_| true) {
             drop(self.notice(session, Notice::Awake, None));
         }
@@ -100,14 +102,35 @@ impl Sessions {
             inner.sessions.iter().filter_map(bound).collect()
         };
         for (session, login) in bound {
-            match self.logins.look(&login).await {
-                Ok(Some(look)) if !look.closing => {
-                    drop(self.notice(session, Notice::Read(look), None));
-                }
-                Ok(_) => drop(self.end_session(session, EndReason::SessionClosed)),
-                Err(problem) => tracing::warn!(what = problem.title, "a login session cannot be looked at"),
+            if let Err(problem) = self.look_at(session, &login, Notice::Read).await {
+                tracing::warn!(what = problem.title, "a login session cannot be looked at");
             }
         }
+    }
+
+    /// Looks at the login session of a session, and takes what it sees as that notice. An answer that is older
+    /// than something that was seen meanwhile is worth nothing, and asked for anew.
+    pub(super) async fn look_at(
+        self: &Arc<Self>,
+        session: SessionId,
+        login: &Login,
+        notice: fn(Look) -> Notice,
+    ) -> Result<(), Problem> {
+        for _ in 0..LOOKS {
+            let Some(before) = self.lock().sessions.get(&session).map(Holder::seen) else { return Ok(()) };
+            let look = match self.logins.look(login).await? {
+                Some(look) if !look.closing => look,
+                _ => {
+                    drop(self.end_session(session, EndReason::SessionClosed));
+                    return Err(words::login_over());
+                }
+            };
+            if let Some(winding) = self.notice_unless_seen(session, before, notice(look)) {
+                drop(winding);
+                return Ok(());
+            }
+        }
+        Err(words::restless())
     }
 
     /// Each login session that a session is bound to from now on, and those that are already.
@@ -121,52 +144,7 @@ impl Sessions {
         receiver
     }
 
-    fn those(&self, which: impl Fn(&Holder) -> bool) -> Vec<SessionId> {
+    pub(super) fn those(&self, which: impl Fn(&Holder) -> bool) -> Vec<SessionId> {
         self.lock().sessions.iter().filter(|(_, holder)| which(holder)).map(|(id, _)| *id).collect()
-    }
-}
-
-/// A login session may be locked before anything of it asks for a launch, and its desktop may not say so when it
-/// is looked at then.
-fn remember(strangers: &mut HashMap<String, Lock>, path: &str, sighting: Sighting, at: Duration) {
-    match sighting {
-        Sighting::Closed => drop(strangers.remove(path)),
-        Sighting::Lock if strangers.len() < MAX_STRANGERS => {
-            strangers.entry(path.to_owned()).or_insert_with(Lock::open).take(Notice::Seen(sighting), at);
-        }
-        Sighting::Unlock | Sighting::Hint(_) => {
-            let Some(lock) = strangers.get_mut(path) else { return };
-            lock.take(Notice::Seen(sighting), at);
-            if lock.cause().is_none() {
-                strangers.remove(path);
-            }
-        }
-        Sighting::Lock | Sighting::Active(_) => {}
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_lock_is_remembered_until_its_end_was_seen() {
-        let mut strangers = HashMap::new();
-        let mut at = Duration::from_secs(100);
-        let mut see = |sighting| {
-            at += Duration::from_secs(2);
-            remember(&mut strangers, "/3", sighting, at);
-            strangers.get("/3").and_then(Lock::cause)
-        };
-        let locked = Some(LockCause::ScreenLock);
-        assert_eq!(see(Sighting::Unlock), None);
-        assert_eq!(see(Sighting::Active(false)), None);
-        assert_eq!(see(Sighting::Lock), locked);
-        assert_eq!(see(Sighting::Active(true)), locked);
-        assert_eq!(see(Sighting::Hint(true)), locked);
-        assert_eq!(see(Sighting::Unlock), locked, "the locker still shows itself");
-        assert_eq!(see(Sighting::Hint(false)), None);
-        assert_eq!(see(Sighting::Lock), locked);
-        assert_eq!(see(Sighting::Closed), None);
     }
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mcp_broker_proto::channel::EndReason;
-use mcp_broker_proto::names::{LaunchId, LeaseId};
+use mcp_broker_proto::names::{Label, LaunchId, LeaseId, SessionId};
+use mcp_broker_proto::session::LeaseInfo;
 use tokio::time::{Instant, timeout_at};
 
 use super::registry::Sessions;
@@ -23,11 +24,40 @@ const PARENT_LIMIT: Duration = Duration::from_secs(4);
 pub(super) struct Fenced {
     /// The launches, and the order that each has to carry out; none for one that has to go.
     pub(super) launches: HashMap<LaunchId, Option<u64>>,
+    /// Whose leases end with it: also of launches that are gone already, and whose leases are not.
+    pub(super) of: Of,
     pub(super) parents: Parents,
     pub(super) reason: EndReason,
     /// Newer than every lease that was begun before the fence fell: ids sort by time.
     pub(super) before: LeaseId,
     pub(super) deadline: Instant,
+}
+
+/// What a fence is around.
+pub(super) enum Of {
+    /// A session.
+    Session(SessionId),
+    /// What a session has of one provider.
+    Provider(SessionId, Option<Label>),
+}
+
+impl Of {
+    /// Leases and parents that are not settled.
+    fn left(&self, sessions: &Arc<Sessions>, before: LeaseId) -> usize {
+        match self {
+            Self::Session(session) => sessions.leases.left(*session, None, before),
+            Self::Provider(session, provider) => sessions.leases.left(*session, provider.as_ref(), before),
+        }
+    }
+
+    fn has(&self, lease: &LeaseInfo) -> bool {
+        match self {
+            Self::Session(session) => lease.session == *session,
+            Self::Provider(session, provider) => {
+                lease.session == *session && Some(&lease.provider) == provider.as_ref()
+            }
+        }
+    }
 }
 
 /// No instance is alive, or its launcher was killed.
@@ -77,15 +107,22 @@ impl Bare {
     pub(super) async fn revoke_parents(self, sessions: &Arc<Sessions>) -> Over {
         sessions.leases.end_parents(&self.0.parents, self.0.reason);
         let deadline = Instant::now() + PARENT_LIMIT;
-        let left = sessions.leases.parents_settled(&self.0.parents, deadline).await;
-        Over { pending: left + self.0.leaves(sessions) }
+        // Also those that are still being made.
+        let late = sessions.leases.parents_settled(&self.0.parents, deadline).await;
+        let mut outcomes = sessions.leases.outcomes();
+        loop {
+            // What an earlier lock of the session is still ending is pending as well.
+            let pending = self.0.of.left(sessions, self.0.before).max(late);
+            if pending == 0 || timeout_at(deadline, outcomes.recv()).await.is_err() {
+                return Over { pending };
+            }
+        }
     }
 }
 
 impl Fenced {
     fn leaves(&self, sessions: &Arc<Sessions>) -> usize {
         let infos = sessions.leases.infos();
-        let ours = |launch, id| self.launches.contains_key(&launch) && id < self.before;
-        infos.iter().filter(|lease| ours(lease.launch, lease.id)).count()
+        infos.iter().filter(|lease| self.of.has(lease) && lease.id < self.before).count()
     }
 }

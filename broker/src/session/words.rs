@@ -69,6 +69,12 @@ pub(super) fn being_stilled() -> Problem {
     Problem::new(ErrorCode::SessionLocked, "the launch is being parked", hint)
 }
 
+/// A launch asked for more instances than it can use, or again and again.
+pub(super) fn too_fast() -> Problem {
+    let title = "the launch asks for credentials too often";
+    Problem::new(ErrorCode::TooMany, title, "it is tried again by itself after a while")
+}
+
 /// What the person can do about an end that was not theirs.
 pub(super) fn after_end(reason: EndReason) -> &'static str {
     match reason {
@@ -95,4 +101,9 @@ pub(super) fn after_end(reason: EndReason) -> &'static str {
 pub(super) fn login_over() -> Problem {
     let hint = "log in again, then start the server again";
     Problem::new(ErrorCode::NoLoginSession, "the login session of this process is over", hint)
+}
+
+pub(super) fn restless() -> Problem {
+    let title = "the login session of this process changes too fast to be looked at";
+    Problem::new(ErrorCode::LoginsUnseen, title, "try again in a moment")
 }

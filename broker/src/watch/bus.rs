@@ -94,7 +94,8 @@ impl Ear {
     /// Again and again while it lasts: whoever unlocks by hand meanwhile is not heard locking again.
     fn lock(&mut self) {
         self.lock_at = Some(Instant::now() + PATIENCE);
-        tokio::spawn(self.source.watched.sessions.lock_bound(LockCause::BusLost));
+        // What follows goes on by itself, and is not waited for.
+        drop(self.source.watched.sessions.lock_bound(LockCause::BusLost));
     }
 }
 

@@ -24,6 +24,7 @@ pub(super) enum Told {
     LockAll(LockCause),
     LockBound(LockCause),
     ShutDown,
+    CalledOff,
     Woke,
     LookAgain,
 }
@@ -93,6 +94,10 @@ impl Watcher for Book {
 
     fn shut_down(&self) -> BoxFuture<'static, ()> {
         self.winding(Told::ShutDown)
+    }
+
+    fn shutdown_called_off(&self) {
+        self.note(Told::CalledOff);
     }
 
     fn woke(&self) {

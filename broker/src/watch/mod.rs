@@ -58,6 +58,9 @@ pub trait Watcher: Send + Sync + 'static {
     /// Ends everything; ready when it is wound up.
     fn shut_down(&self) -> BoxFuture<'static, ()>;
 
+    /// The shutdown that was announced does not come.
+    fn shutdown_called_off(&self);
+
     /// The machine is awake again: what is pending is tried again now.
     fn woke(&self);
 
@@ -151,7 +154,7 @@ async fn guarded(kind: &Kind, watched: Arc<Watched>, notes: Arc<Notes>, source: 
     tracing::error!(source = kind.name, "a watch ended by a defect; every session is locked");
     notes.say(kind.name, format!("the watch `{}` ended by a defect: restart the broker", kind.name));
     loop {
-        watched.sessions.lock_all(LockCause::BusLost).await;
+        drop(watched.sessions.lock_all(LockCause::BusLost));
         tokio::time::sleep(bus::PATIENCE).await;
     }
 }

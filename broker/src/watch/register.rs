@@ -34,6 +34,10 @@ impl Watcher for Register {
         Box::pin(self.0.stop(EndReason::Shutdown))
     }
 
+    fn shutdown_called_off(&self) {
+        self.0.go_on();
+    }
+
     fn woke(&self) {
         self.0.woke();
     }

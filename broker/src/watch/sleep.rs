@@ -85,7 +85,10 @@ impl Delay {
                 self.waking = true;
                 self.over();
             }
-            News::Event(Event::Shutdown(false)) => self.over(),
+            News::Event(Event::Shutdown(false)) => {
+                self.source.watched.sessions.shutdown_called_off();
+                self.over();
+            }
             News::Event(_) | News::Down => {}
         }
     }
