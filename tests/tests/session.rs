@@ -18,11 +18,6 @@ fn world() -> World {
     World::user().vault().probe("orders-db", &[]).start()
 }
 
-/// One in which a lock is the end of the launches.
-fn strict_world() -> World {
-    World::user().session("on_lock = \"end\"").vault().probe("orders-db", &[]).start()
-}
-
 /// A command of the person that succeeds; what it prints.
 #[track_caller]
 fn person(world: &World, command: &str) -> String {
@@ -55,7 +50,7 @@ fn exists(world: &World, token: &str) -> bool {
 
 #[test]
 fn a_lock_parks_launches_and_an_unlock_brings_them_back() {
-    let mut world = strict_world();
+    let mut world = world();
     let mut client = world.launch(ALICE, "orders-db");
     assert_eq!(world.users().len(), 1);
     let parent = parent_token(&world);
