@@ -466,7 +466,7 @@ fn a_broker_that_comes_back_is_found_again() {
 #[test]
 fn an_instance_is_replaced_without_a_trace() {
     let (_broker, mut channel, mut client) = running("replace", 0);
-    channel.send(&json!({ "type": "replace", "instance": 0 }));
+    channel.send(&json!({ "type": "replace", "instance": 0, "within_secs": 60 }));
     channel.expect("want");
     client.call(3, "whoami");
     assert_eq!(client.text(3), "i0 yes ", "it works on");
@@ -494,7 +494,7 @@ fn a_sub_reaper_ends_the_replaced_instance_alone() {
     client.open();
     client.call(1, "fork");
     let old = client.text(1);
-    channel.send(&json!({ "type": "replace", "instance": 0 }));
+    channel.send(&json!({ "type": "replace", "instance": 0, "within_secs": 60 }));
     channel.expect("want");
     channel.ticket(1, 0);
     channel.expect("started");
@@ -503,7 +503,7 @@ fn a_sub_reaper_ends_the_replaced_instance_alone() {
     client.call(2, "fork");
     let new = client.text(2);
     // Another swap that comes to nothing: the one that works is left alone.
-    channel.send(&json!({ "type": "replace", "instance": 1 }));
+    channel.send(&json!({ "type": "replace", "instance": 1, "within_secs": 60 }));
     channel.expect("want");
     channel.ticket_for(2, 0, "other");
     channel.expect("started");
@@ -554,13 +554,13 @@ fn a_park_is_quick_whatever_is_under_way() {
     channel.expect("started");
     client.lists_changed();
     // While one takes the place of another.
-    channel.send(&json!({ "type": "replace", "instance": 2 }));
+    channel.send(&json!({ "type": "replace", "instance": 2, "within_secs": 60 }));
     channel.expect("want");
     parked(&mut channel, &mut client, 4);
     channel.ticket(3, 0);
     channel.expect("started");
     client.lists_changed();
-    channel.send(&json!({ "type": "replace", "instance": 3 }));
+    channel.send(&json!({ "type": "replace", "instance": 3, "within_secs": 60 }));
     channel.expect("want");
     channel.ticket_for(4, 0, "mute");
     channel.expect("started");
