@@ -135,10 +135,24 @@ impl Life {
         Some(quiet)
     }
 
-    /// An instance is ready; the one whose place it takes.
+    /// Whether this instance is the one that is coming up.
+    #[must_use]
+    pub fn awaits(&self, number: u32) -> bool {
+        match self.state {
+            State::Starting { number: coming, .. } | State::Swapping { new: Some(coming), .. } => {
+                coming == number
+            }
+            _ => false,
+        }
+    }
+
+    /// An instance is ready; the one whose place it takes. Nothing happens where it is not waited for.
     pub fn ready(&mut self, number: u32, now: Instant) -> Option<u32> {
+        if !self.awaits(number) {
+            return None;
+        }
         let old = match self.state {
-            State::Swapping { old, new: Some(new), .. } if new == number => Some(old),
+            State::Swapping { old, .. } => Some(old),
             _ => None,
         };
         self.state = State::Running { number };

@@ -202,3 +202,14 @@ fn a_swap() {
     life.ticket(3, MINUTES, clock.at(6_002)).unwrap();
     assert_eq!(life.due(clock.at(36_002), |_| false), Some(Due::Unready(3)));
 }
+
+#[test]
+fn only_what_is_waited_for_comes_up() {
+    let (clock, mut life) = running();
+    life.park(&park(ParkReason::Locked), 0, clock.at(10));
+    assert_eq!(life.ready(0, clock.at(11)), None);
+    assert_eq!(refuses(&life), Some(Kind::Locked), "a late word of the dead changes nothing");
+    life.resume(clock.at(12));
+    life.ready(0, clock.at(13));
+    assert!(life.take_want() && matches!(life.state(), State::Asking { .. }));
+}

@@ -211,7 +211,12 @@ impl Relay {
             let what = "the broker did not hand out the credentials in time";
             return self.end_with(Failure::new(AGAIN, what, hint), now);
         }
-        self.lose_broker("did not hand out the credentials in time", now);
+        if self.link.is_up() {
+            return self.lose_broker("did not hand out the credentials in time", now);
+        }
+        // Nobody was asked: the next broker is.
+        let hint = "call again in a few seconds; if it stays so, run `mcp-run doctor`";
+        self.life.lost(Notice::new(Kind::Unavailable, "the broker is gone", hint));
     }
 }
 

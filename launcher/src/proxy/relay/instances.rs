@@ -32,7 +32,8 @@ impl Relay {
             Ok((backend, started)) => {
                 self.backends.push(backend);
                 self.send(&started);
-                if self.talk.join(number, quiet) {
+                // The broker may have been lost by that, and the instance with it.
+                if self.link.is_up() && self.talk.join(number, quiet) {
                     self.instance_ready(number, now);
                 }
             }
@@ -42,6 +43,7 @@ impl Relay {
                 self.owes_dead &= gone;
             }
             Err((failure, gone)) => {
+                self.stuck |= !gone;
                 if gone {
                     self.send(&ToBroker::Gone { instance: wire, reason: GoneReason::Unusable });
                 }
@@ -84,8 +86,12 @@ impl Relay {
         }
     }
 
-    /// An instance can take the conversation over.
+    /// An instance can take the conversation over, unless it is to end already: its last words may be read late.
     pub(super) fn instance_ready(&mut self, number: u32, now: Instant) {
+        let works = self.backend(number).is_some_and(|backend| backend.given_up.is_none());
+        if !works || !self.life.awaits(number) {
+            return;
+        }
         let lost = self.talk.settle(number);
         self.client.lost(lost);
         let Some(old) = self.life.ready(number, now) else { return };
@@ -114,8 +120,14 @@ impl Relay {
     pub(super) fn unusable(&mut self, number: u32, how: &str) {
         let what = format!("the server was started again and {how}, so it was ended");
         let hint = "start the server again from its client; tell its owner if it happens again";
-        let Some(backend) = self.backend(number).filter(|backend| backend.given_up.is_none()) else { return };
         let notice = Notice::new(Kind::Restarting, what.as_str(), hint);
+        let Some(backend) = self.backend(number) else {
+            // It is dead already, and nothing else will say so.
+            return self.life.failed(number, &notice, random(), Instant::now());
+        };
+        if backend.given_up.is_some() {
+            return;
+        }
         backend.kill(Some(GoneReason::Unusable), &notice);
         self.talk.leave(number);
         self.say(&what);
@@ -151,9 +163,13 @@ impl Relay {
         let by_itself = given_up.is_none() && (self.closing.is_some() || !self.talk.answered());
         if by_itself || (self.closing.is_some() && !self.waits_for_start()) {
             if !self.backends.iter().any(Backend::alive) {
-                self.finish(ended.status, None, now);
+                let status = if given_up.is_none() && !killed { ended.status } else { self.own_status() };
+                self.finish(status, None, now);
+                return;
             }
-            return;
+            let hint = "start it again from its client";
+            let notice = Notice::new(Kind::Restarting, "the server has ended", hint);
+            return self.life.failed(number, &notice, random(), now);
         }
         match given_up {
             None => self.crashed(index, ended, now),

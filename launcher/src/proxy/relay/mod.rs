@@ -186,7 +186,9 @@ impl Relay {
 
     /// Sees the end through that was asked for.
     fn close_down(&mut self, now: Instant) {
-        let Some(closing) = self.closing.filter(|_| self.over.is_none()) else { return };
+        if self.closing.is_none() || self.over.is_some() {
+            return;
+        }
         let waits = self.waits_for_start();
         let mut alive = false;
         for backend in self.backends.iter_mut().filter(|backend| backend.alive()) {
@@ -196,10 +198,20 @@ impl Relay {
                 backend.shutdown.client_left(now);
             }
         }
-        match closing {
-            Closing::Signal(number) if !alive => self.finish(status_of(number), None, now),
-            Closing::Client if !alive && !waits => self.finish(0, None, now),
-            _ => {}
+        if !alive && !waits {
+            self.finish(self.own_status(), None, now);
+        }
+    }
+
+    fn by_signal(&self) -> bool {
+        matches!(self.closing, Some(Closing::Signal(_)))
+    }
+
+    /// The status of a launch that no server ended.
+    fn own_status(&self) -> u8 {
+        match self.closing {
+            Some(Closing::Signal(number)) => status_of(number),
+            _ => 0,
         }
     }
 
@@ -208,7 +220,7 @@ impl Relay {
         use State::{Asking, Parked, Starting};
         let coming =
             matches!(self.life.state(), Asking { .. } | Starting { .. } | Parked(Why::Restarting(_), _));
-        self.life.is_first() || (coming && self.talk.holds())
+        (self.life.is_first() || coming) && self.talk.holds() && !self.by_signal()
     }
 
     /// The launch is over.
@@ -217,11 +229,10 @@ impl Relay {
             return;
         }
         self.client.close();
-        let by_signal = matches!(self.closing, Some(Closing::Signal(_)));
         let hurried = why.is_some() || self.closing.is_some();
         let until = now + if hurried { DRAIN_HURRIED } else { DRAIN };
         // A client that only left may read on as long as it reads.
-        let latest = if why.is_some() || by_signal { until } else { now + DRAIN_LONGEST };
+        let latest = if why.is_some() || self.by_signal() { until } else { now + DRAIN_LONGEST };
         let notice = match &why {
             Some(failure) => Notice::new(Kind::Refused, failure.what.as_str(), failure.hint.as_str()),
             None => Notice::new(Kind::Restarting, "the server has ended", "start it again from its client"),

@@ -1,0 +1,122 @@
+//! How launches and their instances end where two things happen at once: a lock in the middle of a handshake, a
+//! broker that dies with its last ticket, a client that leaves while an instance does.
+#![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
+use std::time::{Duration, Instant};
+
+use scene::{Broker, Client, SERVER, running};
+use serde_json::json;
+
+mod scene;
+
+/// A lock comes while the answer to the replayed handshake stands unread: the dead instance works for nobody.
+#[test]
+fn a_dead_instance_does_not_end_a_park() {
+    let broker = Broker::start("agreed");
+    let mut client = Client::start_with(&broker, false);
+    let (mut channel, _) = broker.accept();
+    channel.ticket(0, 0);
+    channel.expect("started");
+    client.send(&json!({ "jsonrpc": "2.0", "id": 0, "method": "initialize", "params": { "protocolVersion": "2025-06-18", "capabilities": {} } }));
+    std::thread::sleep(Duration::from_millis(200));
+    client.call(1, "flood");
+    // Until every buffer is full, so that nothing is read of any instance.
+    std::thread::sleep(Duration::from_millis(300));
+    channel.park("locked");
+    channel.expect("dead");
+    channel.resume();
+    channel.expect("want");
+    channel.ticket(1, 0);
+    channel.expect("started");
+    std::thread::sleep(Duration::from_millis(300));
+    channel.park("locked");
+    channel.expect("dead");
+    client.read();
+    std::thread::sleep(Duration::from_millis(400));
+    client.call(5, "whoami");
+    let answered = std::iter::from_fn(|| Some(client.line())).find(|line| line["id"] == 5);
+    assert!(answered.unwrap().to_string().contains("executed: no"));
+    channel.resume();
+    channel.expect("want");
+}
+
+#[test]
+fn a_broker_that_dies_with_its_last_ticket() {
+    let broker = Broker::start("last-ticket");
+    let mut client = Client::start(&broker);
+    let (mut channel, _) = broker.accept();
+    channel.ticket(0, 0);
+    channel.expect("started");
+    // No handshake: the next instance is ready at once.
+    client.call(1, "whoami");
+    client.text(1);
+    channel.park("locked");
+    channel.expect("dead");
+    channel.resume();
+    channel.expect("want");
+    std::fs::remove_file(broker.dir.join("socket")).unwrap();
+    channel.ticket(1, 0);
+    drop(channel);
+    std::thread::sleep(Duration::from_millis(300));
+    client.call(2, "whoami");
+    let text = client.text(2);
+    assert!(text.contains("the broker") && text.contains("executed: no"), "{text}");
+}
+
+/// An idle instance dies slowly, the client leaves, and the next one ends before it is ready.
+#[test]
+fn a_launch_ends_when_its_last_instance_fails_after_the_client_left() {
+    let broker = Broker::start("never");
+    let mut client = Client::start(&broker);
+    let (mut channel, _) = broker.accept();
+    channel.ticket_of(0, 1, &format!("trap '' TERM; {SERVER}\nsleep 30"));
+    channel.expect("started");
+    client.open();
+    std::thread::sleep(Duration::from_millis(1300));
+    client.call(1, "whoami");
+    channel.expect("want");
+    client.close();
+    channel.ticket_of(1, 0, "read x; exit 3");
+    channel.expect("started");
+    assert_eq!(channel.expect("exited")["instance"], 1);
+    channel.gone(1, "exited");
+    // What the client had asked is still to be done.
+    while channel.frame()["type"] != "want" {}
+    channel.ticket(2, 0);
+    while channel.frame()["type"] != "started" {}
+    let answered = std::iter::from_fn(|| Some(client.line())).find(|line| line["id"] == 1);
+    assert!(answered.unwrap().to_string().contains("i2 yes"));
+    assert_eq!(client.wait(), 0);
+}
+
+#[test]
+fn a_client_that_leaves_before_the_first_ticket_is_not_waited_for() {
+    for asks in [false, true] {
+        let broker = Broker::start(&format!("leaves-first-{asks}"));
+        let mut client = Client::start(&broker);
+        let (mut channel, _) = broker.accept();
+        if asks {
+            client.call(1, "whoami");
+        }
+        let began = Instant::now();
+        client.close();
+        if asks {
+            channel.ticket(0, 0);
+            channel.expect("started");
+            assert_eq!(client.text(1), "i0  ");
+        }
+        assert_eq!(client.wait(), 0);
+        assert!(began.elapsed() < Duration::from_secs(10), "it would have been the broker's time limit");
+    }
+}
+
+/// The status of an instance that we killed is not that of the launch.
+#[test]
+fn a_client_that_leaves_during_a_lock_ends_well() {
+    for round in 0..4 {
+        let (_broker, mut channel, mut client) = running(&format!("exit-{round}"), 0);
+        channel.park("locked");
+        client.close();
+        assert_eq!(client.wait(), 0);
+    }
+}

@@ -1,0 +1,316 @@
+//! What the tests of the launcher as a program share: a scripted broker on a real socket, a client, and a small
+//! real server. It holds no test.
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::let_underscore_must_use,
+    clippy::indexing_slicing,
+    clippy::panic,
+    unreachable_pub,
+    reason = "a test may stop at the first surprise, and not every test uses everything"
+)]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+/// No step takes so long, however busy the machine is.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+/// Long enough for a line that must not come to have come.
+pub const QUIET: Duration = Duration::from_millis(150);
+pub const LAUNCH: &str = "019ab000-0000-7000-8000-000000000001";
+
+/// A server in a few lines: it says who it is, hangs, asks the client, or ends.
+pub const SERVER: &str = r#"
+text() { printf '{"jsonrpc":"2.0","id":%s,"result":{"content":[{"type":"text","text":"%s"}]}}\n' "$id" "$1"; }
+while IFS= read -r line; do
+    id=${line#*'"id":'}
+    id=${id%%[,\}]*}
+    case $line in
+    *'"initialize"'*) [ "$MODE" = mute ] || printf '{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":"2025-06-18","capabilities":{"tools":{"listChanged":true},"prompts":{"x":"'$MODE'"}},"serverInfo":{"name":"t","version":"'$MARK'"}}}\n' "$id" ;;
+    *'"notifications/initialized"'*) greeted=yes ;;
+    *'"logging/setLevel"'*) level=set; printf '{"jsonrpc":"2.0","id":%s,"result":{}}\n' "$id" ;;
+    *'"whoami"'*) text "$MARK $greeted $level" ;;
+    *'"ask"'*) printf '{"jsonrpc":"2.0","id":0,"method":"roots/list"}\n' ;;
+    *'"roots":'*) printf '{"jsonrpc":"2.0","method":"notifications/roots","params":{"to":"%s","line":%s}}\n' "$MARK" "$line" ;;
+    *'"ping"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{}}\n' "$id" ;;
+    *'"hang"'*) ;;
+    *'"nap"'*) sleep 1; text "rested $MARK" ;;
+    *'"fork"'*) setsid sleep 1000 </dev/null >/dev/null 2>&1 & text $! ;;
+    *'"flood"'*) while :; do printf '{"jsonrpc":"2.0","method":"notifications/flood"}\n'; done ;;
+    *'"die"'*) exit 3 ;;
+    esac
+done
+"#;
+
+/// Runs a command where no namespace can be had.
+pub const BARE: &str = "echo 0 >/proc/sys/user/max_user_namespaces && echo 0 >/proc/sys/user/max_pid_namespaces && exec \"$0\" \"$@\"";
+
+pub struct Broker {
+    pub listener: UnixListener,
+    pub dir: PathBuf,
+}
+
+impl Broker {
+    pub fn start(name: &str) -> Self {
+        let dir = std::env::temp_dir().join(format!("mcp-run-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let listener = UnixListener::bind(dir.join("socket")).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        Self { listener, dir }
+    }
+
+    /// Starts again, as another process would.
+    pub fn restart(&mut self) {
+        let path = self.dir.join("socket");
+        std::fs::remove_file(&path).unwrap();
+        self.listener = UnixListener::bind(&path).unwrap();
+        self.listener.set_nonblocking(true).unwrap();
+    }
+
+    /// Takes the next launch; whether it wants credentials at once.
+    pub fn accept(&self) -> (Channel, bool) {
+        let until = Instant::now() + PATIENCE;
+        let stream = loop {
+            match self.listener.accept() {
+                Ok((stream, _)) => break stream,
+                Err(_) if Instant::now() < until => std::thread::sleep(Duration::from_millis(2)),
+                Err(error) => panic!("nobody asks for a launch: {error}"),
+            }
+        };
+        stream.set_nonblocking(false).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line).unwrap();
+            if let Some(value) = line.strip_prefix("Content-Length: ") {
+                length = value.trim().parse().unwrap();
+            }
+            if line == "\r\n" {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).unwrap();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        let mut channel = Channel { stream, reader };
+        channel.raw("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\r\n");
+        (channel, body["want"].as_bool().unwrap())
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+pub struct Channel {
+    pub stream: UnixStream,
+    pub reader: BufReader<UnixStream>,
+}
+
+impl Channel {
+    pub fn raw(&mut self, text: &str) {
+        self.stream.write_all(text.as_bytes()).unwrap();
+    }
+
+    pub fn send(&mut self, frame: &Value) {
+        self.raw(&format!("{frame}\n"));
+    }
+
+    pub fn ticket(&mut self, instance: u32, idle: u64) {
+        self.ticket_for(instance, idle, "");
+    }
+
+    pub fn ticket_for(&mut self, instance: u32, idle: u64, mode: &str) {
+        let mark = format!("i{instance}");
+        self.send(&json!({
+            "type": "ticket", "kind": "secrets", "launch": LAUNCH, "instance": instance, "server": "t",
+            "scope": "all", "idle_secs": idle, "command": ["/bin/sh", "-c", SERVER], "env": { "MARK": mark, "MODE": mode },
+            "cwd": "/", "credentials": {}, "inject": [],
+        }));
+    }
+
+    /// The next frame that is no beat.
+    pub fn frame(&mut self) -> Value {
+        loop {
+            let mut line = String::new();
+            assert!(self.reader.read_line(&mut line).unwrap() > 0, "the launcher has closed the channel");
+            let frame: Value = serde_json::from_str(&line).unwrap();
+            if frame["type"] != "beat" {
+                return frame;
+            }
+        }
+    }
+
+    #[track_caller]
+    pub fn expect(&mut self, kind: &str) -> Value {
+        let frame = self.frame();
+        assert_eq!(frame["type"], kind, "{frame}");
+        frame
+    }
+
+    #[track_caller]
+    pub fn gone(&mut self, instance: u32, reason: &str) {
+        let frame = self.expect("gone");
+        assert_eq!((&frame["instance"], &frame["reason"]), (&json!(instance), &json!(reason)));
+    }
+
+    pub fn park(&mut self, reason: &str) {
+        self.send(&json!({ "type": "park", "reason": reason, "what": "the session is locked", "hint": "unlock it" }));
+    }
+
+    pub fn resume(&mut self) {
+        self.send(&json!({ "type": "resume" }));
+    }
+}
+
+pub struct Client {
+    pub child: Child,
+    pub stdin: Option<ChildStdin>,
+    pub lines: Receiver<String>,
+}
+
+impl Client {
+    pub fn start(broker: &Broker) -> Self {
+        Self::start_with(broker, true)
+    }
+
+    pub fn start_with(broker: &Broker, reads: bool) -> Self {
+        Self::start_by(Command::new(env!("CARGO_BIN_EXE_mcp-run")), broker, reads)
+    }
+
+    pub fn start_by(mut command: Command, broker: &Broker, reads: bool) -> Self {
+        let mut child = command
+            .arg("--socket")
+            .arg(broker.dir.join("socket"))
+            .arg("t")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap();
+        let stdin = child.stdin.take();
+        let mut client = Self { child, stdin, lines: channel().1 };
+        if reads {
+            client.read();
+        }
+        client
+    }
+
+    /// Reads from now on.
+    pub fn read(&mut self) {
+        let (to, lines) = channel();
+        self.lines = lines;
+        let stdout = self.child.stdout.take().unwrap();
+        std::thread::spawn(move || {
+            BufReader::new(stdout).lines().map_while(Result::ok).for_each(|line| drop(to.send(line)));
+        });
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    pub fn send(&mut self, message: &Value) {
+        let stdin = self.stdin.as_mut().unwrap();
+        stdin.write_all(format!("{message}\n").as_bytes()).unwrap();
+    }
+
+    pub fn call(&mut self, id: u32, tool: &str) {
+        self.send(&json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": { "name": tool } }));
+    }
+
+    pub fn request(&mut self, id: u32, method: &str) {
+        self.send(&json!({ "jsonrpc": "2.0", "id": id, "method": method }));
+    }
+
+    pub fn line(&mut self) -> Value {
+        let line = self.lines.recv_timeout(PATIENCE).expect("the launcher says something");
+        let message: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no message: {line}"));
+        assert_eq!(message["jsonrpc"], "2.0", "{line}");
+        message
+    }
+
+    #[track_caller]
+    pub fn silent(&mut self) {
+        assert_eq!(self.lines.recv_timeout(QUIET), Err(RecvTimeoutError::Timeout));
+    }
+
+    /// The text of the answer to a call.
+    #[track_caller]
+    pub fn text(&mut self, id: u32) -> String {
+        let message = self.line();
+        assert_eq!(message["id"], id, "{message}");
+        message["result"]["content"][0]["text"]
+            .as_str()
+            .unwrap_or_else(|| panic!("no text: {message}"))
+            .to_owned()
+    }
+
+    pub fn open(&mut self) {
+        self.send(&json!({ "jsonrpc": "2.0", "id": 0, "method": "initialize", "params": { "protocolVersion": "2025-06-18", "capabilities": {} } }));
+        assert_eq!(self.line()["result"]["protocolVersion"], "2025-06-18");
+        self.send(&json!({ "jsonrpc": "2.0", "method": "notifications/initialized" }));
+    }
+
+    #[track_caller]
+    pub fn lists_changed(&mut self) {
+        assert_eq!(self.line()["method"], "notifications/tools/list_changed");
+    }
+
+    pub fn close(&mut self) {
+        self.stdin = None;
+    }
+
+    pub fn wait(&mut self) -> i32 {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code().unwrap_or(-1);
+            }
+            assert!(Instant::now() < until, "the launcher does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A launch whose first instance has answered the handshake.
+pub fn running(name: &str, idle: u64) -> (Broker, Channel, Client) {
+    let broker = Broker::start(name);
+    let mut client = Client::start(&broker);
+    let (mut channel, want) = broker.accept();
+    assert!(want);
+    channel.ticket(0, idle);
+    assert_eq!(channel.expect("started")["instance"], 0);
+    client.open();
+    (broker, channel, client)
+}
+
+impl Channel {
+    /// A ticket for a server that is another command than the usual one.
+    pub fn ticket_of(&mut self, instance: u32, idle: u64, command: &str) {
+        self.send(&json!({
+            "type": "ticket", "kind": "secrets", "launch": LAUNCH, "instance": instance, "server": "t",
+            "scope": "all", "idle_secs": idle, "command": ["/bin/sh", "-c", command],
+            "env": { "MARK": format!("i{instance}"), "MODE": "" }, "cwd": "/", "credentials": {}, "inject": [],
+        }));
+    }
+}
