@@ -2,6 +2,7 @@
 //! broker that dies with its last ticket, a client that leaves while an instance does.
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
+use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use scene::{Broker, Client, SERVER, running};
@@ -110,6 +111,26 @@ fn a_client_that_leaves_before_the_first_ticket_is_not_waited_for() {
     }
 }
 
+#[test]
+fn no_instance_starts_after_a_signal() {
+    let broker = Broker::start("signal");
+    let mut client = Client::start(&broker);
+    let (mut channel, _) = broker.accept();
+    channel.ticket_of(0, 1, &format!("trap '' TERM; {SERVER}\nsleep 30"));
+    channel.expect("started");
+    client.open();
+    std::thread::sleep(Duration::from_millis(1300));
+    client.call(1, "whoami");
+    channel.expect("want");
+    client.signal(rustix::process::Signal::TERM);
+    std::thread::sleep(Duration::from_millis(100));
+    channel.ticket(1, 0);
+    channel.gone(1, "unusable");
+    channel.gone(0, "idle");
+    channel.expect("dead");
+    assert_eq!(client.wait(), 128 + libc::SIGTERM);
+}
+
 /// The status of an instance that we killed is not that of the launch.
 #[test]
 fn a_client_that_leaves_during_a_lock_ends_well() {
@@ -119,4 +140,54 @@ fn a_client_that_leaves_during_a_lock_ends_well() {
         client.close();
         assert_eq!(client.wait(), 0);
     }
+}
+
+/// A ticket that comes in one piece with the answer to the upgrade is read after the keeper was cloned: the keeper
+/// lives as long as the instance, and holds no secret.
+#[test]
+fn the_keeper_never_holds_a_secret() {
+    for early in [false, true] {
+        let broker = Broker::start(&format!("keeper-{early}"));
+        let mut client = Client::start(&broker);
+        let (mut channel, _) = broker.accept_unanswered();
+        let ticket = json!({
+            "type": "ticket", "kind": "secrets", "launch": scene::LAUNCH, "instance": 0, "server": "t",
+            "scope": "all", "idle_secs": 0, "command": ["/bin/sh", "-c", SERVER],
+            "env": { "MARK": "m", "MODE": "" }, "cwd": "/", "inject": [{ "way": "env", "name": "DSN", "value": "pre:{db.pw}" }],
+            "credentials": { "db": { "lease": scene::LAUNCH, "fields": { "pw": NEEDLE }, "expires_at": null, "revocability": "immediate" } },
+        });
+        if early {
+            channel.raw(&format!("{}{ticket}\n", scene::UPGRADED));
+        } else {
+            channel.raw(scene::UPGRADED);
+            std::thread::sleep(Duration::from_millis(100));
+            channel.send(&ticket);
+        }
+        channel.expect("started");
+        client.open();
+        let launcher = client.child.id();
+        let children = std::fs::read_to_string(format!("/proc/{launcher}/task/{launcher}/children")).unwrap();
+        let keeper = children.split_whitespace().next().unwrap().parse().unwrap();
+        assert_eq!((copies_in(launcher), copies_in(keeper)), (0, 0), "early: {early}");
+    }
+}
+
+const NEEDLE: &str = "HUNTERTWO0123456789abcdef";
+
+/// How often the secret stands in the writable memory of a process.
+fn copies_in(pid: u32) -> usize {
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+    let memory = std::fs::File::open(format!("/proc/{pid}/mem")).unwrap();
+    let mut count = 0;
+    for line in maps.lines().filter(|line| line.contains(" rw")) {
+        let (from, to) = line.split_once(' ').unwrap().0.split_once('-').unwrap();
+        let [from, to] = [from, to].map(|number| u64::from_str_radix(number, 16).unwrap());
+        let mut bytes = vec![0; usize::try_from(to - from).unwrap()];
+        // What the kernel maps for itself cannot be read.
+        if memory.read_at(&mut bytes, from).is_ok() {
+            let needle = NEEDLE.as_bytes();
+            count += bytes.windows(needle.len()).filter(|window| *window == needle).count();
+        }
+    }
+    count
 }

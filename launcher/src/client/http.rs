@@ -104,7 +104,8 @@ impl Wire {
             if self.early.len() >= MAX_HEAD {
                 return Err(invalid("its head is too long"));
             }
-            if self.fill()? == 0 {
+            let count = if request.upgrade { self.fill_one()? } else { self.fill()? };
+            if count == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
@@ -150,6 +151,23 @@ impl Wire {
     #[must_use]
     pub fn into_parts(self) -> (OwnedFd, Zeroizing<Vec<u8>>) {
         (self.stream, self.early)
+    }
+
+    /// Reads one byte. What follows the head of an upgrade may be a secret, which is not to be in memory before
+    /// the keeper was cloned.
+    fn fill_one(&mut self) -> io::Result<usize> {
+        let mut byte = [0];
+        loop {
+            match rustix::io::read(&self.stream, &mut byte) {
+                Err(Errno::AGAIN) => wait(&self.stream, PollFlags::IN, self.until)?,
+                Err(Errno::INTR) => {}
+                outcome => {
+                    let count = outcome?;
+                    self.early.extend_from_slice(byte.get(..count).unwrap_or_default());
+                    return Ok(count);
+                }
+            }
+        }
     }
 
     fn fill(&mut self) -> io::Result<usize> {

@@ -26,6 +26,9 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 pub const QUIET: Duration = Duration::from_millis(150);
 pub const LAUNCH: &str = "019ab000-0000-7000-8000-000000000001";
 
+/// The answer to a launch.
+pub const UPGRADED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\r\n";
+
 /// A server in a few lines: it says who it is, hangs, asks the client, or ends.
 pub const SERVER: &str = r#"
 text() { printf '{"jsonrpc":"2.0","id":%s,"result":{"content":[{"type":"text","text":"%s"}]}}\n' "$id" "$1"; }
@@ -76,6 +79,13 @@ impl Broker {
 
     /// Takes the next launch; whether it wants credentials at once.
     pub fn accept(&self) -> (Channel, bool) {
+        let (mut channel, want) = self.accept_unanswered();
+        channel.raw(UPGRADED);
+        (channel, want)
+    }
+
+    /// The same, without an answer yet.
+    pub fn accept_unanswered(&self) -> (Channel, bool) {
         let until = Instant::now() + PATIENCE;
         let stream = loop {
             match self.listener.accept() {
@@ -101,8 +111,7 @@ impl Broker {
         let mut body = vec![0; length];
         reader.read_exact(&mut body).unwrap();
         let body: Value = serde_json::from_slice(&body).unwrap();
-        let mut channel = Channel { stream, reader };
-        channel.raw("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\r\n");
+        let channel = Channel { stream, reader };
         (channel, body["want"].as_bool().unwrap())
     }
 }

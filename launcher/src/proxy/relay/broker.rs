@@ -106,10 +106,10 @@ impl Relay {
         }
     }
 
-    /// Asks for credentials where they are wanted. The keeper starts while the broker mints; no thread of
-    /// ours lives then.
+    /// Asks for credentials where they are wanted. The keeper starts while the broker mints: no thread of ours
+    /// lives then, and no secret of the ticket was read.
     pub(super) fn send_want(&mut self, now: Instant) {
-        if self.over.is_some() || !self.link.is_up() {
+        if self.over.is_some() || self.by_signal() || !self.link.is_up() {
             return;
         }
         if self.life.take_want() {
@@ -120,7 +120,7 @@ impl Relay {
             match Keeper::start(&self.keepers()) {
                 Ok(keeper) => self.keeper = Some(keeper),
                 Err(failure) if self.life.is_first() => self.end_with(failure, now),
-                // It is tried once more when the credentials are there.
+                // Without one the ticket is given back, and asked for again.
                 Err(_) => {}
             }
         }
@@ -167,6 +167,7 @@ impl Relay {
                 self.link = Link::up(channel, now);
                 self.say("the broker is back");
                 self.life.back(want, now);
+                self.send_want(now);
                 self.hear(now);
             }
             Err(NoLaunch::Refused(problem)) if !problem.code.is_passing() => {

@@ -12,7 +12,7 @@ use crate::failure::{Failure, UNAVAILABLE};
 use crate::proxy::backend::{Backend, Ground};
 use crate::proxy::life::Due;
 use crate::proxy::talk::notice::{Kind, Notice};
-use crate::spawn::{Ended, Keeper};
+use crate::spawn::Ended;
 
 /// How long a replaced instance may take to finish what it was asked.
 const FINISH: Duration = Duration::from_secs(60);
@@ -26,6 +26,9 @@ impl Relay {
             return self.lose_broker("says what it was not asked for", now);
         };
         self.count += 1;
+        if self.keeper.is_none() || self.by_signal() {
+            return self.decline(number, ticket, now);
+        }
         self.make_room();
         let started = self.spawn(number, ticket);
         match started {
@@ -54,15 +57,31 @@ impl Relay {
         }
     }
 
+    /// Gives a ticket back. While one is held no keeper may be cloned, as it would hold the secrets for as long as
+    /// its instance lives; and after a signal nothing starts.
+    fn decline(&mut self, number: u32, ticket: SecretsTicket, now: Instant) {
+        let instance = ticket.instance;
+        drop(ticket);
+        self.send(&ToBroker::Gone { instance, reason: GoneReason::Unusable });
+        let hint = "call again in a few seconds";
+        let notice = Notice::new(Kind::Restarting, "no process was at hand to start the server in", hint);
+        self.life.failed(number, &notice, random(), now);
+    }
+
     fn spawn(&mut self, number: u32, ticket: SecretsTicket) -> Result<(Backend, ToBroker), (Failure, bool)> {
         if self.backends.len() >= MAX_BACKENDS {
             let hint = "end the server and start it again from its client";
             let what = "too many instances of the server do not end";
             return Err((Failure::new(UNAVAILABLE, what, hint), true));
         }
-        let keeper = self.keeper.take();
+        let Some(keeper) = self.keeper.take() else {
+            let hint = "call again in a few seconds";
+            return Err((
+                Failure::new(UNAVAILABLE, "no process was at hand to start the server in", hint),
+                true,
+            ));
+        };
         let spared = self.keepers();
-        let keeper = keeper.map_or_else(|| Keeper::start(&spared), Ok).map_err(|failure| (failure, true))?;
         let ground =
             Ground { environment: self.dialer.environment(), runtime: &self.runtime, spared: &spared };
         Backend::start(number, keeper, ticket, &ground)

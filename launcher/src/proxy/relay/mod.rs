@@ -134,6 +134,7 @@ impl Relay {
     #[must_use]
     pub fn run(mut self) -> Outcome {
         // What the broker said early stands in a buffer already, where no poll would see it.
+        self.send_want(Instant::now());
         self.hear(Instant::now());
         loop {
             self.settle(Instant::now());
