@@ -82,12 +82,19 @@ impl Backend {
     /// Its credentials end then: until that it must have finished what it was asked.
     pub fn lives_until(&mut self, ends: Instant) {
         self.ends = Some(ends);
-        self.finishes = self.finishes.map(|finishes| finishes.min(ends));
+        self.finishes = self.finishes.map(|_| ends);
     }
 
-    /// Another has taken its place: it may finish what it was asked, as long as its credentials live.
+    /// Another has taken its place: it may finish what it was asked as long as its credentials live; until then
+    /// where that is not known.
     pub fn finish_until(&mut self, until: Instant) {
-        self.finishes = Some(self.ends.map_or(until, |ends| ends.min(until)));
+        self.finishes = Some(self.ends.unwrap_or(until));
+    }
+
+    /// Whether its credentials have ended, and it was not given up.
+    #[must_use]
+    pub fn expired(&self, now: Instant) -> bool {
+        self.alive() && self.given_up.is_none() && self.ends.is_some_and(|ends| now >= ends)
     }
 
     /// Starts an instance; answers it with the frame that says so.
@@ -248,7 +255,8 @@ impl Backend {
         let stuck = self.killed_at.filter(|_| self.alive()).map(|at| at + STUCK);
         let drained = self.ended.map(|end| end.until);
         let stages = self.shutdown.next().filter(|_| self.alive());
-        [stuck, drained, stages, self.finishes].into_iter().flatten().min()
+        let ends = self.ends.filter(|_| self.alive() && self.given_up.is_none());
+        [stuck, drained, stages, self.finishes, ends].into_iter().flatten().min()
     }
 }
 

@@ -77,6 +77,13 @@ impl Broker {
         self.listener.set_nonblocking(true).unwrap();
     }
 
+    /// Whether a launch is asked for within a moment.
+    pub fn is_asked(&self) -> bool {
+        let mut ready = [rustix::event::PollFd::new(&self.listener, rustix::event::PollFlags::IN)];
+        let moment = rustix::time::Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+        rustix::event::poll(&mut ready, Some(&moment)).unwrap() > 0
+    }
+
     /// Takes the next launch; whether it wants credentials at once.
     pub fn accept(&self) -> (Channel, bool) {
         let (mut channel, want) = self.accept_unanswered();

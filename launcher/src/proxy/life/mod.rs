@@ -131,7 +131,7 @@ impl Life {
             }
             _ => return None,
         };
-        self.idle = idle;
+        (self.idle, self.replace_at) = (idle, None);
         Some(quiet)
     }
 
@@ -165,7 +165,7 @@ impl Life {
     pub fn replace(&mut self, number: u32, now: Instant) {
         match self.state {
             State::Running { number: running } if running == number => self.swap(number, now),
-            State::Starting { number: starting, .. } if starting == number => self.replace_at = Some(now),
+            _ if self.awaits(number) => self.replace_at = Some(now),
             _ => {}
         }
     }
@@ -184,17 +184,40 @@ impl Life {
                 self.replace_at = None;
                 self.restart(words, now);
             }
-            State::Swapping { old, new, until } if old == number => {
-                self.state = match new {
-                    Some(number) => State::Starting { number, until },
-                    None => State::Asking { until },
-                };
-            }
+            State::Swapping { old, .. } if old == number => self.drop_old(),
             State::Swapping { old, new, .. } if new == Some(number) => {
                 self.state = State::Running { number: old };
                 self.replace_at = Some(now + self.backoff.next(random));
             }
             _ => {}
+        }
+    }
+
+    /// The credentials of an instance have ended: another is asked for, if it is not on its way.
+    pub fn expired(&mut self, number: u32, now: Instant) {
+        match self.state {
+            State::Running { number: running } | State::Starting { number: running, .. }
+                if running == number =>
+            {
+                self.replace_at = None;
+                self.ask(now);
+            }
+            State::Swapping { old, .. } if old == number => self.drop_old(),
+            State::Swapping { old, new: Some(new), .. } if new == number => {
+                self.state = State::Running { number: old };
+                self.replace_at = Some(now);
+            }
+            _ => {}
+        }
+    }
+
+    /// The one that was to be replaced is gone: the other is all there is.
+    fn drop_old(&mut self) {
+        if let State::Swapping { new, until, .. } = self.state {
+            self.state = match new {
+                Some(number) => State::Starting { number, until },
+                None => State::Asking { until },
+            };
         }
     }
 
@@ -212,7 +235,7 @@ impl Life {
     /// The instance is given up as idle.
     pub fn rest(&mut self) {
         self.state = State::Idle;
-        self.owed = false;
+        (self.owed, self.replace_at) = (false, None);
     }
 
     /// What is due; `busy` says whether the instance that works owes somebody an answer.

@@ -213,3 +213,45 @@ fn only_what_is_waited_for_comes_up() {
     life.ready(0, clock.at(13));
     assert!(life.take_want() && matches!(life.state(), State::Asking { .. }));
 }
+
+#[test]
+fn credentials_that_end_before_a_swap_came_about() {
+    let (clock, mut life) = running();
+    life.replace(0, clock.at(0));
+    assert!(life.take_want());
+    life.refused(&problem(ErrorCode::ProviderBusy), 1024, clock.at(10));
+    life.expired(7, clock.at(20));
+    assert_eq!(life.state(), &State::Running { number: 0 });
+    life.expired(0, clock.at(20));
+    assert!(life.take_want() && refuses(&life).is_none(), "what is asked meanwhile waits");
+    assert_eq!(life.ticket(1, MINUTES, clock.at(30)), Some(false));
+    life.ready(1, clock.at(40));
+    // In the middle of a swap what is on its way is enough.
+    life.replace(1, clock.at(50));
+    life.take_want();
+    life.expired(1, clock.at(60));
+    assert!(matches!(life.state(), State::Asking { .. }) && !life.take_want());
+}
+
+#[test]
+fn a_replacement_is_asked_for_the_one_it_is_about() {
+    let (clock, mut life) = running();
+    life.replace(0, clock.at(0));
+    life.take_want();
+    life.refused(&problem(ErrorCode::ProviderBusy), 1024, clock.at(0));
+    life.rest();
+    life.asked(clock.at(10));
+    life.take_want();
+    life.ticket(1, MINUTES, clock.at(20));
+    life.ready(1, clock.at(30));
+    assert_eq!(life.due(clock.at(5_000), |_| false), None);
+    assert!(!life.take_want(), "what was wanted of the one that rests is forgotten");
+    // The one that takes another's place is to be replaced itself.
+    life.replace(1, clock.at(5_000));
+    life.take_want();
+    life.ticket(2, MINUTES, clock.at(5_001));
+    life.replace(2, clock.at(5_002));
+    life.ready(2, clock.at(5_003));
+    life.due(clock.at(5_004), |_| false);
+    assert!(life.take_want());
+}

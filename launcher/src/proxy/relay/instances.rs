@@ -14,7 +14,8 @@ use crate::proxy::life::Due;
 use crate::proxy::talk::notice::{Kind, Notice};
 use crate::spawn::Ended;
 
-/// How long a replaced instance may take to finish what it was asked.
+/// How long a replaced instance may take to finish what it was asked, where the broker did not say how long its
+/// credentials live.
 const FINISH: Duration = Duration::from_secs(60);
 
 impl Relay {
@@ -135,6 +136,19 @@ impl Relay {
         }
     }
 
+    /// Gives up what has outlived its credentials, as no other could take its place in time: the next one is
+    /// asked for at once.
+    fn retire_expired(&mut self, now: Instant) {
+        while let Some(backend) = self.backends.iter_mut().find(|backend| backend.expired(now)) {
+            let hint = "call again: it is started anew";
+            let what = "the server was ended as its credentials have ended";
+            backend.retire(GoneReason::Replaced, Notice::new(Kind::Unavailable, what, hint), now);
+            let number = backend.number;
+            self.talk.leave(number);
+            self.life.expired(number, now);
+        }
+    }
+
     /// An instance came up and cannot be used.
     pub(super) fn unusable(&mut self, number: u32, how: &str) {
         let what = format!("the server was started again and {how}, so it was ended");
@@ -233,6 +247,7 @@ impl Relay {
             self.forget(index);
         }
         if self.over.is_none() {
+            self.retire_expired(now);
             let talk = &self.talk;
             match self.life.due(now, |number| talk.busy(number)) {
                 Some(Due::Unheard) => self.unheard(now),
