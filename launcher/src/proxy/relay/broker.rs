@@ -48,6 +48,8 @@ impl Relay {
             match channel.next_frame() {
                 Ok(Some(frame)) => {
                     heart.heard(now);
+                    // One that answers and dies at once is not asked more and more often.
+                    self.redial.reset();
                     self.frame(frame, now);
                 }
                 Ok(None) => return,
@@ -163,7 +165,6 @@ impl Relay {
         match dial.finish() {
             Ok(_) if self.over.is_some() => {}
             Ok(channel) => {
-                self.redial.reset();
                 self.link = Link::up(channel, now);
                 self.say("the broker is back");
                 self.life.back(want, now);
