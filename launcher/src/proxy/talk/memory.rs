@@ -19,13 +19,21 @@ const LISTS: [&str; 3] = ["tools", "prompts", "resources"];
 #[derive(Default)]
 pub struct Memory {
     /// The client's `initialize` that is not answered yet.
-    opening: Option<(Id, Box<str>)>,
+    opening: Option<Opening>,
     handshake: Option<Handshake>,
     /// The client's last `logging/setLevel` that was answered well.
     level: Option<Box<str>>,
     /// URIs as raw JSON.
     subscriptions: BTreeSet<Box<str>>,
     listens: BTreeMap<Id, Listen>,
+}
+
+/// A handshake that is being made.
+struct Opening {
+    id: Id,
+    line: Box<str>,
+    /// Some clients do not wait for the answer with it.
+    initialized: Option<Box<str>>,
 }
 
 /// A handshake that was made (MCP 2025-11-25 and before).
@@ -72,20 +80,30 @@ struct ListenParams {
 impl Memory {
     /// The client opens the conversation.
     pub fn open(&mut self, id: Id, line: &str) {
-        self.opening = Some((id, line.into()));
+        self.opening = Some(Opening { id, line: line.into(), initialized: None });
     }
 
     /// Its `initialize` was answered.
     pub fn opened(&mut self, id: &Id, answer: &str, failed: bool) {
-        let Some((id, line)) = self.opening.take_if(|(opening, _)| opening == id) else { return };
+        let Some(Opening { id, line, initialized }) = self.opening.take_if(|opening| opening.id == *id)
+        else {
+            return;
+        };
         if let (false, Some(agreed)) = (failed, agreed(answer)) {
-            self.handshake = Some(Handshake { id, line, agreed, initialized: None });
+            self.handshake = Some(Handshake { id, line, agreed, initialized });
         }
+    }
+
+    /// Its `initialize` will not be answered by a server.
+    pub fn not_opened(&mut self) {
+        self.opening = None;
     }
 
     /// The client has said `notifications/initialized`. Whether that belongs to a handshake.
     pub fn initialized(&mut self, line: &str) -> bool {
-        self.handshake.as_mut().map(|handshake| handshake.initialized = Some(line.into())).is_some()
+        let opening = self.opening.as_mut().map(|opening| &mut opening.initialized);
+        let place = opening.or(self.handshake.as_mut().map(|handshake| &mut handshake.initialized));
+        place.map(|initialized| *initialized = Some(line.into())).is_some()
     }
 
     /// Begins the replay: the client's own `initialize`, and the id under which it is answered.

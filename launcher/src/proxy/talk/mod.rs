@@ -94,8 +94,9 @@ impl Talk {
                 self.cancel(line, message, otherwise)
             }
             Kind::Notification if message.method == Method::Initialized => {
+                // What is remembered is replayed to the next instance, and is not kept for it as well.
                 let remembered = self.memory.initialized(line);
-                self.tell(line, otherwise).or_else(|drop| if remembered { Ok(()) } else { Err(drop) })
+                if self.current.is_none() && remembered { Ok(()) } else { self.tell(line, otherwise) }
             }
             Kind::Notification | Kind::Other => self.tell(line, otherwise),
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::asked::What;
 use super::id::Id;
 use super::notice::{Executed, Notice};
 use super::{Otherwise, Seat, Talk};
@@ -65,6 +66,9 @@ impl Talk {
         let (asked, asking) = (self.of_client.end_at(number), self.of_servers.end_of(number));
         let Some(notice) = notice else { return lost };
         for (id, asked) in asked {
+            if asked.what == What::Initialize {
+                self.memory.not_opened();
+            }
             let executed = if unread.contains(&id) { Executed::No } else { Executed::Unknown };
             self.to_client.push(notice.answer(asked.question(&id.raw()), executed).as_bytes());
         }

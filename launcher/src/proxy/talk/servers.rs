@@ -110,9 +110,11 @@ impl Talk {
     /// An instance takes a request of its own back, or ends a listen request.
     fn server_cancels(&mut self, number: u32, line: &str, raw: &str) -> Result<Heard, Drop> {
         let id = Id::of(raw);
-        let listens = |asked: &Asked| asked.instance == Some(number) && asked.what == What::Listen;
-        if self.of_client.get(&id).is_some_and(listens) {
-            if self.seat(number).is_some_and(|seat| seat.leaving) {
+        let listens = |asked: &&Asked| asked.what == What::Listen;
+        if let Some(asked) = self.of_client.get(&id).filter(listens) {
+            let theirs = asked.instance == Some(number);
+            if !theirs || self.seat(number).is_some_and(|seat| seat.leaving) {
+                // It says goodbye because we end it; the subscription goes on.
                 return Ok(Heard::Taken);
             }
             self.of_client.remove(&id);

@@ -318,3 +318,46 @@ fn neither_side_can_fill_the_memory_with_ids() {
     assert_eq!(refused(scene.json(CLIENT)), 20_000 - 16_384);
     assert_eq!(refused(scene.json(0)), 20_000 - 16_384);
 }
+
+#[test]
+fn initialized_is_said_once_whenever_it_came() {
+    const INITIALIZED: &str = r#"{"method":"notifications/initialized"}"#;
+    for early in [true, false] {
+        let mut scene = Scene::new();
+        scene.client(r#"{"id":0,"method":"initialize","params":{"x": 1}}"#).unwrap();
+        if early {
+            scene.client(INITIALIZED).unwrap();
+        }
+        let answer = r#"{"id":0,"result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{"listChanged":true},"prompts":{"listChanged":true},"resources":{}}}}"#;
+        scene.server(0, answer).unwrap();
+        scene.0.gone(0, Some(&locked()));
+        scene.clear();
+        if !early {
+            scene.client(INITIALIZED).unwrap();
+        }
+        scene.next(1);
+        assert_eq!(scene.take(1), [INITIALIZED], "early: {early}");
+    }
+    // One for a handshake that came to nothing belongs to none.
+    let mut scene = Scene::new();
+    scene.client(r#"{"id":0,"method":"initialize","params":{"x": 1}}"#).unwrap();
+    scene.0.gone(0, Some(&locked()));
+    assert_eq!(scene.client_or(INITIALIZED, Otherwise::Refuse(&locked())), Err(Drop::Undelivered));
+}
+
+#[test]
+fn a_replaced_instance_does_not_end_a_subscription_of_the_stateless_era() {
+    let mut scene = Scene::new();
+    let listen =
+        r#"{"id":"l","method":"subscriptions/listen","params":{"notifications":{"toolsListChanged":true}}}"#;
+    scene.client(listen).unwrap();
+    scene.clear();
+    let ends = r#"{"method":"notifications/cancelled","params":{"requestId":"l"}}"#;
+    scene.0.join(1, true);
+    scene.0.settle(1);
+    scene.0.leave(0);
+    scene.server(0, ends).unwrap();
+    assert!(scene.take(CLIENT).is_empty(), "it lives on at the new one");
+    scene.server(1, ends).unwrap();
+    assert_eq!(scene.take(CLIENT), [ends]);
+}
