@@ -8,7 +8,7 @@ use crate::proxy::message::{Message, Method};
 
 /// The most requests that are open in one direction.
 const MAX_OPEN: usize = 16 << 10;
-/// The most memory that their ids hold, in bytes.
+/// The most memory that they hold beside themselves, in bytes.
 const MAX_WEIGHT: usize = 4 << 20;
 /// The most requests of dead instances whose answers are still watched for.
 const MAX_DEAD: usize = 1024;
@@ -35,6 +35,17 @@ pub enum What {
 }
 
 impl What {
+    /// Memory that it holds beside itself, in bytes.
+    fn weight(&self) -> usize {
+        match self {
+            Self::Call(text) | Self::SetLevel(text) | Self::Subscribe(text) | Self::Unsubscribe(text) => {
+                text.len()
+            }
+            Self::Renamed(id) => id.weight(),
+            Self::Initialize | Self::Listen | Self::Other => 0,
+        }
+    }
+
     /// What a request of the client is about.
     #[must_use]
     pub fn of(line: &str, message: &Message<'_>) -> Self {
@@ -102,10 +113,10 @@ impl Questions {
 
     /// Remembers one.
     pub fn insert(&mut self, id: Id, asked: Asked) {
-        self.weight += id.weight();
-        if let Some(before) = self.open.insert(id, asked) {
-            self.dead -= usize::from(before.instance.is_none() && before.cancelled);
-        }
+        // The peer's id may be in use, against the rules.
+        self.remove(&id);
+        self.weight += id.weight() + asked.what.weight();
+        self.open.insert(id, asked);
     }
 
     /// One that is open.
@@ -117,11 +128,8 @@ impl Questions {
     /// Forgets one.
     pub fn remove(&mut self, id: &Id) -> Option<Asked> {
         let asked = self.open.remove(id)?;
-        self.weight = self.weight.saturating_sub(id.weight());
-        self.dead -= usize::from(asked.instance.is_none() && asked.cancelled);
-        if self.open.is_empty() {
-            self.weight = 0;
-        }
+        self.weight = self.weight.saturating_sub(id.weight() + asked.what.weight());
+        self.dead = self.dead.saturating_sub(usize::from(asked.instance.is_none() && asked.cancelled));
         Some(asked)
     }
 
@@ -173,6 +181,7 @@ impl Questions {
             self.forgetful = true;
             self.dead = 0;
             self.open.retain(|_, asked| asked.instance.is_some());
+            self.weight = self.open.iter().map(|(id, asked)| id.weight() + asked.what.weight()).sum();
         }
         open
     }

@@ -12,6 +12,8 @@ use crate::proxy::outbox::Outbox;
 
 /// Resources that a client may be subscribed to; further ones are refused.
 const MAX_SUBSCRIPTIONS: usize = 4096;
+/// The most bytes of what is kept for them.
+const MAX_WEIGHT: usize = 4 << 20;
 /// Kinds of lists whose change is told.
 const LISTS: [&str; 3] = ["tools", "prompts", "resources"];
 
@@ -126,7 +128,9 @@ impl Memory {
     /// Whether one more subscription can be remembered.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.subscriptions.len() + self.listens.len() < MAX_SUBSCRIPTIONS
+        let listens = self.listens.iter().map(|(id, listen)| id.weight() + listen.line.len());
+        let weight: usize = self.subscriptions.iter().map(|uri| uri.len()).chain(listens).sum();
+        self.subscriptions.len() + self.listens.len() < MAX_SUBSCRIPTIONS && weight < MAX_WEIGHT
     }
 
     /// A resource was subscribed to.

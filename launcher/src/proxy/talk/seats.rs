@@ -10,6 +10,9 @@ use crate::proxy::message::{Kind, Message};
 use crate::proxy::outbox::Outbox;
 use crate::proxy::rule::Drop;
 
+/// A client that has left so many bytes unread is not read itself: what it asks is partly answered by us.
+const MAX_UNREAD: usize = 1 << 20;
+
 impl Talk {
     /// An instance runs. Whether it is ready at once; else it has been greeted, and its answer decides. A quiet
     /// one takes the place of another, which the client is not to notice.
@@ -127,7 +130,7 @@ impl Talk {
     pub fn has_room(&self, first: bool) -> bool {
         let seat = self.seats.iter().find(|seat| Some(seat.number) == self.current);
         match seat {
-            Some(seat) => seat.inbox.has_room(),
+            Some(seat) => seat.inbox.has_room() && self.to_client.waiting().len() < MAX_UNREAD,
             None => self.to_client.has_room() && (!first || self.held.comfortable()),
         }
     }

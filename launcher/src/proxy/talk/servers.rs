@@ -88,9 +88,14 @@ impl Talk {
     /// A request of an instance: its id is the client's only where no other instance has it open there.
     fn server_request(&mut self, number: u32, line: &str, raw: &str) -> Result<Heard, Drop> {
         if !self.of_servers.has_room() {
+            let inbox = &mut self.seat(number).ok_or(Drop::Undelivered)?.inbox;
+            if !inbox.has_room() {
+                // One that floods and does not read is not told, as that would only fill the memory.
+                return Err(Drop::Undelivered);
+            }
             let error = r#","error":{"code":1002,"message":"too many requests to the client are open"}}"#;
             let parts = [r#"{"jsonrpc":"2.0","id":"#, raw, error].map(str::as_bytes);
-            self.seat(number).ok_or(Drop::Undelivered)?.inbox.push_parts(&parts);
+            inbox.push_parts(&parts);
             return Ok(Heard::Taken);
         }
         let id = Id::of(raw);
