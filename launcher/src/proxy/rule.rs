@@ -11,7 +11,7 @@ pub const MAX_DIAGNOSTIC: usize = 64 << 10;
 /// Why a line does not pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Drop {
-    /// No JSON object, or an ambiguous one.
+    /// No JSON, or an ambiguous object.
     NotMessage,
     /// Not UTF-8.
     NotText,
@@ -21,14 +21,33 @@ pub enum Drop {
     TooLong,
     /// Its receiver is not there, or waits for nothing.
     Undelivered,
+    /// JSON, but no object: a batch, which no revision since 2025-06-18 has, or nothing known.
+    NotObject,
 }
 
 impl Drop {
     /// How many there are.
-    pub const COUNT: usize = 5;
+    pub const COUNT: usize = 6;
     /// All of them, in the order of their numbers, with the words for a person.
-    pub const WORDS: [&'static str; Self::COUNT] =
-        ["not a JSON object", "not UTF-8", "empty", "too long", "for a receiver that is gone"];
+    pub const WORDS: [&'static str; Self::COUNT] = [
+        "not JSON, or ambiguous",
+        "not UTF-8",
+        "empty",
+        "too long",
+        "for a receiver that is gone",
+        "not a JSON object",
+    ];
+
+    /// The code and the words of JSON-RPC for it (JSON-RPC 2.0 section 5.1), where the line was a message to us
+    /// that could not be understood.
+    #[must_use]
+    pub fn error(self) -> Option<(i32, &'static str)> {
+        match self {
+            Self::NotMessage | Self::NotText | Self::TooLong => Some((-32700, "parse error")),
+            Self::NotObject => Some((-32600, "invalid request")),
+            Self::Empty | Self::Undelivered => None,
+        }
+    }
 }
 
 /// A line from the client: carriage returns are tamed first.
@@ -68,7 +87,8 @@ fn message(line: &[u8]) -> Result<(&str, Message<'_>), Drop> {
     let first = line.iter().find(|byte| !blank(byte)).ok_or(Drop::Empty)?;
     let text = std::str::from_utf8(line).map_err(|_not_text| Drop::NotText)?;
     if *first != b'{' {
-        return Err(Drop::NotMessage);
+        let json = serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
+        return Err(if json { Drop::NotObject } else { Drop::NotMessage });
     }
     // The words of the parser would quote the line.
     let message = Message::parse(text).map_err(|_quotes| Drop::NotMessage)?;
@@ -84,9 +104,10 @@ mod tests {
         for line in ["{}", " {\"a\":[1,{\"b\":null}]} ", "{\"\\u0065\":1e9}", "{}\r"] {
             assert_eq!(from_server(line.as_bytes()).map(|(text, _)| text), Ok(line));
         }
-        for line in
-            ["x", "[]", "1", "null", "\"{}\"", "{", "{}}", "{} {}", "{\"a\":01}", "{a:1}", "\u{feff}{}"]
-        {
+        for line in ["[]", " [{}]", "1", "null", "\"{}\""] {
+            assert_eq!(from_server(line.as_bytes()), Err(Drop::NotObject), "{line:?}");
+        }
+        for line in ["x", "[", "{", "{}}", "{} {}", "{\"a\":01}", "{a:1}", "\u{feff}{}"] {
             assert_eq!(from_server(line.as_bytes()), Err(Drop::NotMessage), "{line:?}");
         }
         for line in ["", " ", "\t\r"] {

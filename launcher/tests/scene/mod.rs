@@ -243,6 +243,12 @@ impl Client {
         stdin.write_all(format!("{message}\n").as_bytes()).unwrap();
     }
 
+    pub fn raw(&mut self, line: &[u8]) {
+        let stdin = self.stdin.as_mut().unwrap();
+        stdin.write_all(line).unwrap();
+        stdin.write_all(b"\n").unwrap();
+    }
+
     pub fn call(&mut self, id: u32, tool: &str) {
         self.send(&json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": { "name": tool } }));
     }

@@ -30,13 +30,18 @@ impl Relay {
         self.err.ready(error, &mut self.words);
         let wanted = self.client_wanted();
         let (talk, life) = (&mut self.talk, &mut self.life);
+        let too_long = self.client.lines().too_long_count();
         let read = self.client.ready(input, wanted, |line| {
-            let (text, message) = rule::from_client(line)?;
+            let parsed = rule::from_client(line);
+            let (text, message) = parsed.inspect_err(|why| talk.misunderstood(*why))?;
             if message.needs_server() {
                 life.asked(now);
             }
             talk.client_line(text, &message, life.otherwise())
         });
+        for _ in too_long..self.client.lines().too_long_count() {
+            self.talk.misunderstood(Drop::TooLong);
+        }
         match read {
             Read::Nothing => {}
             Read::Bytes => self.moved_at = now,

@@ -102,6 +102,15 @@ impl Talk {
         }
     }
 
+    /// Answers a line of the client that is no message: nobody knows what its id was.
+    pub fn misunderstood(&mut self, why: Drop) {
+        if let Some((code, words)) = why.error() {
+            let error = serde_json::json!({ "code": code, "message": words });
+            let line = format!(r#"{{"jsonrpc":"2.0","id":null,"error":{error}}}"#);
+            self.to_client.push(line.as_bytes());
+        }
+    }
+
     fn request(
         &mut self,
         line: &str,
