@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use scene::running;
+use scene::{Broker, Client, running};
 
 mod scene;
 
@@ -24,4 +24,29 @@ fn what_is_no_message_is_answered() {
     client.raw(b"");
     client.call(7, "whoami");
     assert_eq!(client.text(7), "i0 yes ", "an empty line is nothing");
+}
+
+/// It may have closed its input for good: what it was asked is answered, and another one takes over.
+#[test]
+fn a_server_that_closes_its_input_and_lives_on_is_replaced() {
+    let broker = Broker::start("deaf");
+    let mut client = Client::start(&broker);
+    let (mut channel, _) = broker.accept();
+    channel.ticket_of(
+        0,
+        0,
+        "read x; echo '{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{}}'; exec <&-; exec sleep 1000",
+    );
+    channel.expect("started");
+    client.request(1, "x");
+    assert_eq!(client.line()["id"], 1);
+    client.call(2, "x");
+    channel.gone(0, "unusable");
+    channel.expect("want");
+    let text = client.text(2);
+    assert!(text.contains("closed its input"), "{text}");
+    client.call(3, "whoami");
+    channel.ticket(1, 0);
+    channel.expect("started");
+    assert_eq!(client.text(3), "i1  ");
 }

@@ -14,7 +14,7 @@ use super::lines::Long;
 use super::port::Port;
 use super::rule::{MAX_DIAGNOSTIC, MAX_MESSAGE};
 use super::shutdown::{Shutdown, Step};
-use super::sink::Sink;
+use super::sink::{Sink, Wrote};
 use super::source::Source;
 use super::talk::notice::Notice;
 use crate::environment::Environment;
@@ -30,6 +30,8 @@ const DRAIN: Duration = Duration::from_secs(2);
 const DRAIN_HURRIED: Duration = Duration::from_millis(300);
 /// The same in all, however slowly it is read.
 const DRAIN_LONGEST: Duration = Duration::from_secs(30);
+/// What reads no more and is still there after so long does not mean to end.
+const DEAF: Duration = Duration::from_secs(1);
 /// A killed process that is still there after so long is stuck in the kernel.
 const STUCK: Duration = Duration::from_secs(5);
 
@@ -56,6 +58,10 @@ pub struct Backend {
     /// Its credentials end then.
     ends: Option<Instant>,
     files: Option<PrivateDir>,
+    /// When its input was found closed by it, while it was not told to end.
+    deaf_at: Option<Instant>,
+    /// When it last said something, or took something.
+    moved_at: Instant,
     killed_at: Option<Instant>,
     ended: Option<End>,
 }
@@ -89,6 +95,32 @@ impl Backend {
     /// where that is not known.
     pub fn finish_until(&mut self, until: Instant) {
         self.finishes = Some(self.ends.unwrap_or(until));
+    }
+
+    /// What came of writing to it. One that takes no more is about to end, as a rule.
+    pub fn wrote(&mut self, wrote: Wrote, now: Instant) {
+        match wrote {
+            Wrote::Nothing => {}
+            Wrote::Bytes => self.moved_at = now,
+            Wrote::Gone => self.deaf_at = self.deaf_at.or(Some(now)),
+        }
+    }
+
+    /// Whether it reads no more and does not end, though nobody told it to.
+    #[must_use]
+    pub fn deaf(&self, now: Instant) -> bool {
+        self.deaf_until().is_some_and(|until| now >= until)
+    }
+
+    fn deaf_until(&self) -> Option<Instant> {
+        let told = self.given_up.is_some() || self.shutdown.begun();
+        self.deaf_at.filter(|_| self.alive() && !told).map(|at| at + DEAF)
+    }
+
+    /// When it last said something, or took something.
+    #[must_use]
+    pub fn moved_at(&self) -> Instant {
+        self.moved_at
     }
 
     /// Whether its credentials have ended, and it was not given up.
@@ -151,6 +183,8 @@ impl Backend {
                 finishes: None,
                 ends: None,
                 files,
+                deaf_at: None,
+                moved_at: Instant::now(),
                 killed_at: None,
                 ended: None,
             }),
@@ -230,6 +264,7 @@ impl Backend {
 
     /// Something it had written moved on.
     pub fn moved(&mut self, now: Instant) {
+        self.moved_at = now;
         self.shutdown.progress(now);
         if let Some(end) = &mut self.ended {
             end.until = end.until.max((now + DRAIN).min(end.latest));
@@ -256,7 +291,7 @@ impl Backend {
         let drained = self.ended.map(|end| end.until);
         let stages = self.shutdown.next().filter(|_| self.alive());
         let ends = self.ends.filter(|_| self.alive() && self.given_up.is_none());
-        [stuck, drained, stages, self.finishes, ends].into_iter().flatten().min()
+        [stuck, drained, stages, self.finishes, ends, self.deaf_until()].into_iter().flatten().min()
     }
 }
 

@@ -21,6 +21,8 @@ const ASK_TIME: Duration = Duration::from_secs(20);
 const REPLAY_TIME: Duration = Duration::from_secs(30);
 /// How long the very first start is tried where waiting could cure it.
 const FIRST_TIME: Duration = Duration::from_secs(3);
+/// An instance that neither says nor takes anything for so long will not answer what it was asked.
+const FORGOTTEN: Duration = Duration::from_secs(15 * 60);
 /// A request makes a refused launch ask again where the last try is older than this.
 const STALE: Duration = Duration::from_secs(1);
 
@@ -238,8 +240,9 @@ impl Life {
         (self.owed, self.replace_at) = (false, None);
     }
 
-    /// What is due; `busy` says whether the instance that works owes somebody an answer.
-    pub fn due(&mut self, now: Instant, busy: impl FnOnce(u32) -> bool) -> Option<Due> {
+    /// What is due; where the instance that works owes somebody an answer, `busy` says when it last said or took
+    /// anything.
+    pub fn due(&mut self, now: Instant, busy: impl FnOnce(u32) -> Option<Instant>) -> Option<Due> {
         if self.first.as_ref().is_some_and(|(until, _)| now >= *until && !self.started) {
             return self.first.take().map(|(_, failure)| Due::Over(failure));
         }
@@ -259,7 +262,7 @@ impl Life {
                 self.swap(number, now)
             }
             State::Running { number } if self.idle_at().is_some_and(|at| now >= at) => {
-                if !busy(number) {
+                if busy(number).is_none_or(|moved| now >= moved + FORGOTTEN) {
                     return Some(Due::Idle(number));
                 }
                 // Its answer will count as use; until then there is nothing to look for every moment.

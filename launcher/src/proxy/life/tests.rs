@@ -50,7 +50,7 @@ fn a_lock_waits_for_its_end() {
     life.park(&park(ParkReason::Locked), 0, clock.at(10));
     assert_eq!(refuses(&life), Some(Kind::Locked));
     life.asked(clock.at(100_000));
-    assert_eq!((life.due(clock.at(200_000), |_| false), life.take_want()), (None, false));
+    assert_eq!((life.due(clock.at(200_000), |_| None), life.take_want()), (None, false));
     life.resume(clock.at(200_001));
     assert!(life.take_want() && !life.take_want(), "it is asked once");
     assert_eq!(refuses(&life), None);
@@ -76,10 +76,10 @@ fn credentials_are_asked_for_again() {
     assert_eq!(refuses(&life), Some(Kind::Unavailable));
     life.asked(clock.at(900));
     assert!(!life.take_want(), "it was just tried");
-    assert_eq!(life.due(clock.at(1000), |_| false), None);
+    assert_eq!(life.due(clock.at(1000), |_| None), None);
     assert!(life.take_want());
     assert_eq!(life.refused(&problem(ErrorCode::ProviderBusy), 1024, clock.at(1100)), None);
-    assert_eq!(life.due(clock.at(2200), |_| false), None);
+    assert_eq!(life.due(clock.at(2200), |_| None), None);
     assert!(!life.take_want(), "the pause has doubled");
     life.asked(clock.at(2300));
     assert!(life.take_want(), "a request is worth a try");
@@ -93,21 +93,21 @@ fn the_first_start_is_not_waited_for_long() {
     let mut life = Life::new(clock.at(0));
     assert_eq!(life.refused(&problem(ErrorCode::ProviderBusy), 0, clock.at(100)), None);
     assert!(matches!(life.otherwise(), Otherwise::First), "nothing is answered before a server could");
-    assert_eq!(life.due(clock.at(700), |_| false), None);
+    assert_eq!(life.due(clock.at(700), |_| None), None);
     assert!(life.take_want());
     assert_eq!(life.refused(&problem(ErrorCode::SessionLocked), 0, clock.at(800)), None);
     assert_eq!(life.next(), Some(clock.at(3100)));
-    let Some(Due::Over(failure)) = life.due(clock.at(3100), |_| false) else { panic!("it is over") };
+    let Some(Due::Over(failure)) = life.due(clock.at(3100), |_| None) else { panic!("it is over") };
     assert_eq!(failure.exit, 77);
     // One that comes up in time knows nothing of that any more.
     let mut life = Life::new(clock.at(0));
     life.refused(&problem(ErrorCode::ProviderBusy), 0, clock.at(100));
-    life.due(clock.at(700), |_| false);
+    life.due(clock.at(700), |_| None);
     life.ticket(0, MINUTES, clock.at(800)).unwrap();
     life.ready(0, clock.at(900));
-    assert_eq!(life.due(clock.at(3200), |_| false), None);
+    assert_eq!(life.due(clock.at(3200), |_| None), None);
     let mut life = Life::new(clock.at(0));
-    assert_eq!(life.due(clock.at(20_000), |_| false), Some(Due::Unheard));
+    assert_eq!(life.due(clock.at(20_000), |_| None), Some(Due::Unheard));
     assert!(life.first_failure().is_none());
 }
 
@@ -118,9 +118,9 @@ fn crashes_are_bounded() {
     for (crash_at, again_at) in [(1_000, 1_000), (2_000, 3_000), (4_000, 8_000)] {
         life.failed(number, &crash(), 0, clock.at(crash_at));
         assert_eq!(refuses(&life), None, "requests wait");
-        life.due(clock.at(again_at - 1), |_| false);
+        life.due(clock.at(again_at - 1), |_| None);
         assert_eq!(life.take_want(), crash_at == again_at);
-        life.due(clock.at(again_at), |_| false);
+        life.due(clock.at(again_at), |_| None);
         assert_eq!(life.take_want(), crash_at != again_at);
         number += 1;
         life.ticket(number, MINUTES, clock.at(again_at)).unwrap();
@@ -139,10 +139,10 @@ fn idle() {
     let (clock, mut life) = running();
     life.asked(clock.at(1_000));
     assert_eq!(life.next(), Some(clock.at(901_000)));
-    assert_eq!(life.due(clock.at(900_999), |_| false), None);
-    assert_eq!(life.due(clock.at(901_000), |_| true), None);
+    assert_eq!(life.due(clock.at(900_999), |_| None), None);
+    assert_eq!(life.due(clock.at(901_000), |_| Some(clock.at(900_000))), None);
     life.used(clock.at(902_000));
-    assert_eq!(life.due(clock.at(1_802_000), |_| false), Some(Due::Idle(0)));
+    assert_eq!(life.due(clock.at(1_802_000), |_| None), Some(Due::Idle(0)));
     life.rest();
     assert_eq!(life.next(), None);
     // Parked and resumed, and without a broker for a while: it waits for a request.
@@ -185,12 +185,12 @@ fn a_swap() {
     assert!(life.take_want());
     assert_eq!(life.refused(&problem(ErrorCode::ProviderBusy), 0, clock.at(10)), None);
     assert_eq!(life.state(), &State::Running { number: 0 }, "the old one works on");
-    life.due(clock.at(510), |_| false);
+    life.due(clock.at(510), |_| None);
     assert!(life.take_want());
     assert_eq!(life.ticket(1, MINUTES, clock.at(520)), Some(true));
     // It does not come up; another is asked for.
     life.failed(1, &crash(), 0, clock.at(530));
-    life.due(clock.at(5_000), |_| false);
+    life.due(clock.at(5_000), |_| None);
     assert!(life.take_want());
     assert_eq!(life.ticket(2, MINUTES, clock.at(5_001)), Some(true));
     assert_eq!(life.ready(2, clock.at(5_002)), Some(0));
@@ -200,7 +200,7 @@ fn a_swap() {
     life.failed(2, &crash(), 0, clock.at(6_001));
     assert!(matches!(life.state(), State::Asking { .. }) && !life.take_want());
     life.ticket(3, MINUTES, clock.at(6_002)).unwrap();
-    assert_eq!(life.due(clock.at(36_002), |_| false), Some(Due::Unready(3)));
+    assert_eq!(life.due(clock.at(36_002), |_| None), Some(Due::Unready(3)));
 }
 
 #[test]
@@ -244,7 +244,7 @@ fn a_replacement_is_asked_for_the_one_it_is_about() {
     life.take_want();
     life.ticket(1, MINUTES, clock.at(20));
     life.ready(1, clock.at(30));
-    assert_eq!(life.due(clock.at(5_000), |_| false), None);
+    assert_eq!(life.due(clock.at(5_000), |_| None), None);
     assert!(!life.take_want(), "what was wanted of the one that rests is forgotten");
     // The one that takes another's place is to be replaced itself.
     life.replace(1, clock.at(5_000));
@@ -252,6 +252,15 @@ fn a_replacement_is_asked_for_the_one_it_is_about() {
     life.ticket(2, MINUTES, clock.at(5_001));
     life.replace(2, clock.at(5_002));
     life.ready(2, clock.at(5_003));
-    life.due(clock.at(5_004), |_| false);
+    life.due(clock.at(5_004), |_| None);
     assert!(life.take_want());
+}
+
+#[test]
+fn what_will_not_be_answered_keeps_nobody_awake() {
+    let (clock, mut life) = running();
+    life.asked(clock.at(0));
+    let moved = |_| Some(clock.at(100_000));
+    assert_eq!(life.due(clock.at(900_000), moved), None, "it said something a while ago");
+    assert_eq!(life.due(clock.at(1_800_000), moved), Some(Due::Idle(0)));
 }

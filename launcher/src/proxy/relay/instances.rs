@@ -149,6 +149,18 @@ impl Relay {
         }
     }
 
+    /// Gives up what has closed its input and lives on: it will never answer.
+    fn retire_deaf(&mut self, now: Instant) {
+        while let Some(backend) = self.backends.iter_mut().find(|backend| backend.deaf(now)) {
+            let what = "the server closed its input and did not end, so it was ended";
+            let hint = "call again: it is started anew; tell its owner if it happens again";
+            backend.retire(GoneReason::Unusable, Notice::new(Kind::Restarting, what, hint), now);
+            let number = backend.number;
+            self.talk.leave(number);
+            self.say(what);
+        }
+    }
+
     /// An instance came up and cannot be used.
     pub(super) fn unusable(&mut self, number: u32, how: &str) {
         let what = format!("the server was started again and {how}, so it was ended");
@@ -248,8 +260,13 @@ impl Relay {
         }
         if self.over.is_none() {
             self.retire_expired(now);
-            let talk = &self.talk;
-            match self.life.due(now, |number| talk.busy(number)) {
+            self.retire_deaf(now);
+            let (talk, backends) = (&self.talk, &self.backends);
+            let busy = |number| {
+                let backend = backends.iter().find(|backend| backend.number == number);
+                backend.filter(|_| talk.busy(number)).map(Backend::moved_at)
+            };
+            match self.life.due(now, busy) {
                 Some(Due::Unheard) => self.unheard(now),
                 Some(Due::Unready(number)) => self.unusable(number, "did not answer in time"),
                 Some(Due::Over(failure)) => self.finish(failure.exit, Some(failure), now),

@@ -67,7 +67,8 @@ impl Relay {
         for (index, &[tree, input, output, error]) in ready.instances.iter().enumerate() {
             let Some(backend) = self.backends.get_mut(index) else { break };
             if let Some(inbox) = self.talk.inbox(backend.number) {
-                backend.stdin.ready(input, inbox);
+                let wrote = backend.stdin.ready(input, inbox);
+                backend.wrote(wrote, now);
             }
             let room = self.words.has_room();
             let words = &mut self.words;
@@ -126,10 +127,13 @@ impl Relay {
         self.err.write(&mut self.words);
         for backend in &mut self.backends {
             let Some(inbox) = self.talk.inbox(backend.number) else { continue };
-            if backend.stdin.write(inbox) == Wrote::Bytes {
+            let wrote = backend.stdin.write(inbox);
+            if wrote == Wrote::Bytes {
                 self.moved_at = now;
             }
-            if backend.shutdown.begun() && inbox.waiting().is_empty() {
+            let told_all = inbox.waiting().is_empty();
+            backend.wrote(wrote, now);
+            if backend.shutdown.begun() && told_all {
                 backend.stdin.close();
             }
         }
