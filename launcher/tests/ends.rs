@@ -91,7 +91,7 @@ fn a_launch_ends_when_its_last_instance_fails_after_the_client_left() {
 }
 
 #[test]
-fn a_client_that_leaves_before_the_first_ticket_is_not_waited_for() {
+fn a_client_that_leaves_before_the_first_ticket_is_not_waited_for_long() {
     for asks in [false, true] {
         let broker = Broker::start(&format!("leaves-first-{asks}"));
         let mut client = Client::start(&broker);

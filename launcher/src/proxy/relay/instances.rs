@@ -206,9 +206,10 @@ impl Relay {
             return;
         }
         let by_itself = given_up.is_none() && (self.closing.is_some() || !self.talk.answered());
-        if by_itself || (self.closing.is_some() && !self.waits_for_start()) {
+        if by_itself || (self.closing.is_some() && !self.waits_for_start(now)) {
             if !self.backends.iter().any(Backend::alive) {
-                let status = if given_up.is_none() && !killed { ended.status } else { self.own_status() };
+                // How one ends that was told to says nothing; one that only ignored its end does.
+                let status = if given_up.is_none() { ended.status } else { self.own_status() };
                 self.finish(status, None, now);
                 return;
             }

@@ -37,6 +37,9 @@ const DRAIN: Duration = Duration::from_secs(2);
 const DRAIN_HURRIED: Duration = Duration::from_millis(300);
 /// The same in all, however slowly it reads.
 const DRAIN_LONGEST: Duration = Duration::from_secs(30);
+/// How long the very first instance is waited for where the client has left and asked for nothing: longer than a
+/// refusal that passes is waited on.
+const LEFT: Duration = Duration::from_secs(5);
 /// How long the broker may take to read our last frames.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// Buffers are given back after so long without a message.
@@ -66,6 +69,8 @@ pub struct Relay {
     owes_dead: bool,
     /// The client has left, or a signal said that it is over.
     closing: Option<Closing>,
+    /// When that was.
+    left_at: Option<Instant>,
     over: Option<Over>,
     /// Some process of an instance that is forgotten could not be ended.
     stuck: bool,
@@ -123,6 +128,7 @@ impl Relay {
             keeper: None,
             owes_dead: false,
             closing: None,
+            left_at: None,
             over: None,
             stuck: false,
             past: [0; Drop::COUNT],
@@ -190,7 +196,8 @@ impl Relay {
         if self.closing.is_none() || self.over.is_some() {
             return;
         }
-        let waits = self.waits_for_start();
+        self.left_at.get_or_insert(now);
+        let waits = self.waits_for_start(now);
         let mut alive = false;
         for backend in self.backends.iter_mut().filter(|backend| backend.alive()) {
             alive = true;
@@ -200,7 +207,9 @@ impl Relay {
             }
         }
         if !alive && !waits {
-            self.finish(self.own_status(), None, now);
+            let failure = self.life.first_failure().filter(|_| self.life.is_first() && !self.by_signal());
+            let status = failure.as_ref().map_or_else(|| self.own_status(), |failure| failure.exit);
+            self.finish(status, failure, now);
         }
     }
 
@@ -216,12 +225,15 @@ impl Relay {
         }
     }
 
-    /// Whether an instance is coming up for what the client had asked before it left.
-    fn waits_for_start(&self) -> bool {
+    /// Whether an instance is coming up for what the client had asked before it left. The first one is waited for
+    /// a while in any case, so that whoever only wants to see whether a server starts learns it.
+    fn waits_for_start(&self, now: Instant) -> bool {
         use State::{Asking, Parked, Starting};
         let coming =
             matches!(self.life.state(), Asking { .. } | Starting { .. } | Parked(Why::Restarting(_), _));
-        (self.life.is_first() || coming) && self.talk.holds() && !self.by_signal()
+        let first = self.life.is_first();
+        let soon = first && self.left_at.is_none_or(|left| now < left + LEFT);
+        (soon || ((first || coming) && self.talk.holds())) && !self.by_signal()
     }
 
     /// The launch is over.

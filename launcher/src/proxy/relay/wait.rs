@@ -6,7 +6,7 @@ use std::time::Instant;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
 
-use super::{IDLE, Relay};
+use super::{IDLE, LEFT, Relay};
 
 /// The most instances at a time: one that works, one that comes up, and those whose last words are read.
 pub(super) const MAX_BACKENDS: usize = 6;
@@ -75,7 +75,15 @@ impl Relay {
     fn next_time(&self) -> Instant {
         let buffers = self.holds_memory().then(|| self.moved_at + IDLE);
         let over = self.over.as_ref().map(|over| over.until);
-        let times = [self.link.next(), self.life.next().filter(|_| over.is_none()), buffers, over];
+        let nothing = !self.talk.holds() && !self.backends.iter().any(super::Backend::alive);
+        let left = self.left_at.filter(|_| nothing && self.life.is_first() && over.is_none());
+        let times = [
+            left.map(|at| at + LEFT),
+            self.link.next(),
+            self.life.next().filter(|_| over.is_none()),
+            buffers,
+            over,
+        ];
         let instances = self.backends.iter().filter_map(super::Backend::next);
         let first = times.into_iter().flatten().chain(instances).min();
         first.unwrap_or_else(|| Instant::now() + IDLE)
