@@ -51,6 +51,8 @@ pub enum Method {
     Acknowledged,
     /// `notifications/cancelled`.
     Cancelled,
+    /// `notifications/progress`.
+    Progress,
     /// Any other, or none.
     #[default]
     Other,
@@ -69,6 +71,8 @@ pub struct Params<'a> {
     pub version: Option<&'a str>,
     /// The listen request that a notification belongs to.
     pub subscription: Option<&'a str>,
+    /// `progressToken`: what a request wants to be told its progress under, or the progress that is told.
+    pub token: Option<&'a str>,
 }
 
 /// A message.
@@ -192,6 +196,7 @@ enum Key {
     Meta,
     Version,
     Subscription,
+    Token,
     Other,
 }
 
@@ -209,6 +214,7 @@ impl Word for Key {
             "_meta" => Self::Meta,
             VERSION => Self::Version,
             SUBSCRIPTION => Self::Subscription,
+            "progressToken" => Self::Token,
             _ => Self::Other,
         }
     }
@@ -227,6 +233,7 @@ impl Word for Method {
             "subscriptions/listen" => Self::Listen,
             "notifications/subscriptions/acknowledged" => Self::Acknowledged,
             "notifications/cancelled" => Self::Cancelled,
+            "notifications/progress" => Self::Progress,
             _ => Self::Other,
         }
     }
@@ -285,9 +292,10 @@ impl<'de> Visitor<'de> for Members {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut params = Params::default();
-        let mut has_meta = false;
+        let (mut has_meta, mut in_meta) = (false, None);
         while let Some(key) = map.next_key_seed(Lookup::<Key>::NEW)? {
             match key {
+                Key::Token => raw(&mut map, &mut params.token, "progressToken")?,
                 Key::Name if !self.meta => raw(&mut map, &mut params.name, "name")?,
                 Key::RequestId if !self.meta => raw(&mut map, &mut params.request_id, "requestId")?,
                 Key::Uri if !self.meta => raw(&mut map, &mut params.uri, "uri")?,
@@ -297,10 +305,12 @@ impl<'de> Visitor<'de> for Members {
                     once(!std::mem::replace(&mut has_meta, true), "_meta")?;
                     let meta: Meta<'de> = map.next_value()?;
                     (params.version, params.subscription) = (meta.0.version, meta.0.subscription);
+                    in_meta = meta.0.token;
                 }
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }
         }
+        params.token = params.token.or(in_meta);
         Ok(params)
     }
 

@@ -71,6 +71,8 @@ pub struct Asked {
     pub what: What,
     /// Whether it is of the stateless era.
     pub modern: bool,
+    /// What its progress is told under.
+    pub token: Option<Id>,
     /// Nobody waits for its answer.
     cancelled: bool,
 }
@@ -79,7 +81,17 @@ impl Asked {
     /// Asked just now.
     #[must_use]
     pub fn new(instance: u32, what: What, modern: bool) -> Self {
-        Self { instance: Some(instance), what, modern, cancelled: false }
+        Self { instance: Some(instance), what, modern, token: None, cancelled: false }
+    }
+
+    /// The same, with what its progress is told under.
+    #[must_use]
+    pub fn with_token(self, raw: Option<&str>) -> Self {
+        Self { token: raw.map(Id::of), ..self }
+    }
+
+    fn weight(&self) -> usize {
+        self.what.weight() + self.token.as_ref().map_or(0, Id::weight)
     }
 
     /// What an answer of ours needs to know.
@@ -115,7 +127,7 @@ impl Questions {
     pub fn insert(&mut self, id: Id, asked: Asked) {
         // The peer's id may be in use, against the rules.
         self.remove(&id);
-        self.weight += id.weight() + asked.what.weight();
+        self.weight += id.weight() + asked.weight();
         self.open.insert(id, asked);
     }
 
@@ -128,7 +140,7 @@ impl Questions {
     /// Forgets one.
     pub fn remove(&mut self, id: &Id) -> Option<Asked> {
         let asked = self.open.remove(id)?;
-        self.weight = self.weight.saturating_sub(id.weight() + asked.what.weight());
+        self.weight = self.weight.saturating_sub(id.weight() + asked.weight());
         self.dead = self.dead.saturating_sub(usize::from(asked.instance.is_none() && asked.cancelled));
         Some(asked)
     }
@@ -144,6 +156,15 @@ impl Questions {
     pub fn busy(&self, number: u32) -> bool {
         let waits = |asked: &Asked| asked.instance == Some(number) && asked.what != What::Listen;
         self.open.values().any(|asked| waits(asked) && !asked.cancelled)
+    }
+
+    /// Who is told the progress of the request that named this token: nobody knows of one, or it is this instance,
+    /// or nobody, where that is gone or two of them use the same one.
+    #[must_use]
+    pub fn told_under(&self, token: &Id) -> Option<Option<u32>> {
+        let mut asked = self.open.values().filter(|asked| asked.token.as_ref() == Some(token));
+        let first = asked.next()?.instance;
+        Some(first.filter(|_| asked.all(|other| other.instance == first)))
     }
 
     /// Hands a listen request to another instance.
@@ -181,7 +202,7 @@ impl Questions {
             self.forgetful = true;
             self.dead = 0;
             self.open.retain(|_, asked| asked.instance.is_some());
-            self.weight = self.open.iter().map(|(id, asked)| id.weight() + asked.what.weight()).sum();
+            self.weight = self.open.iter().map(|(id, asked)| id.weight() + asked.weight()).sum();
         }
         open
     }

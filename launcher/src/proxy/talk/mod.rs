@@ -93,6 +93,13 @@ impl Talk {
             Kind::Notification if message.method == Method::Cancelled => {
                 self.cancel(line, message, otherwise)
             }
+            Kind::Notification if message.method == Method::Progress => {
+                let asked = message.params.token.and_then(|raw| self.of_servers.told_under(&Id::of(raw)));
+                match asked {
+                    Some(who) => who.map_or(Err(Drop::Undelivered), |number| self.push(number, line)),
+                    None => self.tell(line, otherwise),
+                }
+            }
             Kind::Notification if message.method == Method::Initialized => {
                 // What is remembered is replayed to the next instance, and is not kept for it as well.
                 let remembered = self.memory.initialized(line);

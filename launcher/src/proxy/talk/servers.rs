@@ -14,7 +14,7 @@ impl Talk {
     pub fn server_line(&mut self, number: u32, line: &str, message: &Message<'_>) -> Result<Heard, Drop> {
         match message.kind {
             Kind::Response(id) => return self.server_answer(number, line, message, id),
-            Kind::Request(id) => return self.server_request(number, line, id),
+            Kind::Request(id) => return self.server_request(number, line, message, id),
             Kind::Notification => match (message.method, message.params) {
                 (Method::Acknowledged, params) => {
                     let id = params.subscription.map(Id::of);
@@ -86,7 +86,14 @@ impl Talk {
     }
 
     /// A request of an instance: its id is the client's only where no other instance has it open there.
-    fn server_request(&mut self, number: u32, line: &str, raw: &str) -> Result<Heard, Drop> {
+    fn server_request(
+        &mut self,
+        number: u32,
+        line: &str,
+        message: &Message<'_>,
+        raw: &str,
+    ) -> Result<Heard, Drop> {
+        let asked = |what| Asked::new(number, what, false).with_token(message.params.token);
         if !self.of_servers.has_room() {
             let inbox = &mut self.seat(number).ok_or(Drop::Undelivered)?.inbox;
             if !inbox.has_room() {
@@ -101,13 +108,13 @@ impl Talk {
         let id = Id::of(raw);
         let taken = self.of_servers.get(&id).is_some_and(|asked| asked.instance != Some(number));
         if !taken && !self.of_servers.forgetful() {
-            self.of_servers.insert(id, Asked::new(number, What::Other, false));
+            self.of_servers.insert(id, asked(What::Other));
             self.to_client.push(line.as_bytes());
             return Ok(Heard::Taken);
         }
         self.renamed += 1;
         let name = format!("\"mcp-run:request:{}\"", self.renamed);
-        self.of_servers.insert(Id::of(&name), Asked::new(number, What::Renamed(id), false));
+        self.of_servers.insert(Id::of(&name), asked(What::Renamed(id)));
         self.to_client.push_parts(&spliced(line, raw, &name).map(str::as_bytes));
         Ok(Heard::Taken)
     }

@@ -407,3 +407,32 @@ fn nothing_that_is_kept_grows_without_bounds() {
     scene.0.to_client.push(&vec![b'x'; 1 << 20]);
     assert!(!scene.0.has_room(false));
 }
+
+#[test]
+fn progress_is_told_to_who_asked() {
+    let mut scene = Scene::new();
+    let ask = |id: u32, token: &str| {
+        format!(
+            r#"{{"id":{id},"method":"sampling/createMessage","params":{{"_meta":{{"progressToken":{token}}}}}}}"#
+        )
+    };
+    let progress = |token: &str| {
+        format!(r#"{{"method":"notifications/progress","params":{{"progressToken":{token},"progress":1}}}}"#)
+    };
+    scene.server(0, &ask(1, "1")).unwrap();
+    scene.server(0, &ask(2, "\"a\"")).unwrap();
+    scene.0.join(1, true);
+    scene.0.settle(1);
+    scene.0.leave(0);
+    scene.server(1, &ask(3, "1")).unwrap();
+    scene.client(&progress("\"a\"")).unwrap();
+    assert_eq!(scene.take(0), [progress("\"a\"")], "the old one had asked");
+    assert_eq!(scene.client(&progress("1")), Err(Drop::Undelivered), "two may be meant");
+    scene.client(r#"{"id":1,"result":{}}"#).unwrap();
+    scene.client(&progress("1")).unwrap();
+    assert_eq!(scene.take(1), [progress("1")]);
+    scene.0.gone(0, None);
+    assert_eq!(scene.client(&progress("\"a\"")), Err(Drop::Undelivered), "who asked is gone");
+    scene.client(&progress("7")).unwrap();
+    assert_eq!(scene.take(1), [progress("7")], "nobody knows better");
+}
