@@ -53,6 +53,10 @@ pub enum Method {
     Cancelled,
     /// `notifications/progress`.
     Progress,
+    /// `tasks/result`.
+    TaskResult,
+    /// `tasks/get`, `tasks/update` or `tasks/cancel`.
+    Task,
     /// Any other, or none.
     #[default]
     Other,
@@ -71,6 +75,8 @@ pub struct Params<'a> {
     pub version: Option<&'a str>,
     /// The listen request that a notification belongs to.
     pub subscription: Option<&'a str>,
+    /// `taskId` of a request about a task.
+    pub task: Option<&'a str>,
     /// `progressToken`: what a request wants to be told its progress under, or the progress that is told.
     pub token: Option<&'a str>,
 }
@@ -197,6 +203,7 @@ enum Key {
     Version,
     Subscription,
     Token,
+    Task,
     Other,
 }
 
@@ -215,6 +222,7 @@ impl Word for Key {
             VERSION => Self::Version,
             SUBSCRIPTION => Self::Subscription,
             "progressToken" => Self::Token,
+            "taskId" => Self::Task,
             _ => Self::Other,
         }
     }
@@ -234,6 +242,8 @@ impl Word for Method {
             "notifications/subscriptions/acknowledged" => Self::Acknowledged,
             "notifications/cancelled" => Self::Cancelled,
             "notifications/progress" => Self::Progress,
+            "tasks/result" => Self::TaskResult,
+            "tasks/get" | "tasks/update" | "tasks/cancel" => Self::Task,
             _ => Self::Other,
         }
     }
@@ -296,6 +306,7 @@ impl<'de> Visitor<'de> for Members {
         while let Some(key) = map.next_key_seed(Lookup::<Key>::NEW)? {
             match key {
                 Key::Token => raw(&mut map, &mut params.token, "progressToken")?,
+                Key::Task if !self.meta => raw(&mut map, &mut params.task, "taskId")?,
                 Key::Name if !self.meta => raw(&mut map, &mut params.name, "name")?,
                 Key::RequestId if !self.meta => raw(&mut map, &mut params.request_id, "requestId")?,
                 Key::Uri if !self.meta => raw(&mut map, &mut params.uri, "uri")?,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::id::Id;
 use super::notice::Question;
+use super::tasks::About;
 use crate::proxy::message::{Message, Method};
 
 /// The most requests that are open in one direction.
@@ -28,6 +29,8 @@ pub enum What {
     Unsubscribe(Box<str>),
     /// `subscriptions/listen`.
     Listen,
+    /// Something about a task of this id.
+    Task(Id, About),
     /// A request of an instance which the client knows under another id than this.
     Renamed(Id),
     /// Anything else.
@@ -41,7 +44,7 @@ impl What {
             Self::Call(text) | Self::SetLevel(text) | Self::Subscribe(text) | Self::Unsubscribe(text) => {
                 text.len()
             }
-            Self::Renamed(id) => id.weight(),
+            Self::Renamed(id) | Self::Task(id, _) => id.weight(),
             Self::Initialize | Self::Listen | Self::Other => 0,
         }
     }
@@ -50,6 +53,7 @@ impl What {
     #[must_use]
     pub fn of(line: &str, message: &Message<'_>) -> Self {
         let uri = || message.params.uri.map(Box::from);
+        let task = |about| message.params.task.map_or(Self::Other, |raw| Self::Task(Id::of(raw), about));
         match message.method {
             Method::Call => Self::Call(message.params.name.unwrap_or_default().into()),
             Method::Initialize => Self::Initialize,
@@ -57,6 +61,8 @@ impl What {
             Method::Subscribe => uri().map_or(Self::Other, Self::Subscribe),
             Method::Unsubscribe => uri().map_or(Self::Other, Self::Unsubscribe),
             Method::Listen => Self::Listen,
+            Method::TaskResult => task(About::Result),
+            Method::Task => task(About::State),
             _ => Self::Other,
         }
     }

@@ -11,6 +11,7 @@ use held::Held;
 use id::Id;
 use memory::Memory;
 use notice::{Executed, Notice, Question};
+use tasks::Tasks;
 
 pub mod asked;
 pub mod held;
@@ -19,6 +20,7 @@ pub mod memory;
 pub mod notice;
 pub mod seats;
 pub mod servers;
+pub mod tasks;
 
 /// What happens to a line of the client while no instance can take it.
 #[derive(Debug, Clone, Copy)]
@@ -55,6 +57,7 @@ pub struct Talk {
     of_client: Questions,
     of_servers: Questions,
     memory: Memory,
+    tasks: Tasks,
     held: Held,
     /// Whether the client got a good answer from a server.
     answered: bool,
@@ -126,7 +129,9 @@ impl Talk {
         otherwise: Otherwise<'_>,
     ) -> Result<(), Drop> {
         let question = question(message, raw);
-        let Some(number) = self.current else {
+        // A task is known to the instance that runs it, and to no other.
+        let runs = message.params.task.and_then(|raw| self.tasks.instance(&Id::of(raw)));
+        let Some(number) = runs.or(self.current) else {
             match otherwise {
                 Otherwise::First => drop(self.held.keep(line, false)),
                 _ if message.method == Method::Ping => self.pong(raw),

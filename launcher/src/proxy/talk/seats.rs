@@ -66,6 +66,7 @@ impl Talk {
         self.leave(number);
         let Some(at) = self.seats.iter().position(|seat| seat.number == number) else { return 0 };
         let (unread, lost) = unread(self.seats.remove(at).inbox.waiting());
+        self.tasks.gone(number);
         let (asked, asking) = (self.of_client.end_at(number), self.of_servers.end_of(number));
         let Some(notice) = notice else { return lost };
         for (id, asked) in asked {
@@ -101,10 +102,10 @@ impl Talk {
         lost
     }
 
-    /// Whether an instance owes the client an answer, or waits for one.
+    /// Whether an instance owes the client an answer, waits for one, or runs a task.
     #[must_use]
     pub fn busy(&self, number: u32) -> bool {
-        self.of_client.busy(number) || self.of_servers.busy(number)
+        self.of_client.busy(number) || self.of_servers.busy(number) || self.tasks.busy(number)
     }
 
     /// Whether a request of the client waits for an instance.

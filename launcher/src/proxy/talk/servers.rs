@@ -67,15 +67,19 @@ impl Talk {
             return Err(Drop::Undelivered);
         }
         if let Some(asked) = self.of_client.remove(&id) {
-            self.learn(&id, asked.what, line, message.failed);
+            self.learn(&id, asked, line, message.failed);
         }
         self.answered |= !message.failed;
         self.to_client.push(line.as_bytes());
         Ok(Heard::Answer)
     }
 
-    fn learn(&mut self, id: &Id, what: What, line: &str, failed: bool) {
-        match what {
+    fn learn(&mut self, id: &Id, asked: Asked, line: &str, failed: bool) {
+        match asked.what {
+            What::Call(_) if !failed => {
+                asked.instance.into_iter().for_each(|number| self.tasks.called(number, line));
+            }
+            What::Task(task, about) => self.tasks.answered(&task, about, line, asked.modern, failed),
             What::Initialize => self.memory.opened(id, line, failed),
             What::Listen => self.memory.unlisten(id),
             What::SetLevel(line) if !failed => self.memory.set_level(line),

@@ -436,3 +436,72 @@ fn progress_is_told_to_who_asked() {
     scene.client(&progress("7")).unwrap();
     assert_eq!(scene.take(1), [progress("7")], "nobody knows better");
 }
+
+#[test]
+fn a_task_is_of_the_instance_that_runs_it() {
+    let call = r#"{"id":1,"method":"tools/call","params":{"name":"q","task":{"ttl":60000}}}"#;
+    let modern = r#","_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}"#;
+    let ask = |method: &str, meta: &str| {
+        format!(r#"{{"id":2,"method":"tasks/{method}","params":{{"taskId":"t-1"{meta}}}}}"#)
+    };
+    // What is asked, what is answered, and whether that ends the task.
+    for (created, method, meta, answer, over) in [
+        (
+            r#"{"task":{"taskId":"t-1","status":"working"}}"#,
+            "get",
+            "",
+            r#"{"taskId":"t-1","status":"working"}"#,
+            false,
+        ),
+        (
+            r#"{"task":{"taskId":"t-1","status":"working"}}"#,
+            "get",
+            "",
+            r#"{"taskId":"t-1","status":"completed"}"#,
+            false,
+        ),
+        (r#"{"task":{"taskId":"t-1","status":"working"}}"#, "result", "", r#"{"content":[]}"#, true),
+        (
+            r#"{"task":{"taskId":"t-1","status":"working"}}"#,
+            "cancel",
+            "",
+            r#"{"taskId":"t-1","status":"cancelled"}"#,
+            true,
+        ),
+        (
+            r#"{"resultType":"task","taskId":"t-1","status":"working"}"#,
+            "get",
+            modern,
+            r#"{"status":"working"}"#,
+            false,
+        ),
+        (
+            r#"{"resultType":"task","taskId":"t-1","status":"working"}"#,
+            "get",
+            modern,
+            r#"{"status":"completed"}"#,
+            true,
+        ),
+    ] {
+        let mut scene = Scene::new();
+        scene.client(call).unwrap();
+        scene.server(0, &format!(r#"{{"id":1,"result":{created}}}"#)).unwrap();
+        assert!(scene.0.busy(0), "it was answered with a task: {created}");
+        scene.0.join(1, true);
+        scene.0.settle(1);
+        scene.0.leave(0);
+        scene.clear();
+        scene.client(&ask(method, meta)).unwrap();
+        assert_eq!(scene.take(0), [ask(method, meta)], "the other one knows nothing of it");
+        scene.server(0, &format!(r#"{{"id":2,"result":{answer}}}"#)).unwrap();
+        assert_eq!(scene.0.busy(0), !over, "{method} {answer}");
+        scene.0.gone(0, None);
+        scene.client(&ask(method, meta)).unwrap();
+        assert_eq!(scene.take(1).len(), 1, "there is no other to ask");
+    }
+    // A result that only looks like one.
+    let mut scene = Scene::new();
+    scene.client(call).unwrap();
+    scene.server(0, r#"{"id":1,"result":{"structuredContent":{"taskId":"x"},"taskId":"y"}}"#).unwrap();
+    assert!(!scene.0.busy(0));
+}
