@@ -1,6 +1,6 @@
 //! How launches and their instances end where two things happen at once: a lock in the middle of a handshake, a
 //! broker that dies with its last ticket, a client that leaves while an instance does.
-#![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may stop at the first surprise")]
 
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};

@@ -88,6 +88,13 @@ impl Shutdown {
         !matches!(self.stage, Stage::Running)
     }
 
+    /// Whether it is asked to end, and not killed: a server that is killed must not see its input close first, as
+    /// it would answer what it never did.
+    #[must_use]
+    pub fn is_polite(&self) -> bool {
+        matches!(self.stage, Stage::Finishing { .. } | Stage::Terminating { .. })
+    }
+
     /// When to ask [`Self::due`] again.
     #[must_use]
     pub fn next(&self) -> Option<Instant> {

@@ -133,7 +133,7 @@ impl Relay {
             }
             let told_all = inbox.waiting().is_empty();
             backend.wrote(wrote, now);
-            if backend.shutdown.begun() && told_all {
+            if backend.shutdown.is_polite() && told_all {
                 backend.stdin.close();
             }
         }
