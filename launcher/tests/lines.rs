@@ -1,4 +1,5 @@
 //! What becomes of lines that are no messages, and of servers that do not read.
+#![expect(clippy::indexing_slicing, reason = "a test may stop at the first surprise")]
 
 use serde_json::{Value, json};
 

@@ -1,5 +1,6 @@
 //! How long a replaced instance may work on: as long as its credentials live, and no longer. And how often a
 //! broker that keeps dying is asked.
+#![expect(clippy::indexing_slicing, reason = "a test may stop at the first surprise")]
 
 use std::time::{Duration, Instant};
 
