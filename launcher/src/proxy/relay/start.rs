@@ -1,0 +1,102 @@
+//! From a ticket to an instance: one keeper, one plan, or the ticket given back.
+
+use std::time::{Duration, Instant};
+
+use mcp_broker_proto::channel::{GoneReason, ToBroker};
+use mcp_broker_proto::launch::SecretsTicket;
+
+use super::Relay;
+use super::broker::random;
+use super::wait::MAX_BACKENDS;
+use crate::failure::{Failure, UNAVAILABLE};
+use crate::proxy::backend::{Backend, Ground};
+use crate::proxy::talk::notice::{Kind, Notice};
+
+impl Relay {
+    /// Starts an instance from its ticket.
+    pub(super) fn start(&mut self, ticket: SecretsTicket, now: Instant) {
+        let (number, wire) = (self.count, ticket.instance);
+        let idle = Duration::from_secs(ticket.idle_secs);
+        let Some(quiet) = self.life.ticket(number, idle, now) else {
+            return self.lose_broker("says what it was not asked for", now);
+        };
+        self.count += 1;
+        if self.keeper.is_none() || self.by_signal() {
+            return self.decline(number, ticket, now);
+        }
+        self.make_room();
+        let started = self.spawn(number, ticket);
+        match started {
+            Ok((backend, started)) => {
+                self.backends.push(backend);
+                self.send(&started);
+                // The broker may have been lost by that, and the instance with it.
+                if self.link.is_up() && self.talk.join(number, quiet) {
+                    self.instance_ready(number, now);
+                }
+            }
+            Err((failure, gone)) if self.life.is_first() => {
+                self.finish(failure.exit, Some(failure), now);
+                // A tree that cannot be ended is not called dead.
+                self.owes_dead &= gone;
+            }
+            Err((failure, gone)) => {
+                self.stuck |= !gone;
+                if gone {
+                    self.send(&ToBroker::Gone { instance: wire, reason: GoneReason::Unusable });
+                }
+                self.say(&format!("the server cannot be started again: {}", failure.what));
+                let notice = Notice::new(Kind::Restarting, failure.what, failure.hint);
+                self.life.failed(number, &notice, random(), now);
+            }
+        }
+    }
+
+    /// Gives a ticket back. While one is held no keeper may be cloned, as it would hold the secrets for as long as
+    /// its instance lives; and after a signal nothing starts.
+    fn decline(&mut self, number: u32, ticket: SecretsTicket, now: Instant) {
+        let instance = ticket.instance;
+        drop(ticket);
+        self.send(&ToBroker::Gone { instance, reason: GoneReason::Unusable });
+        let hint = "call again in a few seconds";
+        let notice = Notice::new(Kind::Restarting, "no process was at hand to start the server in", hint);
+        self.life.failed(number, &notice, random(), now);
+    }
+
+    fn spawn(&mut self, number: u32, ticket: SecretsTicket) -> Result<(Backend, ToBroker), (Failure, bool)> {
+        if self.backends.len() >= MAX_BACKENDS {
+            let hint = "end the server and start it again from its client";
+            let what = "too many instances of the server do not end";
+            return Err((Failure::new(UNAVAILABLE, what, hint), true));
+        }
+        let Some(keeper) = self.keeper.take() else {
+            let hint = "call again in a few seconds";
+            return Err((
+                Failure::new(UNAVAILABLE, "no process was at hand to start the server in", hint),
+                true,
+            ));
+        };
+        let spared = self.keepers();
+        let ground =
+            Ground { environment: self.dialer.environment(), runtime: &self.runtime, spared: &spared };
+        Backend::start(number, keeper, ticket, &ground)
+    }
+
+    /// Gives up waiting for the last words of the oldest that is dead, where there are too many.
+    fn make_room(&mut self) {
+        if self.backends.len() >= MAX_BACKENDS
+            && let Some(index) = self.backends.iter().position(|backend| !backend.alive())
+        {
+            self.forget(index);
+        }
+    }
+
+    /// Ends a keeper that gets no plan.
+    pub(super) fn dismiss_keeper(&mut self) {
+        if let Some(keeper) = self.keeper.take() {
+            let spared = self.keepers();
+            // It holds nothing; the kernel ends it with us at the latest.
+            let _ended = keeper.dismiss(&spared);
+        }
+    }
+}
