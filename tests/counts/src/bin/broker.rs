@@ -155,7 +155,7 @@ fn policy(user: &str, allowed: bool) -> Call {
 fn beat_in() -> Call {
     let frames: BTreeMap<&str, &[u8]> = BTreeMap::from([
         ("beat", br#"{"type":"beat"}"#.as_slice()),
-        ("exited", br#"{"type":"exited","scope":"read","status":0}"#.as_slice()),
+        ("exited", br#"{"type":"exited","instance":0,"status":0}"#.as_slice()),
     ]);
     Box::new(move || {
         for line in frames.values() {
