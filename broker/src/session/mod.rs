@@ -18,6 +18,7 @@ mod park;
 #[expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
 mod races;
 mod registry;
+mod seat;
 pub mod sign_in;
 mod supply;
 mod watched;
@@ -27,4 +28,5 @@ mod words;
 pub use admit::{Admitted, Asking};
 pub use launch::{PeerWatch, run};
 pub use marks::{FILE_NAME as MARKS_FILE, Marks};
-pub use registry::{Needs, Seat, Sessions};
+pub use registry::{Needs, Sessions};
+pub use seat::Seat;

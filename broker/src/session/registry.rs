@@ -3,20 +3,17 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use mcp_broker_proto::channel::EndReason;
-use mcp_broker_proto::names::{LaunchId, LeaseId, SessionId};
+use mcp_broker_proto::names::{LaunchId, SessionId};
 use mcp_broker_proto::problem::Problem;
 use mcp_broker_proto::session::{LaunchInfo, SessionInfo, Status};
 use tokio::sync::{Notify, mpsc, watch};
-use tokio_util::sync::CancellationToken;
 
 use super::holder::{Holder, Key};
 use super::login::{Login, Logins};
 use super::marks::Marks;
 use super::pace::{self, Paces};
-use super::park::Why;
+use super::seat::{Launch, Seat};
 use super::sign_in::Person;
 use super::words;
 use crate::audit::AuditLog;
@@ -72,201 +69,6 @@ pub(super) struct Inner {
     pub(super) newborn: Option<mpsc::UnboundedSender<Arc<Login>>>,
 }
 
-/// What a launch is told.
-#[derive(Debug)]
-pub(super) enum Order {
-    /// Kill every instance, and stay.
-    Park(Why),
-    /// What it was parked for is over.
-    Resume,
-    /// The lease of one of its instances ends for good in a while.
-    Replace {
-        /// The lease.
-        lease: LeaseId,
-        /// How long it lives.
-        within: Duration,
-    },
-    /// The lease of one of its instances ends now.
-    Lost(LeaseId),
-    /// Kill every instance, and go.
-    End(EndReason),
-}
-
-pub(super) struct Launch {
-    pub(super) info: LaunchInfo,
-    pub(super) uid: u32,
-    orders: mpsc::UnboundedSender<Order>,
-    /// Falls with the launch.
-    life: CancellationToken,
-    /// Fences of the instances that were admitted since it was still.
-    passes: Vec<CancellationToken>,
-    /// Orders to be still, and how many of them were carried out.
-    ordered: u64,
-    stilled: u64,
-    ended: bool,
-    /// Falls when it is told to be still or to end: nothing that is being written to its launcher may hold that
-    /// up.
-    rush: CancellationToken,
-}
-
-impl Launch {
-    /// Tells the launch to end; the first reason stays.
-    pub(super) fn end(&mut self, reason: EndReason) {
-        self.life.cancel();
-        self.rush.cancel();
-        self.drop_passes();
-        if !std::mem::replace(&mut self.ended, true) {
-            // A launch that is gone needs no telling.
-            drop(self.orders.send(Order::End(reason)));
-        }
-    }
-
-    /// Tells the launch to kill its instances and stay.
-    pub(super) fn park(&mut self, why: Why) {
-        self.drop_passes();
-        if !self.ended {
-            self.rush.cancel();
-            self.ordered += 1;
-            drop(self.orders.send(Order::Park(why)));
-        }
-    }
-
-    /// Tells it anything else.
-    pub(super) fn tell(&self, order: Order) {
-        drop(self.orders.send(order));
-    }
-
-    /// Whether everything that it was told to kill is dead.
-    pub(super) fn is_still(&self) -> bool {
-        self.stilled >= self.ordered && !self.ended
-    }
-
-    /// The number of its newest order to be still.
-    pub(super) fn ordered(&self) -> u64 {
-        self.ordered
-    }
-
-    /// Whether that order was carried out.
-    pub(super) fn has_stilled(&self, order: u64) -> bool {
-        self.stilled >= order && !self.ended
-    }
-
-    fn drop_passes(&mut self) {
-        for pass in self.passes.drain(..) {
-            pass.cancel();
-        }
-    }
-}
-
-/// A launch's place in the register: given back when dropped.
-pub struct Seat {
-    /// The launch.
-    pub launch: LaunchId,
-    /// Its session.
-    pub session: SessionId,
-    /// What it is told.
-    pub(super) orders: mpsc::UnboundedReceiver<Order>,
-    pub(super) sessions: Arc<Sessions>,
-}
-
-/// The right to mint for one instance.
-#[derive(Clone)]
-pub(super) struct Pass {
-    /// Falls when nothing may be minted or delivered for it any more.
-    pub(super) fence: CancellationToken,
-    /// What is left of the session.
-    pub(super) horizon: Duration,
-}
-
-impl Seat {
-    /// The right to mint for an instance, unless something forbids it at this moment.
-    pub(super) fn pass(&self) -> Result<Pass, Problem> {
-        self.sessions.look_at_clocks();
-        let mut guard = self.sessions.lock();
-        let inner = &mut *guard;
-        if inner.stopping {
-            return Err(words::stopping());
-        }
-        let holder = inner.sessions.get(&self.session).ok_or_else(words::session_over)?;
-        if holder.login.as_ref().is_some_and(|login| !login.leader.alive()) {
-            drop(guard);
-            drop(self.sessions.end_session(self.session, EndReason::SessionClosed));
-            return Err(words::login_over());
-        }
-        let fence = holder.fence().ok_or_else(|| words::locked(holder))?;
-        let horizon = holder.deadline.saturating_sub(self.sessions.clock.boot());
-        if horizon.is_zero() {
-            return Err(words::session_over());
-        }
-        let launch = inner.launches.get_mut(&self.launch).ok_or_else(words::session_over)?;
-        if !launch.is_still() {
-            return Err(words::being_stilled());
-        }
-        let fence = fence.child_token();
-        launch.passes.retain(|pass| !pass.is_cancelled());
-        launch.passes.push(fence.clone());
-        Ok(Pass { fence, horizon })
-    }
-
-    /// Writes down that something is delivered under the pass, unless its fence has fallen. Under the register's
-    /// lock, so that the audit log has a delivery and a fence in the order in which they were decided.
-    pub(super) fn delivers(&self, pass: &Pass, write_down: impl FnOnce(&AuditLog)) -> bool {
-        let _inner = self.sessions.lock();
-        let open = !pass.fence.is_cancelled();
-        if open {
-            write_down(&self.sessions.audit);
-        }
-        open
-    }
-
-    /// Nothing is minted or delivered for it any more.
-    pub(super) fn fence_off(&self) {
-        if let Some(launch) = self.sessions.lock().launches.get_mut(&self.launch) {
-            launch.life.cancel();
-            launch.drop_passes();
-        }
-    }
-
-    /// Falls when the launch is told to be still or to end; fallen for one that is not there any more.
-    pub(super) fn rush(&self) -> CancellationToken {
-        let inner = self.sessions.lock();
-        let gone = || {
-            let gone = CancellationToken::new();
-            gone.cancel();
-            gone
-        };
-        inner.launches.get(&self.launch).map_or_else(gone, |launch| launch.rush.clone())
-    }
-
-    /// Changes what is shown of the launch.
-    pub(super) fn show(&self, change: impl FnOnce(&mut LaunchInfo)) {
-        if let Some(launch) = self.sessions.lock().launches.get_mut(&self.launch) {
-            change(&mut launch.info);
-        }
-    }
-
-    /// One order to be still was carried out: no instance is alive, and what they had is being revoked.
-    pub(super) fn stilled(&self) {
-        if let Some(launch) = self.sessions.lock().launches.get_mut(&self.launch) {
-            launch.stilled += 1;
-            if launch.is_still() {
-                launch.rush = CancellationToken::new();
-            }
-        }
-        self.sessions.changed.notify_waiters();
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        if let Some(mut launch) = self.sessions.lock().launches.remove(&self.launch) {
-            launch.life.cancel();
-            launch.drop_passes();
-        }
-        self.sessions.changed.notify_waiters();
-    }
-}
-
 impl Sessions {
     /// An empty register.
     #[must_use]
@@ -314,17 +116,7 @@ impl Sessions {
         let (orders, receiver) = mpsc::unbounded_channel();
         let launch = info.id;
         info.session = session;
-        let entry = Launch {
-            info,
-            uid,
-            orders,
-            life: CancellationToken::new(),
-            passes: Vec::new(),
-            ordered: 0,
-            stilled: 0,
-            ended: false,
-            rush: CancellationToken::new(),
-        };
+        let entry = Launch::new(info, uid, orders);
         inner.launches.insert(launch, entry);
         Ok(Seat { launch, session, orders: receiver, sessions: Arc::clone(self) })
     }

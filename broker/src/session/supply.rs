@@ -11,7 +11,8 @@ use mcp_broker_proto::names::{LaunchId, SessionId};
 use mcp_broker_proto::problem::{ErrorCode, Problem};
 use tokio::task::JoinHandle;
 
-use super::registry::{Pass, Sessions};
+use super::registry::Sessions;
+use super::seat::Pass;
 use super::sign_in::{Person, os};
 use crate::audit::Event;
 use crate::clock::shown;
