@@ -47,11 +47,10 @@ impl Sessions {
     /// `mcp-run unlock`: evidence, unless it was a screen that was locked.
     ///
     /// # Errors
-    /// When there is no session, or something speaks against it.
+    /// When something speaks against it.
     pub async fn unlock_session(self: &Arc<Self>, asking: &Asking) -> Result<(), Problem> {
-        let session = self.session_of(&asking.key()).ok_or_else(words::no_session)?;
-        // Nothing counts before its login session was looked at.
-        self.sign_in(asking).await?;
+        // What is locked may have ended since, or its broker; and nothing counts before it was looked at.
+        let session = self.sign_in(asking).await?;
         self.notice(session, Notice::Unlock, Some(asking.by.clone())).await;
         let inner = self.lock();
         match inner.sessions.get(&session).map(Holder::lock) {
