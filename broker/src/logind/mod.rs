@@ -35,8 +35,9 @@ mod signal;
 pub use listen::Listener;
 pub use signal::Event;
 
-/// logind makes it before it takes its name (`logind_running`, systemd's logind-util.h).
-const RUNNING: &str = "/run/systemd/seats";
+/// There where systemd is the machine's init (sd_booted(3)). What logind itself makes below `/run/systemd` may also
+/// lie in the image of a container in which nothing of it runs.
+const RUNNING: &str = "/run/systemd/system";
 
 /// logind.conf(5), `InhibitDelayMaxSec=`: what it is unless somebody changed it.
 const DELAY_MAX: Duration = Duration::from_secs(5);
