@@ -82,7 +82,12 @@ pub fn ended(end: &End) -> Failure {
         }
         EndReason::SessionClosed => (REFUSED, "the launch was ended because the login session is over"),
         EndReason::Shutdown => (UNAVAILABLE, "the launch was ended because the machine is shut down"),
+        EndReason::SecretLeaked => (REFUSED, "the launch was ended because the server showed a secret"),
+        EndReason::DefinitionChanged => {
+            (REFUSED, "the launch was ended because the server shows tools that were not approved")
+        }
         EndReason::LauncherGone
+        | EndReason::TrialOver
         | EndReason::ServerExited
         | EndReason::Idle
         | EndReason::Replaced

@@ -3,18 +3,29 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::call::{Answered, Ask, Changed, Decision};
 use crate::launch::LaunchTicket;
 use crate::names::Label;
+use crate::plan::Plan;
 use crate::problem::Problem;
 
 /// What the broker says.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ToLauncher {
+    /// What the launch is: the first frame, and again where the definition has changed.
+    Plan(Box<Plan>),
     /// The credentials that were asked for are minted: spawn.
     Ticket(Box<LaunchTicket>),
-    /// They cannot be had now. The launch goes on without an instance, and may ask again.
-    Refused(Problem),
+    /// They cannot be had now. The launch goes on without that instance, and may ask again.
+    Refused {
+        /// The scope that they were wanted for.
+        scope: Label,
+        /// Why.
+        problem: Problem,
+    },
+    /// What was decided on a call.
+    Decision(Decision),
     /// Still here.
     Beat,
     /// Kill the instances now, answer [`ToBroker::Dead`], and keep the client's pipe: the launch is parked.
@@ -39,10 +50,33 @@ pub enum ToLauncher {
 pub enum ToBroker {
     /// Still here.
     Beat,
-    /// Credentials for an instance, please. At most one request is open at a time, also while an earlier instance
-    /// is not gone yet. It is answered by one [`ToLauncher::Ticket`] or [`ToLauncher::Refused`]; one that crosses a
-    /// [`ToLauncher::Park`] may be refused as `session_locked`, or not answered at all.
-    Want,
+    /// Credentials for an instance, please. At most one request of a scope is open at a time, also while an earlier
+    /// instance is not gone yet. It is answered by one [`ToLauncher::Ticket`] or [`ToLauncher::Refused`]; one that
+    /// crosses a [`ToLauncher::Park`] may be refused as `session_locked`, or not answered at all.
+    Want {
+        /// The scope of the instance.
+        scope: Label,
+    },
+    /// May this call go on? It is answered by one [`ToLauncher::Decision`], or by two where a person is asked.
+    Ask(Ask),
+    /// What the person said to a call that waits for that.
+    Confirmed {
+        /// The launcher's number of the call.
+        call: u64,
+        /// Whether it may go on.
+        yes: bool,
+    },
+    /// What became of a call that was allowed: said once for each.
+    Answered(Answered),
+    /// What an instance shows otherwise than it was approved; replaces what was said of that scope before.
+    Changed(Changed),
+    /// Secrets of the launch were found in what an instance said, and masked.
+    Leaked {
+        /// The instance.
+        instance: u32,
+        /// How many, since this was last said.
+        count: u64,
+    },
     /// An instance runs.
     Started {
         /// Which one, as its ticket said.
@@ -163,6 +197,12 @@ pub enum EndReason {
     Replaced,
     /// The broker stops.
     BrokerStopping,
+    /// A server's words held a secret, and its definition says that this ends the launch.
+    SecretLeaked,
+    /// A server shows tools otherwise than they were approved, which its tier does not take.
+    DefinitionChanged,
+    /// A trial of an approval is over.
+    TrialOver,
     /// Left behind by a broker that died; ended at the next start.
     Recovered,
 }

@@ -21,8 +21,8 @@ pub struct LaunchRequest {
     /// Extra arguments after `--`; refused where the definition does not allow them.
     #[serde(default)]
     pub args: Vec<String>,
-    /// Whether credentials for an instance are asked for at once. A launcher that comes back to a restarted
-    /// broker with an idle server does not.
+    /// Whether credentials for the first scope's instance are asked for at once, unless the plan says
+    /// [`lazy`](crate::plan::Plan::lazy). A launcher that comes back to a restarted broker asks for what it needs.
     pub want: bool,
 }
 

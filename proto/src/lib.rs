@@ -3,10 +3,13 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod call;
 pub mod channel;
 pub mod launch;
 pub mod names;
 pub mod paths;
+pub mod pattern;
+pub mod plan;
 pub mod problem;
 pub mod secret;
 pub mod session;
@@ -18,7 +21,7 @@ pub use secret::Secret;
 
 /// Revision of the launch channel. A broker refuses a launcher of another revision with
 /// [`problem::ErrorCode::ProtocolVersion`]; golden files in `tests/` pin every message of a revision.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 
 /// The longest frame that either side of a launch channel accepts, in bytes, line feed included.
 pub const MAX_FRAME: usize = 1 << 20;
@@ -28,3 +31,18 @@ pub const BEAT_SECS: u64 = 5;
 
 /// After so many seconds without a frame the other side of a launch channel counts as gone.
 pub const SILENCE_SECS: u64 = 15;
+
+/// How long a launcher waits for the decision on a call, in seconds; then the call fails.
+pub const DECISION_SECS: u64 = 1;
+
+/// How long a person has to confirm a call, in seconds; no answer is a no.
+pub const CONFIRM_SECS: u64 = 45;
+
+/// The longest arguments that are sent to the broker whole, in bytes of JSON.
+pub const MAX_AUDITED_ARGUMENTS: usize = 64 << 10;
+
+/// The most tools that a launcher reports as changed.
+pub const MAX_CHANGED: usize = 256;
+
+/// The longest record of an approval, in bytes of JSON.
+pub const MAX_RECORD: usize = 512 << 10;

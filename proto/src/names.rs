@@ -146,6 +146,8 @@ id!(/// One run of one server by one `mcp-run`.
     LaunchId);
 id!(/// One minted credential.
     LeaseId);
+id!(/// One decision on a `tools/call`.
+    CallId);
 
 #[cfg(test)]
 mod tests {

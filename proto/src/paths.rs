@@ -15,6 +15,9 @@ pub const SERVERS: &str = "/v1/servers";
 /// `POST` with [`UPGRADE`]: the launch channel.
 pub const LAUNCHES: &str = "/v1/launches";
 
+/// `POST` below it, with the id of a call: what the person says to it.
+pub const CONFIRMATIONS: &str = "/v1/confirmations";
+
 /// Admin socket, `GET`: all sessions.
 pub const ADMIN_SESSIONS: &str = "/v1/admin/sessions";
 /// Admin socket, `GET`: all launches.
@@ -23,6 +26,10 @@ pub const ADMIN_LAUNCHES: &str = "/v1/admin/launches";
 pub const ADMIN_LEASES: &str = "/v1/admin/leases";
 /// Admin socket, `POST`: the kill switch.
 pub const ADMIN_REVOKE: &str = "/v1/admin/revoke";
+/// Admin socket, `GET`: what was approved, `POST`: approve a server as it showed itself.
+pub const ADMIN_APPROVALS: &str = "/v1/admin/approvals";
+/// Admin socket, `POST` with [`UPGRADE`]: credentials for a trial run.
+pub const ADMIN_TRIALS: &str = "/v1/admin/trials";
 
 /// Token of the `Upgrade` header (RFC 9110 section 7.8) for the launch channel.
 pub const UPGRADE: &str = "mcp-broker-launch/1";

@@ -1,9 +1,13 @@
 //! What a person and an admin see: session, launches, leases, servers. Only what was verified is claimed.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
+use crate::call::Changed;
 use crate::channel::Containment;
-use crate::names::{Label, LaunchId, LeaseId, ServerName, SessionId};
+use crate::names::{CallId, Label, LaunchId, LeaseId, ServerName, SessionId};
+use crate::plan::Record;
 
 /// What revoking a credential does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -176,10 +180,52 @@ pub struct LaunchInfo {
     pub parked: Option<String>,
     /// Process id of the launcher, for people.
     pub launcher_pid: Option<u32>,
-    /// Process id of the newest instance as its launcher sees it, while one runs.
-    pub pid: Option<u32>,
-    /// What holds that instance's process tree.
-    pub containment: Option<Containment>,
+    /// Its instances that run.
+    pub running: Vec<RunningInfo>,
+    /// When the server was approved (RFC 3339); nothing where it was not.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub approved: Option<String>,
+    /// Tools that are hidden, as the server shows them otherwise than they were approved.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub changed: Vec<Changed>,
+}
+
+/// One instance that runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunningInfo {
+    /// Its number within the launch.
+    pub instance: u32,
+    /// Its scope.
+    pub scope: Label,
+    /// Its process id as the launcher sees it.
+    pub pid: u32,
+    /// What holds its process tree.
+    pub containment: Containment,
+}
+
+/// One call that waits for a person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfirmationInfo {
+    /// What `mcp-run approve` takes.
+    pub id: CallId,
+    /// The launch.
+    pub launch: LaunchId,
+    /// The server.
+    pub server: ServerName,
+    /// The scope.
+    pub scope: Label,
+    /// The tool.
+    pub tool: String,
+    /// Until when it waits (RFC 3339).
+    pub until: String,
+}
+
+/// Body of `POST /v1/confirmations/{id}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Confirmation {
+    /// Whether the call may go on.
+    pub yes: bool,
 }
 
 /// How a provider does.
@@ -226,6 +272,9 @@ pub struct Status {
     pub launches: Vec<LaunchInfo>,
     /// Leases of all of them, and those of earlier sessions that are not settled yet.
     pub leases: Vec<LeaseInfo>,
+    /// Calls that wait for the person.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub confirmations: Vec<ConfirmationInfo>,
 }
 
 /// One server as a person sees it: answer to `GET /v1/servers` is a list of these.
@@ -243,6 +292,75 @@ pub struct ServerInfo {
     pub allowed: bool,
     /// Each reason for the decision.
     pub reasons: Vec<String>,
+    /// When it was approved (RFC 3339); nothing where it was not.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub approved: Option<String>,
+    /// What its tools may do. Empty for those who may not use it.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub scopes: Vec<ScopeInfo>,
+}
+
+/// One scope of a server as a person sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScopeInfo {
+    /// Its name.
+    pub name: Label,
+    /// Its tools: those of the approval record that its patterns match, or the patterns where there is none.
+    pub tools: Vec<String>,
+    /// Patterns of its resources, by URI.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub resources: Vec<String>,
+    /// Patterns of its prompts.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub prompts: Vec<String>,
+    /// Its credentials, by name and provider.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub credentials: Vec<String>,
+    /// Its limits and rules, each in words.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub limits: Vec<String>,
+}
+
+/// Body of `POST /v1/admin/trials` on the admin socket, with [`crate::paths::UPGRADE`]: credentials for a trial run of
+/// one scope. The broker answers with one [`crate::channel::ToLauncher::Ticket`] or
+/// [`crate::channel::ToLauncher::Refused`], and revokes when the connection closes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrialRequest {
+    /// [`crate::PROTOCOL`] of the caller.
+    pub protocol: u32,
+    /// The server.
+    pub server: ServerName,
+    /// The scope.
+    pub scope: Label,
+}
+
+/// Body of `POST /v1/admin/approvals` on the admin socket: what a server showed in its trial.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApprovalRequest {
+    /// The server.
+    pub server: ServerName,
+    /// The definition that was tried: what [`ApprovalInfo::definition`] is compared with.
+    pub definition: String,
+    /// What it showed.
+    pub record: Record,
+}
+
+/// One approval: answer to `GET /v1/admin/approvals` is a list of these.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApprovalInfo {
+    /// The server.
+    pub server: ServerName,
+    /// When (RFC 3339).
+    pub approved_at: String,
+    /// SHA-256 over what is run (command, variables, working directory, scopes' names), in hexadecimal.
+    pub definition: String,
+    /// Whether the definition in force is still that one; the record is not used otherwise.
+    pub current: bool,
+    /// SHA-256 of each tool's definition in its canonical form, in hexadecimal, by scope and tool. More than one
+    /// where the server shows it differently to different clients.
+    pub tools: BTreeMap<Label, BTreeMap<String, Vec<String>>>,
 }
 
 /// Body of `POST /v1/admin/revoke` on the admin socket: exactly one of the keys.

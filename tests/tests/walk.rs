@@ -197,7 +197,7 @@ fn status_tells_what_is_alive() {
     let status: mcp_broker_proto::session::Status = serde_json::from_slice(&outcome.stdout).unwrap();
     assert_eq!(status.session.expect("a session began with the launch").user, "alice");
     assert_eq!(status.launches.len(), 1);
-    assert!(status.launches[0].containment.is_some(), "{:?}", status.launches);
+    assert_eq!(status.launches[0].running.len(), 1, "{:?}", status.launches);
     let lease = &status.leases[0];
     assert_eq!(lease.revocability, mcp_broker_proto::session::Revocability::Immediate);
     assert_eq!(lease.state, mcp_broker_proto::session::LeaseState::Live);

@@ -83,7 +83,8 @@ fn launch(launch: &LaunchInfo) -> Vec<String> {
         (LaunchState::Parked, Some(why)) => format!("parked: {why}"),
         (LaunchState::Parked, None) => "parked".to_owned(),
     };
-    let pid = launch.pid.map_or("-".to_owned(), |pid| pid.to_string());
+    let pids: Vec<_> = launch.running.iter().map(|one| one.pid.to_string()).collect();
+    let pid = if pids.is_empty() { "-".to_owned() } else { pids.join(" ") };
     let LaunchInfo { id, user, server, since, .. } = launch;
     vec![id.to_string(), user.clone(), server.to_string(), state, since.clone(), pid]
 }
@@ -144,7 +145,8 @@ fn list<T: Serialize + DeserializeOwned>(
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a sample that cannot be made must fail the test")]
 mod tests {
-    use mcp_broker_proto::session::{LockInfo, LoginInfo};
+    use mcp_broker_proto::channel::Containment;
+    use mcp_broker_proto::session::{LockInfo, LoginInfo, RunningInfo};
 
     use super::*;
 
@@ -188,7 +190,13 @@ mod tests {
 
     #[test]
     fn launches_say_where_they_stand() {
-        let check = |state, parked: Option<&str>, pid, want: [&str; 2]| {
+        let running = |pid: u32| RunningInfo {
+            instance: 0,
+            scope: "all".parse().unwrap(),
+            pid,
+            containment: Containment::PidNamespace,
+        };
+        let check = |state, parked: Option<&str>, pid: Option<u32>, want: [&str; 2]| {
             let told = LaunchInfo {
                 id: ID.parse().unwrap(),
                 session: ID.parse().unwrap(),
@@ -198,8 +206,9 @@ mod tests {
                 state,
                 parked: parked.map(str::to_owned),
                 launcher_pid: None,
-                pid,
-                containment: None,
+                running: pid.into_iter().map(running).collect(),
+                approved: None,
+                changed: Vec::new(),
             };
             assert_eq!(launch(&told), [ID, "alice", "orders-db", want[0], "T0", want[1]]);
         };

@@ -49,7 +49,8 @@ fn summary(config: &Config, dir: &Path, warnings: usize) -> String {
         line("provider", &format!("{name} ({})", provider.kind));
     }
     for (name, server) in &config.servers {
-        let credentials = counted(server.scope.credentials.len(), "credential");
+        let credentials =
+            counted(server.scopes.iter().map(|scope| scope.credentials.len()).sum(), "credential");
         line("server", &format!("{name} ({}, {credentials})", server.tier.as_str()));
     }
     text

@@ -95,7 +95,7 @@ pub(super) fn missing(config: &Config, options: &str) -> Vec<Diagnostic> {
     let entries = opened.map(|opened| opened.entries).unwrap_or_default();
     let mut found = Vec::new();
     for (server, definition) in &config.servers {
-        for spec in &definition.scope.credentials {
+        for spec in definition.scopes.iter().flat_map(|scope| &scope.credentials) {
             let wanted = spec.settings.downcast_ref::<SealedCredential>().map(|sealed| &sealed.secret);
             let Some(name) = wanted.filter(|name| !entries.iter().any(|(held, _)| held == *name)) else {
                 continue;

@@ -307,11 +307,11 @@ mod tests {
         );
         assert_eq!(server.cwd, "{home}/w");
         assert_eq!((server.access.users[0].as_str(), server.access.groups[0].as_str()), ("u", "g"));
-        let credential = &server.scope.credentials[0];
+        let credential = &server.scopes[0].credentials[0];
         assert_eq!((credential.provider.as_str(), credential.ttl.as_secs()), ("fix", 300));
         assert_eq!(credential.settings.downcast_ref::<String>().unwrap(), "7");
         let ways: Vec<_> =
-            server.scope.inject.iter().map(mcp_broker_proto::launch::Injection::name).collect();
+            server.scopes[0].inject.iter().map(mcp_broker_proto::launch::Injection::name).collect();
         assert_eq!(ways, ["E", "F"]);
     }
 
@@ -329,7 +329,7 @@ mod tests {
         assert_eq!((config.session.on_lock, config.session.logind), (OnLock::Park, LogindUse::Required));
         let server = &config.servers[&"s".parse().unwrap()];
         assert_eq!(server.cwd, "{home}");
-        assert_eq!(server.scope.credentials[0].ttl.as_secs(), 900);
+        assert_eq!(server.scopes[0].credentials[0].ttl.as_secs(), 900);
     }
 
     #[test]

@@ -26,8 +26,9 @@ mod variables;
 pub use kinds::{CredentialKeys, KindReader, ProviderConfig};
 pub use load::load;
 pub use model::{
-    Access, BrokerSection, Config, CredentialSpec, LogindUse, Mode, OnLock, ProviderSection, Resume, Scope,
-    ServerDefinition, SessionSection, Tier,
+    Access, ArgumentRule, BrokerSection, Config, Confirm, CredentialSpec, LONGEST_MESSAGE, Limits, LogindUse,
+    Mode, OnLeak, OnLock, ProviderSection, Resume, Scope, ServerDefinition, SessionSection, Start, Tier,
+    ToolRules,
 };
 pub(crate) use nearest::nearest;
 pub use places::Places;

@@ -2,7 +2,7 @@
 //! types cannot be wrong in itself; whether providers can be reached is found out later.
 
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use mcp_broker_proto::launch::Injection;
 use mcp_broker_proto::names::{Label, ServerName};
+use mcp_broker_proto::plan::ClientRequest;
 
 use super::kinds::ProviderConfig;
 
@@ -164,8 +165,40 @@ pub struct ServerDefinition {
     pub cwd: String,
     /// Who may use it.
     pub access: Access,
-    /// The only scope: more than one is refused, as nothing would keep their tools apart.
-    pub scope: Scope,
+    /// Its scopes in the order of the file; never none. The first one answers what belongs to no tool.
+    pub scopes: Vec<Scope>,
+    /// Whether its instances wait for a request that needs them.
+    pub start: Start,
+    /// What happens when it says a secret.
+    pub on_leak: OnLeak,
+    /// What it may ask of the client.
+    pub client_requests: BTreeSet<ClientRequest>,
+}
+
+impl ServerDefinition {
+    /// A scope by its name.
+    #[must_use]
+    pub fn scope(&self, name: &Label) -> Option<&Scope> {
+        self.scopes.iter().find(|scope| scope.name == *name)
+    }
+}
+
+/// When the instances of a server start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// When a request needs them; what discovery asks is answered from the approval record, where there is one.
+    Lazy,
+    /// With the launch.
+    Eager,
+}
+
+/// What happens when a server's words hold a secret of its launch. The client never sees it either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnLeak {
+    /// It is masked.
+    Mask,
+    /// It is masked, and the launch ends.
+    End,
 }
 
 /// How sensitive what a server reaches is.
@@ -199,10 +232,106 @@ pub struct Access {
 pub struct Scope {
     /// Its name.
     pub name: Label,
+    /// Patterns of its tools.
+    pub tools: Vec<String>,
+    /// Patterns of its resources, by URI.
+    pub resources: Vec<String>,
+    /// Patterns of its prompts.
+    pub prompts: Vec<String>,
+    /// Its instance is given up so long after its last request; `None`: as the session says.
+    pub idle: Option<Duration>,
+    /// How much it may be used.
+    pub limits: Limits,
+    /// Whether a person is asked before a call.
+    pub confirm: Option<Confirm>,
+    /// What the arguments of its tools may be.
+    pub arguments: Vec<ToolRules>,
+    /// Whether the arguments of calls stand in the audit log.
+    pub audit_arguments: bool,
     /// What it needs.
     pub credentials: Vec<CredentialSpec>,
     /// How that reaches the instance.
     pub inject: Vec<Injection>,
+}
+
+#[cfg(test)]
+impl Scope {
+    /// One with all tools and without rules.
+    pub(crate) fn of_all(name: Label, credentials: Vec<CredentialSpec>, inject: Vec<Injection>) -> Self {
+        Self {
+            name,
+            tools: vec!["*".to_owned()],
+            resources: Vec::new(),
+            prompts: Vec::new(),
+            idle: None,
+            limits: Limits::default(),
+            confirm: None,
+            arguments: Vec::new(),
+            audit_arguments: false,
+            credentials,
+            inject,
+        }
+    }
+}
+
+/// `limits = { … }` of a scope, defaults filled in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Calls in any minute.
+    pub calls_per_minute: Option<u32>,
+    /// Calls at once.
+    pub concurrent_calls: Option<u32>,
+    /// Longest answer, in bytes of its line.
+    pub result_size: u64,
+    /// Longest arguments, in bytes of JSON.
+    pub argument_size: u64,
+}
+
+/// The longest message that the relay takes, in bytes: what a limit of sizes is where none is written.
+pub const LONGEST_MESSAGE: u64 = 16 << 20;
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            calls_per_minute: None,
+            concurrent_calls: None,
+            result_size: LONGEST_MESSAGE,
+            argument_size: LONGEST_MESSAGE,
+        }
+    }
+}
+
+/// `confirm` of a scope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Confirm {
+    /// Every call.
+    Each,
+    /// A yes holds so long, for the scope of that launch.
+    For(Duration),
+}
+
+/// `arguments.PATTERN = { … }` of a scope: rules for the arguments of the tools that the pattern names.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ToolRules {
+    /// The pattern.
+    pub tools: String,
+    /// Rules by name of argument. A rule says no to a call that lacks the argument.
+    pub rules: BTreeMap<String, ArgumentRule>,
+}
+
+/// What one argument may be: all that is there must hold.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ArgumentRule {
+    /// This value.
+    pub equals: Option<serde_json::Value>,
+    /// A text that the pattern matches.
+    pub glob: Option<String>,
+    /// One of these values.
+    pub one_of: Option<Vec<serde_json::Value>>,
+    /// A number up to this one.
+    pub max: Option<serde_json::Number>,
+    /// A call without the argument is as good.
+    pub optional: bool,
 }
 
 /// `credential.NAME = { provider = …, … }`.

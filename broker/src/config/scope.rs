@@ -9,7 +9,7 @@ use mcp_broker_proto::template::{FILTERS, Template, TemplateError};
 
 use super::broker_toml::Providers;
 use super::kinds::KindReader;
-use super::model::{CredentialSpec, Scope};
+use super::model::{CredentialSpec, Limits, Scope};
 use super::reader::Reader;
 use super::schema::keys_of;
 use super::server::CREDENTIAL_HINT;
@@ -52,7 +52,19 @@ pub(super) fn read_only_one(
         if index == 0
             && let (Ok(name), Some((credentials, inject))) = (name, scope)
         {
-            only = Some(Scope { name, credentials, inject });
+            only = Some(Scope {
+                name,
+                tools: vec!["*".to_owned()],
+                resources: Vec::new(),
+                prompts: Vec::new(),
+                idle: None,
+                limits: Limits::default(),
+                confirm: None,
+                arguments: Vec::new(),
+                audit_arguments: false,
+                credentials,
+                inject,
+            });
         }
     }
     only

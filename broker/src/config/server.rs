@@ -1,13 +1,13 @@
 //! Reads one file of `servers.d`: what the server is, how it is started, who may use it. Its scope is read
 //! beside this.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mcp_broker_proto::names::ServerName;
 
 use super::broker_toml::Providers;
 use super::kinds::KindReader;
-use super::model::{Access, ServerDefinition, Tier};
+use super::model::{Access, OnLeak, ServerDefinition, Start, Tier};
 use super::reader::Reader;
 use super::scope;
 use super::shapes::secret_shape;
@@ -31,7 +31,7 @@ pub(super) fn read(
     if access.as_ref().is_none_or(|access| access.users.is_empty() && access.groups.is_empty()) {
         top.warning_unless_damaged("access", "nobody may use this server", ACCESS_HINT);
     }
-    let scope = scope::read_only_one(&top, &env, providers, kinds);
+    let scopes = scope::read_only_one(&top, &env, providers, kinds);
     not_built(&top);
     top.finish();
     Some(ServerDefinition {
@@ -44,7 +44,10 @@ pub(super) fn read(
         env,
         cwd: cwd?,
         access: access.unwrap_or_default(),
-        scope: scope?,
+        scopes: scopes.map(|scope| vec![scope])?,
+        start: Start::Eager,
+        on_leak: OnLeak::Mask,
+        client_requests: BTreeSet::new(),
     })
 }
 

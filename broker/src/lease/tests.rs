@@ -206,11 +206,10 @@ fn grant(credentials: usize) -> Grant {
         env: BTreeMap::new(),
         cwd: "/".to_owned(),
         access: Access { users: vec!["alice".to_owned()], groups: Vec::new() },
-        scope: Scope {
-            name: "all".parse().unwrap(),
-            credentials: (0..credentials).map(spec).collect(),
-            inject: Vec::new(),
-        },
+        scopes: vec![Scope::of_all("all".parse().unwrap(), (0..credentials).map(spec).collect(), Vec::new())],
+        start: crate::config::Start::Eager,
+        on_leak: crate::config::OnLeak::Mask,
+        client_requests: std::collections::BTreeSet::new(),
     };
     let subject = Subject { user: "alice".to_owned(), groups: Vec::new() };
     match decide(&BTreeMap::from([(name.clone(), Arc::new(definition))]), &name, &subject, &[]) {

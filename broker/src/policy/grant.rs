@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use mcp_broker_proto::names::ServerName;
+use mcp_broker_proto::names::{Label, ServerName};
 use mcp_broker_proto::problem::{ErrorCode, Problem};
 
 use super::reason::Reason;
@@ -13,13 +13,15 @@ use crate::config::{Scope, ServerDefinition};
 #[derive(Debug, Clone)]
 pub struct Grant {
     server: Arc<ServerDefinition>,
+    /// Which of its scopes.
+    scope: usize,
     args: Vec<String>,
     reasons: Vec<Reason>,
 }
 
 impl Grant {
     pub(super) fn new(server: Arc<ServerDefinition>, args: Vec<String>, reasons: Vec<Reason>) -> Self {
-        Self { server, args, reasons }
+        Self { server, scope: 0, args, reasons }
     }
 
     /// The server as it was defined at the time of the decision, whatever a reload changes since.
@@ -28,10 +30,21 @@ impl Grant {
         &self.server
     }
 
-    /// The scope that may be minted for.
+    /// The same for another scope of the server, where there is that one.
     #[must_use]
+    pub fn of_scope(mut self, name: &Label) -> Option<Self> {
+        self.scope = self.server.scopes.iter().position(|scope| scope.name == *name)?;
+        Some(self)
+    }
+
+    /// The scope that may be minted for: the first one, unless [`Self::of_scope`] chose another.
+    ///
+    /// # Panics
+    /// Never: the reader refuses a server without a scope.
+    #[must_use]
+    #[expect(clippy::indexing_slicing, reason = "the place was found in the same list, which is never empty")]
     pub fn scope(&self) -> &Scope {
-        &self.server.scope
+        &self.server.scopes[self.scope]
     }
 
     /// The extra arguments, each of them allowed.

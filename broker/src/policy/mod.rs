@@ -3,7 +3,6 @@
 #![forbid(unsafe_code)]
 
 mod grant;
-mod pattern;
 mod reason;
 
 use std::collections::BTreeMap;
@@ -114,7 +113,9 @@ fn extra_arguments(definition: &ServerDefinition, args: &[String]) -> Vec<Reason
     if definition.extra_args.is_empty() {
         return vec![Reason::ExtraArgumentsForbidden];
     }
-    let allowed = |arg: &String| definition.extra_args.iter().any(|pattern| pattern::matches(pattern, arg));
+    let allowed = |arg: &String| {
+        definition.extra_args.iter().any(|pattern| mcp_broker_proto::pattern::matches(pattern, arg))
+    };
     let positions = args.iter().enumerate().filter(|(_, arg)| !allowed(arg)).map(|(index, _)| index + 1);
     let refused: Vec<_> = positions.map(|position| Reason::ExtraArgumentNotAllowed { position }).collect();
     if refused.is_empty() { vec![Reason::ExtraArgumentsAllowed { count: args.len() }] } else { refused }
@@ -143,7 +144,10 @@ mod tests {
             env: BTreeMap::new(),
             cwd: "/".to_owned(),
             access: Access { users: strings(users), groups: strings(groups) },
-            scope: Scope { name: "all".parse().unwrap(), credentials: Vec::new(), inject: Vec::new() },
+            scopes: vec![Scope::of_all("all".parse().unwrap(), Vec::new(), Vec::new())],
+            start: crate::config::Start::Eager,
+            on_leak: crate::config::OnLeak::Mask,
+            client_requests: std::collections::BTreeSet::new(),
         }
     }
 

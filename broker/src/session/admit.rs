@@ -196,8 +196,9 @@ impl Sessions {
             state: if request.want { LaunchState::Starting } else { LaunchState::Idle },
             parked: None,
             launcher_pid: asking.by.pid,
-            pid: None,
-            containment: None,
+            running: Vec::new(),
+            approved: None,
+            changed: Vec::new(),
         }
     }
 
@@ -236,6 +237,8 @@ impl Sessions {
                 tier: server.tier.as_str().to_owned(),
                 allowed,
                 reasons,
+                approved: None,
+                scopes: Vec::new(),
             }
         };
         config.servers.values().map(info).collect()

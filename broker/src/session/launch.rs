@@ -8,8 +8,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use mcp_broker_proto::channel::{End, EndReason, GoneReason, ToBroker, ToLauncher};
 use mcp_broker_proto::launch::LaunchTicket;
+use mcp_broker_proto::names::Label;
 use mcp_broker_proto::problem::Problem;
-use mcp_broker_proto::session::LaunchState;
+use mcp_broker_proto::session::{LaunchState, RunningInfo};
 use mcp_broker_proto::{BEAT_SECS, SILENCE_SECS};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, timeout};
@@ -18,6 +19,7 @@ use super::admit::Admitted;
 use super::channel::{Reader, Writer, split};
 use super::instances::Instances;
 use super::park::Why;
+use super::plan;
 use super::registry::Sessions;
 use super::seat::{Order, Seat};
 use super::supply::{self, Mint, Supply};
@@ -77,6 +79,7 @@ struct Launch<S> {
     dead: bool,
     /// It cannot be told anything any more, though it may be there: it is killed.
     unheard: bool,
+    scope: Label,
     /// No request for credentials is looked at before that, after one that was refused.
     not_before: Instant,
 }
@@ -102,6 +105,7 @@ pub async fn run<S: AsyncRead + AsyncWrite + Send + 'static>(
         instances: Instances::new(id, sessions.audit.clone()),
         sessions,
         seat,
+        scope: grant.scope().name.clone(),
         admitted: Request { request, person, grant: Some(grant) },
         peer,
         reader,
@@ -127,7 +131,10 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
     async fn live(&mut self, want: bool) -> EndReason {
         let mut beat = interval(Duration::from_secs(BEAT_SECS));
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut next = if want { self.want().await } else { Ok(()) };
+        let mut next = self.plan().await;
+        if want && next.is_ok() {
+            next = self.want().await;
+        }
         while next.is_ok() {
             next = match self.wake(&mut beat).await {
                 Wake::Told(order) => self.obey(order).await,
@@ -201,7 +208,7 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
             return Ok(());
         }
         if self.instances.full() || Instant::now() < self.not_before {
-            return self.send(&ToLauncher::Refused(words::too_fast())).await;
+            return self.send(&ToLauncher::Refused { scope: self.first(), problem: words::too_fast() }).await;
         }
         let pass = match self.seat.pass() {
             Ok(pass) => pass,
@@ -221,6 +228,16 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
         Ok(())
     }
 
+    async fn plan(&mut self) -> Result<(), EndReason> {
+        let Some(grant) = &self.admitted.grant else { return Ok(()) };
+        let plan = plan::of(self.seat.launch, grant.server());
+        self.send(&ToLauncher::Plan(Box::new(plan))).await
+    }
+
+    fn first(&self) -> Label {
+        self.scope.clone()
+    }
+
     async fn refuse(&mut self, problem: Problem) -> Result<(), EndReason> {
         self.mint = None;
         self.not_before = Instant::now() + REFUSAL_PAUSE;
@@ -228,7 +245,7 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
             let why = problem.title.clone();
             self.seat.show(|info| (info.state, info.parked) = (LaunchState::Parked, Some(why)));
         }
-        self.send(&ToLauncher::Refused(problem)).await
+        self.send(&ToLauncher::Refused { scope: self.first(), problem }).await
     }
 
     /// Hands the credentials over, unless the fence fell or there is nobody to take them.
@@ -258,17 +275,19 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
     async fn hear(&mut self, frame: ToBroker) -> Result<(), EndReason> {
         match frame {
             ToBroker::Beat => {}
-            ToBroker::Want => return self.want().await,
-            ToBroker::Started { instance, pid, containment, .. } => {
+            ToBroker::Want { .. } => return self.want().await,
+            ToBroker::Started { instance, scope, pid, containment } => {
                 if self.instances.started(instance, pid, containment) {
                     self.seat.show(|info| {
                         info.state = LaunchState::Running;
-                        (info.pid, info.containment) = (Some(pid), Some(containment));
+                        info.running.push(RunningInfo { instance, scope, pid, containment });
                     });
                 }
             }
             ToBroker::Exited { instance, status } => self.instances.exited(instance, status),
             ToBroker::Gone { instance, reason } => self.give_up(instance, reason),
+            ToBroker::Ask(_) | ToBroker::Confirmed { .. } | ToBroker::Answered(_) => {}
+            ToBroker::Changed(_) | ToBroker::Leaked { .. } => {}
             ToBroker::Dead => {
                 self.dead = true;
                 return Err(EndReason::ServerExited);
@@ -288,7 +307,7 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
         if self.instances.none() && self.mint.is_none() {
             self.seat.show(|info| {
                 info.state = LaunchState::Idle;
-                (info.pid, info.containment) = (None, None);
+                info.running.clear();
             });
         }
     }
@@ -298,7 +317,7 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
         let park = why.frame();
         self.seat.show(|info| {
             (info.state, info.parked) = (LaunchState::Parked, Some(park.what.clone()));
-            (info.pid, info.containment) = (None, None);
+            info.running.clear();
         });
         let gone = self.have_killed(&ToLauncher::Park(park)).await;
         fault::passing("launch.killed").await;
@@ -354,7 +373,7 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
                     }
                     ToBroker::Exited { instance, status } => self.instances.exited(instance, status),
                     // Overtaken by what it was just told.
-                    ToBroker::Beat | ToBroker::Want | ToBroker::Started { .. } | ToBroker::Gone { .. } => {}
+                    _ => {}
                 }
             }
             true

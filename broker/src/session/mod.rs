@@ -14,6 +14,7 @@ pub mod login;
 mod marks;
 mod pace;
 mod park;
+mod plan;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
 mod races;

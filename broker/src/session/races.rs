@@ -214,11 +214,10 @@ fn config() -> Config {
         env: BTreeMap::new(),
         cwd: "/".to_owned(),
         access: Access { users: vec!["root".to_owned()], groups: Vec::new() },
-        scope: Scope {
-            name: "all".parse().unwrap(),
-            credentials: vec![spec("a"), spec("b")],
-            inject: Vec::new(),
-        },
+        scopes: vec![Scope::of_all("all".parse().unwrap(), vec![spec("a"), spec("b")], Vec::new())],
+        start: crate::config::Start::Eager,
+        on_leak: crate::config::OnLeak::Mask,
+        client_requests: std::collections::BTreeSet::new(),
     };
     let nowhere = places().uid.to_string();
     Config {
@@ -306,14 +305,15 @@ async fn launcher(stream: DuplexStream, mut dice: Dice) -> Result<(), String> {
             ToLauncher::Resume => {
                 parked = false;
                 wanting = true;
-                say.push(ToBroker::Want);
+                say.push(ToBroker::Want { scope: "all".parse().unwrap() });
             }
-            ToLauncher::Refused(_) => wanting = false,
+            ToLauncher::Refused { .. } => wanting = false,
             ToLauncher::End(_) => {
                 dice.pause().await;
                 say.push(ToBroker::Dead);
             }
-            ToLauncher::Beat | ToLauncher::Replace { .. } => {}
+            ToLauncher::Beat | ToLauncher::Replace { .. } | ToLauncher::Plan(_) | ToLauncher::Decision(_) => {
+            }
         }
         for frame in say {
             let line = serde_json::to_string(&frame).unwrap() + "\n";

@@ -139,7 +139,7 @@ impl Sessions {
         others.sort_by_key(|session| session.id);
         launches.sort_by_key(|launch| launch.id);
         let leases = self.leases.infos().into_iter().filter(|lease| lease.user == person.user).collect();
-        Status { session, others, launches, leases }
+        Status { session, others, launches, leases, confirmations: Vec::new() }
     }
 
     /// How many records of the audit log were lost.

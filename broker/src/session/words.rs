@@ -88,12 +88,17 @@ pub(super) fn after_end(reason: EndReason) -> &'static str {
         EndReason::BrokerStopping | EndReason::Shutdown => {
             "start the server again when the broker runs again"
         }
+        EndReason::SecretLeaked => "tell the server's owner that it showed a secret",
+        EndReason::DefinitionChanged => {
+            "ask an admin to approve the server as it is now (`mcp-broker approve`)"
+        }
         EndReason::LauncherSilent => "the launcher did not answer; start the server again",
         EndReason::LauncherGone
         | EndReason::ServerExited
         | EndReason::MintFailed
         | EndReason::Idle
         | EndReason::Replaced
+        | EndReason::TrialOver
         | EndReason::Recovered => "start the server again",
     }
 }

@@ -18,7 +18,7 @@ pub(super) fn launch(number: u32, session: u32, state: &str, more: &str) -> Stri
     let (id, session) = (id(number), id(session));
     format!(
         r#"{{"id":"{id}","session":"{session}","user":"alice","server":"orders-db","since":"T0","state":"{state}",
-        "launcher_pid":1,"pid":null,"containment":null{more}}}"#
+        "launcher_pid":1,"running":[]{more}}}"#
     )
 }
 

@@ -84,9 +84,11 @@ fn launches(status: &Status) -> String {
     let head: &[&str] = if one { LAUNCH_HEAD.split_at(1).1 } else { &LAUNCH_HEAD };
     section("launches", head, &status.launches, |launch: &LaunchInfo| {
         let mut cells = if one { Vec::new() } else { vec![login_of(status, launch.session)] };
-        let pid = launch.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
+        let pids: Vec<_> = launch.running.iter().map(|one| one.pid.to_string()).collect();
+        let pid = if pids.is_empty() { "-".to_owned() } else { pids.join(" ") };
+        let containment = launch.running.first().map(|one| one.containment);
         cells.extend([launch.server.to_string(), words::launch(launch), launch.since.clone(), pid]);
-        cells.extend([words::containment(launch.containment).to_owned(), launch.id.to_string()]);
+        cells.extend([words::containment(containment).to_owned(), launch.id.to_string()]);
         cells
     })
 }
@@ -179,8 +181,8 @@ mod tests {
     #[test]
     fn launches_say_where_they_stand() {
         let launches = [
-            launch(2, 1, "running", r#","pid":42,"containment":"sub-reaper""#)
-                .replace(r#""pid":null,"containment":null,"#, ""),
+            launch(2, 1, "running", "")
+                .replace("[]", r#"[{"instance":0,"scope":"all","pid":42,"containment":"sub-reaper"}]"#),
             launch(3, 1, "idle", ""),
             launch(4, 1, "starting", ""),
             launch(5, 1, "parked", r#","parked":"`bao` does not answer""#),

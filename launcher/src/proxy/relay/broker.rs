@@ -72,7 +72,9 @@ impl Relay {
                     self.end_with(Failure::new(UNAVAILABLE, what, hint), now);
                 }
             },
-            ToLauncher::Refused(problem) => {
+            ToLauncher::Plan(plan) => self.plan = Some(*plan),
+            ToLauncher::Decision(_) => {}
+            ToLauncher::Refused { problem, .. } => {
                 self.dismiss_keeper();
                 if let Some(failure) = self.life.refused(&problem, random(), now) {
                     self.end_with(failure, now);
@@ -115,7 +117,10 @@ impl Relay {
             return;
         }
         if self.life.take_want() {
-            self.send(&ToBroker::Want);
+            if let Some(first) = self.plan.as_ref().and_then(|plan| plan.scopes.first()) {
+                let scope = first.name.clone();
+                self.send(&ToBroker::Want { scope });
+            }
         }
         let asking = matches!(self.life.state(), State::Asking { .. } | State::Swapping { new: None, .. });
         if asking && self.keeper.is_none() && self.link.is_up() {

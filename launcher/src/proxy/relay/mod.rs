@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mcp_broker_proto::channel::ToBroker;
+use mcp_broker_proto::plan::Plan;
 use rustix::process::Pid;
 
 use super::backend::Backend;
@@ -52,6 +53,8 @@ pub struct Relay {
     /// Where private files may lie.
     runtime: PathBuf,
     link: Link,
+    /// What the launch is.
+    plan: Option<Plan>,
     redial: Backoff,
     signals: Signals,
     client: Source,
@@ -116,6 +119,7 @@ impl Relay {
             dialer: Arc::new(dialer),
             runtime,
             link: Link::up(channel, now),
+            plan: None,
             redial: Backoff::reconnects(),
             signals,
             client: Source::new(input, MAX_MESSAGE, Long::Drop),

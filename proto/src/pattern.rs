@@ -1,11 +1,12 @@
-//! Patterns for extra arguments: `*` stands for any text, everything else for itself. No other wildcard,
-//! so that an admin can read a pattern at a glance.
+//! Patterns for arguments and for names of tools, prompts and resources: `*` stands for any text, everything else
+//! for itself. No other wildcard, so that an admin can read a pattern at a glance.
 
 /// Whether `pattern` matches the whole of `argument`. One with a NUL or a line feed is never matched: no
 /// program can be given the first (execve(2)), and the second hides what follows from whoever reads a log.
 ///
 /// Takes at most `pattern.len() * argument.len()` steps.
-pub(super) fn matches(pattern: &str, argument: &str) -> bool {
+#[must_use]
+pub fn matches(pattern: &str, argument: &str) -> bool {
     if argument.contains(['\0', '\n']) {
         return false;
     }

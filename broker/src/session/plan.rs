@@ -1,0 +1,33 @@
+//! What a launcher is told of its launch: the plan, made from the definition that its grant holds.
+
+use mcp_broker_proto::names::LaunchId;
+use mcp_broker_proto::plan::{Plan, ScopePlan};
+
+use crate::config::{Scope, ServerDefinition};
+
+/// The plan of a launch.
+pub(super) fn of(launch: LaunchId, server: &ServerDefinition) -> Plan {
+    Plan {
+        launch,
+        server: server.name.clone(),
+        scopes: server.scopes.iter().map(scope).collect(),
+        client_requests: server.client_requests.iter().copied().collect(),
+        lazy: false,
+        record: None,
+    }
+}
+
+fn scope(scope: &Scope) -> ScopePlan {
+    let named =
+        |rules: &crate::config::ToolRules| (rules.tools.clone(), rules.rules.keys().cloned().collect());
+    ScopePlan {
+        name: scope.name.clone(),
+        tools: scope.tools.clone(),
+        resources: scope.resources.clone(),
+        prompts: scope.prompts.clone(),
+        result_bytes: scope.limits.result_size,
+        argument_bytes: scope.limits.argument_size,
+        named: scope.arguments.iter().map(named).collect(),
+        whole_arguments: scope.audit_arguments,
+    }
+}
