@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod broker_toml;
+mod decimal;
 pub mod diagnostic;
 mod files;
 mod findings;
@@ -23,6 +24,7 @@ pub(crate) mod testing;
 mod value;
 mod variables;
 
+pub use decimal::Decimal;
 pub use kinds::{CredentialKeys, KindReader, ProviderConfig};
 pub use load::load;
 pub use model::{

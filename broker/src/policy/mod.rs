@@ -1,9 +1,17 @@
-//! May this person launch this server now: pure, no I/O, no clock. Whatever no rule allows is denied, and
-//! only a [`Grant`] made here lets the rest of the broker mint.
+//! May this person launch this server now, and may this call of a tool go on: pure, no I/O, no clock. Whatever no
+//! rule allows is denied, and only a [`Grant`] made here lets the rest of the broker mint.
 #![forbid(unsafe_code)]
 
+mod arguments;
+mod call;
+mod describe;
 mod grant;
 mod reason;
+mod rule_words;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a name that does not parse must fail the test")]
+pub(crate) mod testing;
+mod usage;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,8 +21,11 @@ use mcp_broker_proto::problem::ErrorCode;
 
 use crate::config::{ServerDefinition, nearest};
 
+pub use call::{CallDecision, CallDenial, decide_call};
+pub use describe::{ApprovedTools, approved_tools, describe};
 pub use grant::{Denial, Grant};
 pub use reason::Reason;
+pub use usage::{Meter, Usage};
 
 /// Who asks, as the operating system knows them.
 #[derive(Debug, Clone, PartialEq, Eq)]
