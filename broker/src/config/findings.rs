@@ -67,6 +67,23 @@ impl Reader<'_> {
         self.refused.borrow_mut().push(key.to_owned());
     }
 
+    /// Refuses `key` where it is written, because it belongs to another table; `hint` says to which.
+    pub(super) fn belongs_elsewhere(&self, key: &str, hint: &str) {
+        self.known(key);
+        if let Some((key, _)) = self.table.get_key_value(key) {
+            self.sink.error(
+                &key.span(),
+                format!("`{}` does not belong here", self.name(key.get_ref())),
+                hint,
+            );
+        }
+    }
+
+    /// Whether the file's syntax is broken, so that nothing can be told from what is absent.
+    pub(super) fn is_damaged(&self) -> bool {
+        self.sink.is_damaged()
+    }
+
     /// Refuses `key` where it is written, because what it asks for is not built yet.
     pub fn not_built(&self, key: &str, reason: &str) {
         self.known(key);

@@ -3,18 +3,26 @@
 #![forbid(unsafe_code)]
 
 mod broker_toml;
+mod credential;
 mod decimal;
 pub mod diagnostic;
 mod files;
 mod findings;
+mod inject;
 mod kinds;
+mod limits;
 mod load;
 mod model;
 mod nearest;
+mod overlap;
+mod patterns;
 mod places;
 mod reader;
+mod rules;
 mod schema;
 mod scope;
+#[cfg(test)]
+mod scope_tests;
 mod server;
 mod session;
 mod shapes;

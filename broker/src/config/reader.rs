@@ -239,7 +239,8 @@ impl<'a> Reader<'a> {
         self.table.get(key).map(|value| (value.get_ref(), value.span()))
     }
 
-    fn wrong_type(&self, key: &str, span: &Range<usize>, value: &DeValue<'_>, wanted: &str) {
+    /// Notes that `key` is of another type; `wanted` says what was expected.
+    pub(super) fn wrong_type(&self, key: &str, span: &Range<usize>, value: &DeValue<'_>, wanted: &str) {
         let message = format!("`{}` is {}, not {wanted}", self.name(key), kind_of(value));
         self.sink.error(span, message, format!("write {wanted}"));
     }

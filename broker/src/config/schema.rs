@@ -100,12 +100,15 @@ mod tests {
         }
     }
 
-    /// The keys that the readers asked for while they read `text`, in which `any` is every name.
+    /// The keys that the readers asked for while they read `text`, in which `any` and `other` are every name.
     fn asked_keys(text: &str, read: impl FnOnce(super::super::Reader<'_>)) -> Keys {
         let sink = Sink::new(Path::new("f"), text.to_owned());
         with_top(&sink, read);
         let starred = |text: &str| {
-            text.split('.').map(|part| if part == "any" { "*" } else { part }).collect::<Vec<_>>().join(".")
+            text.split('.')
+                .map(|part| if ["any", "other"].contains(&part) { "*" } else { part })
+                .collect::<Vec<_>>()
+                .join(".")
         };
         let asked = sink.asked();
         let found = sink.into_found();
@@ -133,8 +136,10 @@ mod tests {
     #[test]
     fn server_file() {
         let text = "tier = \"development\"\ncommand = [\"/bin/true\"]\nenv = { any = \"x\" }\n[access]\nusers = [\"u\"]\n\
-            [scope.any]\ntools = [\"*\"]\ncredential.any = { provider = \"p\", number = \"1\" }\n\
-            inject = [{ file = \"V\", value = \"{any.value}\" }]\n";
+            [scope.any]\ntools = [\"any\"]\nlimits = {}\narguments.any.any = { max = 1 }\n\
+            credential.any = { provider = \"p\", number = \"1\" }\n\
+            inject = [{ file = \"V\", value = \"{any.value}\" }]\n\
+            [scope.other]\ntools = [\"x\"]\nidle = \"1m\"\n";
         let mut providers = Providers::default();
         providers.kinds.insert("p".to_owned(), Some("fixed"));
         let read =

@@ -1,15 +1,17 @@
-//! Reads one file of `servers.d`: what the server is, how it is started, who may use it. Its scope is read
+//! Reads one file of `servers.d`: what the server is, how it is started, who may use it. Its scopes are read
 //! beside this.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use mcp_broker_proto::names::ServerName;
+use mcp_broker_proto::plan::ClientRequest;
 
 use super::broker_toml::Providers;
 use super::kinds::KindReader;
 use super::model::{Access, OnLeak, ServerDefinition, Start, Tier};
+use super::nearest::nearest;
 use super::reader::Reader;
-use super::scope;
+use super::scope::{self, SCOPE_KEYS};
 use super::shapes::secret_shape;
 use super::variables::check_variable;
 
@@ -31,8 +33,14 @@ pub(super) fn read(
     if access.as_ref().is_none_or(|access| access.users.is_empty() && access.groups.is_empty()) {
         top.warning_unless_damaged("access", "nobody may use this server", ACCESS_HINT);
     }
-    let scopes = scope::read_only_one(&top, &env, providers, kinds);
+    let start = top.word("start", &[("lazy", Start::Lazy), ("eager", Start::Eager)]);
+    let on_leak = top.word("on_leak", &[("mask", OnLeak::Mask), ("end", OnLeak::End)]);
+    let client_requests = client_requests(&top);
+    let scopes = scope::read_all(&top, &scope::Context { env: &env, providers, kinds });
     not_built(&top);
+    for key in SCOPE_KEYS {
+        top.belongs_elsewhere(key, "move it into a scope, below `[scope.NAME]`");
+    }
     top.finish();
     Some(ServerDefinition {
         name,
@@ -44,22 +52,36 @@ pub(super) fn read(
         env,
         cwd: cwd?,
         access: access.unwrap_or_default(),
-        scopes: scopes.map(|scope| vec![scope])?,
-        start: Start::Eager,
-        on_leak: OnLeak::Mask,
-        client_requests: BTreeSet::new(),
+        scopes: scopes?,
+        start: start.unwrap_or(Start::Lazy),
+        on_leak: on_leak.unwrap_or(OnLeak::Mask),
+        client_requests,
     })
 }
 
 fn not_built(top: &Reader<'_>) {
     top.not_built("package", "packages are neither pinned nor verified, so `command` names a program");
     top.not_built("sandbox", "nothing enforces a sandbox");
-    top.not_built("on_leak", "messages pass as they are");
-    top.not_built("client_requests", "messages pass as they are");
-    top.not_built("start", "a launch starts its server at once");
-    for key in scope::PER_TOOL_KEYS {
-        top.not_built(key, scope::PER_TOOL_REASON);
+}
+
+fn client_requests(top: &Reader<'_>) -> BTreeSet<ClientRequest> {
+    let mut allowed = BTreeSet::new();
+    for (word, span) in top.spanned_texts("client_requests").unwrap_or_default() {
+        match CLIENT_REQUESTS.iter().find(|(known, _)| *known == word) {
+            Some((_, request)) => {
+                allowed.insert(*request);
+            }
+            None => {
+                let known = CLIENT_REQUESTS.iter().map(|(known, _)| *known);
+                let hint = match nearest(&word, known) {
+                    Some(near) => format!("did you mean \"{near}\"?"),
+                    None => "write \"sampling\", \"elicitation\" or \"roots\"".to_owned(),
+                };
+                top.error_at(&span, "`client_requests` holds a word that is not known", hint);
+            }
+        }
     }
+    allowed
 }
 
 fn tier(top: &Reader<'_>) -> Option<Tier> {
@@ -173,6 +195,11 @@ fn no_nul(reader: &Reader<'_>, key: &str, text: &str, span: &std::ops::Range<usi
     }
 }
 
+const CLIENT_REQUESTS: &[(&str, ClientRequest)] = &[
+    ("sampling", ClientRequest::Sampling),
+    ("elicitation", ClientRequest::Elicitation),
+    ("roots", ClientRequest::Roots),
+];
 const HOME: &str = "{home}";
 const TIER_REASON: &str = "only a privileged helper could keep its secrets from the person's other programs";
 const TIER_HINT: &str =

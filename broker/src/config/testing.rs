@@ -1,4 +1,4 @@
-//! What the tests of this module share: a private directory, and a small provider kind of their own.
+//! What the tests of this module share: a private directory, small files to begin with, and small provider kinds.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::diagnostic::Sink;
-use super::load::with_top;
-use super::{CredentialKeys, KindReader, Mode, Places, ProviderConfig, Reader};
+use super::load::{load, with_top};
+use super::{Config, CredentialKeys, KindReader, Mode, Places, ProviderConfig, Reader};
 
 /// A directory of mode 0700 that is removed with the value.
 pub(crate) struct TempDir(PathBuf);
@@ -59,6 +59,36 @@ pub(crate) fn asked_of_nothing(kind: &KindReader) -> [BTreeSet<String>; 2] {
 pub(crate) fn places() -> Places {
     let uid = rustix::process::geteuid().as_raw();
     Places::new(uid, |name| (name == "HOME").then(|| "/nowhere".into()))
+}
+
+/// A broker file with a provider of each kind that can be used.
+pub(crate) const BROKER: &str = "[provider.fix]\nkind = \"fixed\"\n[provider.any]\nkind = \"open\"\n";
+/// The least of a server file before its scopes: three lines.
+pub(crate) const SERVER: &str = "tier = \"development\"\ncommand = [\"/bin/true\"]\naccess.users = [\"u\"]\n";
+/// The least of a scope: two lines.
+pub(crate) const SCOPE: &str = "[scope.all]\ntools = [\"*\"]\n";
+
+/// Loads `files`; every finding without its hint, paths relative to the directory.
+pub(crate) fn load_files(files: &[(&str, &str)]) -> (Option<Config>, Vec<String>) {
+    let (config, found) = load_with_hints(files);
+    (config, found.into_iter().map(|text| text.lines().next().unwrap_or("").to_owned()).collect())
+}
+
+/// The same with the hints.
+pub(crate) fn load_with_hints(files: &[(&str, &str)]) -> (Option<Config>, Vec<String>) {
+    let dir = TempDir::new();
+    for (name, text) in files {
+        dir.write(name, text);
+    }
+    let prefix = format!("{}/", dir.path().display());
+    let shorten = |text: String| text.replace(&prefix, "");
+    match load(dir.path(), Mode::System, &places(), KINDS) {
+        Ok(config) => {
+            let warnings = config.warnings.iter().cloned().map(shorten).collect();
+            (Some(config), warnings)
+        }
+        Err(found) => (None, found.iter().map(ToString::to_string).map(shorten).collect()),
+    }
 }
 
 struct Fixed;

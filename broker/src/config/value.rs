@@ -1,9 +1,12 @@
 //! Small conversions between values and what people, shells and JSON say for them.
 
+use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
-use toml::de::DeValue;
+use toml::de::{DeFloat, DeInteger, DeValue};
+
+use super::decimal::Decimal;
 
 /// A length of time in the largest unit that fits it evenly.
 #[must_use]
@@ -33,8 +36,7 @@ pub(super) fn to_json(value: &DeValue<'_>) -> serde_json::Value {
     use serde_json::Value;
     match value {
         DeValue::String(text) => Value::from(text.as_ref()),
-        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
-            .map_or_else(|_too_large| Value::from(number.as_str()), Value::from),
+        DeValue::Integer(number) => integer(number).map_or_else(|| Value::from(number.as_str()), Value::from),
         DeValue::Float(number) => number.as_str().parse::<f64>().map_or(Value::Null, Value::from),
         DeValue::Boolean(truth) => Value::from(*truth),
         DeValue::Datetime(date) => Value::from(date.to_string()),
@@ -43,6 +45,47 @@ pub(super) fn to_json(value: &DeValue<'_>) -> serde_json::Value {
             table.iter().map(|(key, value)| (key.get_ref().to_string(), to_json(value.get_ref()))).collect()
         }
     }
+}
+
+/// The integer, where it fits.
+pub(super) fn integer(number: &DeInteger<'_>) -> Option<i64> {
+    i64::from_str_radix(number.as_str(), number.radix()).ok()
+}
+
+/// The value at `span` as JSON that means exactly the same; else where it does not and why, to follow "holds".
+pub(super) fn exact_json(
+    value: &DeValue<'_>,
+    span: &Range<usize>,
+) -> Result<serde_json::Value, (Range<usize>, &'static str)> {
+    use serde_json::Value;
+    let refused = |why| (span.clone(), why);
+    Ok(match value {
+        DeValue::Integer(number) => {
+            integer(number).ok_or_else(|| refused("an integer of more than 64 bits"))?.into()
+        }
+        DeValue::Float(number) => Value::Number(exact_float(number).map_err(refused)?),
+        DeValue::Datetime(_) => return Err(refused("a date, which would have to be a text")),
+        DeValue::Array(items) => {
+            let items: Result<_, _> =
+                items.iter().map(|item| exact_json(item.get_ref(), &item.span())).collect();
+            Value::Array(items?)
+        }
+        DeValue::Table(table) => {
+            let member =
+                |(key, value): (&toml::Spanned<std::borrow::Cow<'_, str>>, &toml::Spanned<DeValue<'_>>)| {
+                    Ok((key.get_ref().to_string(), exact_json(value.get_ref(), &value.span())?))
+                };
+            let members: Result<_, _> = table.iter().map(member).collect();
+            Value::Object(members?)
+        }
+        DeValue::String(_) | DeValue::Boolean(_) => to_json(value),
+    })
+}
+
+fn exact_float(number: &DeFloat<'_>) -> Result<serde_json::Number, &'static str> {
+    let text = number.as_str().trim_start_matches('+');
+    let float = text.parse().ok().and_then(serde_json::Number::from_f64).ok_or("no finite number")?;
+    if Decimal::of(&float) == Decimal::parse(text) { Ok(float) } else { Err("a number with too many digits") }
 }
 
 /// A path as one word of a shell's command line, so that a hint can be typed as printed.
