@@ -4,6 +4,8 @@
 
 mod arguments;
 mod call;
+#[cfg(test)]
+mod call_tests;
 mod describe;
 mod grant;
 mod reason;
