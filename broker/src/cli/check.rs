@@ -7,7 +7,8 @@ use std::path::Path;
 use super::report::{EXIT_OK, Report, counted};
 use super::{machine, secret};
 use crate::config::diagnostic::Severity;
-use crate::config::{Config, KindReader, Mode, Places, SessionSection, load, words};
+use crate::config::{Config, KindReader, Mode, Places, Scope, SessionSection, load, words};
+use crate::policy::limit_words;
 
 /// Runs the command on the configuration directory `dir`; `options` are the caller's, for hints.
 pub(super) fn run(dir: &Path, mode: Mode, places: &Places, kinds: &[&KindReader], options: &str) -> Report {
@@ -49,11 +50,28 @@ fn summary(config: &Config, dir: &Path, warnings: usize) -> String {
         line("provider", &format!("{name} ({})", provider.kind));
     }
     for (name, server) in &config.servers {
-        let credentials =
-            counted(server.scopes.iter().map(|scope| scope.credentials.len()).sum(), "credential");
-        line("server", &format!("{name} ({}, {credentials})", server.tier.as_str()));
+        line("server", &format!("{name} ({})", server.tier.as_str()));
+        for scope in &server.scopes {
+            line("scope", &format!("{name}.{} ({})", scope.name, contents(scope)));
+        }
     }
     text
+}
+
+/// How much of everything a scope has; what it has none of is left out, but for its credentials.
+fn contents(scope: &Scope) -> String {
+    let tools = match scope.tools.as_slice() {
+        [all] if all == "*" => "every tool".to_owned(),
+        tools => counted(tools.len(), "tool pattern"),
+    };
+    let counts = [
+        (scope.resources.len(), "resource pattern"),
+        (scope.prompts.len(), "prompt pattern"),
+        (limit_words(scope, None).len(), "limit"),
+    ];
+    let counts = counts.into_iter().filter(|(count, _)| *count > 0).map(|(count, noun)| counted(count, noun));
+    let all = std::iter::once(tools).chain(counts).chain([counted(scope.credentials.len(), "credential")]);
+    all.collect::<Vec<_>>().join(", ")
 }
 
 fn session(session: &SessionSection) -> String {
@@ -96,8 +114,27 @@ mod tests {
         let want = "configuration DIR is good (system mode): 1 server, 1 provider, 0 warnings\n  \
             socket    /run/mcp-broker/broker.sock\n  state     DIR/state\n  \
             session   max_age 10h, idle 15m, on_lock park, resume unlock, logind required\n  \
-            provider  p (fixed)\n  server    a (development, 0 credentials)\n";
+            provider  p (fixed)\n  server    a (development)\n  scope     a.all (every tool, 0 credentials)\n";
         assert_eq!(check(&dir), Report { out: want.to_owned(), err: String::new(), code: 0 });
+    }
+
+    #[test]
+    fn scopes_are_counted() {
+        let dir = TempDir::new();
+        dir.write("broker.toml", &broker_file(&dir));
+        let scopes = "[scope.read]\ntools = [\"a\", \"b*\"]\nresources = [\"x:*\"]\n\
+            credential.c = { provider = \"p\", number = \"1\" }\ninject = [{ env = \"T\", value = \"{c.value}\" }]\n\
+            [scope.ask]\nprompts = [\"p\", \"q\"]\n[scope.write]\ntools = [\"w\"]\nconfirm = \"each\"\nlimits.calls_per_minute = 3\n";
+        let text =
+            format!("tier = \"development\"\ncommand = [\"/bin/sh\"]\naccess.users = [\"u\"]\n{scopes}");
+        dir.write("servers.d/a.toml", &text);
+        let output = check(&dir);
+        let want = "  server    a (development)\n  \
+            scope     a.read (2 tool patterns, 1 resource pattern, 1 credential)\n  \
+            scope     a.ask (0 tool patterns, 2 prompt patterns, 0 credentials)\n  \
+            scope     a.write (1 tool pattern, 2 limits, 0 credentials)\n";
+        assert_eq!((output.err.as_str(), output.code), ("", 0));
+        assert!(output.out.ends_with(want), "{}", output.out);
     }
 
     #[test]

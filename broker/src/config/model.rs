@@ -254,6 +254,14 @@ pub struct Scope {
     pub inject: Vec<Injection>,
 }
 
+impl Scope {
+    /// Whether one of its patterns names the tool.
+    #[must_use]
+    pub fn names_tool(&self, tool: &str) -> bool {
+        self.tools.iter().any(|pattern| mcp_broker_proto::pattern::matches(pattern, tool))
+    }
+}
+
 #[cfg(test)]
 impl Scope {
     /// One with all tools and without rules.

@@ -46,7 +46,7 @@ impl CallDenial {
 /// later step can undo it.
 pub fn decide_call(definition: &ServerDefinition, ask: &Ask, usage: &Usage, changed: bool) -> CallDecision {
     let deny = |reason| CallDecision::Deny(CallDenial::of(reason, definition, ask));
-    let Some(scope) = definition.scope(&ask.scope).filter(|scope| names_tool(scope, &ask.tool)) else {
+    let Some(scope) = definition.scope(&ask.scope).filter(|scope| scope.names_tool(&ask.tool)) else {
         return deny(CallReason::NotInScope);
     };
     if changed {
@@ -74,11 +74,6 @@ pub fn decide_call(definition: &ServerDefinition, ask: &Ask, usage: &Usage, chan
         return deny(CallReason::TooManyAtOnce);
     }
     scope.confirm.map_or(CallDecision::Allow, CallDecision::Confirm)
-}
-
-/// Whether a pattern of the scope names the tool.
-pub(super) fn names_tool(scope: &Scope, tool: &str) -> bool {
-    scope.tools.iter().any(|named| pattern::matches(named, tool))
 }
 
 /// The rules for a tool: of every pattern that names it.

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mcp_broker_proto::names::Label;
+use mcp_broker_proto::pattern;
 use mcp_broker_proto::plan::Record;
 use mcp_broker_proto::session::ScopeInfo;
 
-use super::call::names_tool;
 use super::rule_words::limit_words;
 use crate::config::{Scope, ServerDefinition};
 
@@ -36,10 +36,19 @@ pub fn approved_tools(record: &Record) -> ApprovedTools {
     tools
 }
 
+/// The scope that has the tool, and the pattern that names it. At most one scope does.
+#[must_use]
+pub fn scope_of<'a>(definition: &'a ServerDefinition, tool: &str) -> Option<(&'a Scope, &'a str)> {
+    definition.scopes.iter().find_map(|scope| {
+        let pattern = scope.tools.iter().find(|pattern| pattern::matches(pattern, tool))?;
+        Some((scope, pattern.as_str()))
+    })
+}
+
 fn info(scope: &Scope, approved: Option<&ApprovedTools>) -> ScopeInfo {
     let of_record = |all: &ApprovedTools| {
         let tools = all.get(&scope.name).into_iter().flatten();
-        tools.filter(|tool| names_tool(scope, tool)).cloned().collect()
+        tools.filter(|tool| scope.names_tool(tool)).cloned().collect()
     };
     let credential = |spec: &crate::config::CredentialSpec| format!("{} from {}", spec.name, spec.provider);
     ScopeInfo {
@@ -48,7 +57,7 @@ fn info(scope: &Scope, approved: Option<&ApprovedTools>) -> ScopeInfo {
         resources: scope.resources.clone(),
         prompts: scope.prompts.clone(),
         credentials: scope.credentials.iter().map(credential).collect(),
-        limits: limit_words(scope),
+        limits: limit_words(scope, None),
     }
 }
 
@@ -67,6 +76,15 @@ mod tests {
     use super::*;
     use crate::config::CredentialSpec;
     use crate::policy::testing::server_of;
+
+    #[test]
+    fn the_scope_of_a_tool() {
+        let definition = server_of(&[("read", &["x", "get_*"]), ("write", &["put_*"])]);
+        let found = |tool| scope_of(&definition, tool).map(|(scope, pattern)| (scope.name.as_str(), pattern));
+        assert_eq!(found("get_a"), Some(("read", "get_*")));
+        assert_eq!(found("put_"), Some(("write", "put_*")));
+        assert_eq!((found("put"), found("get_\n"), found("")), (None, None, None));
+    }
 
     #[test]
     fn tools_of_the_record_or_patterns() {

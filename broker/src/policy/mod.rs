@@ -24,9 +24,10 @@ use mcp_broker_proto::problem::ErrorCode;
 use crate::config::{ServerDefinition, nearest};
 
 pub use call::{CallDecision, CallDenial, decide_call};
-pub use describe::{ApprovedTools, approved_tools, describe};
+pub use describe::{ApprovedTools, approved_tools, describe, scope_of};
 pub use grant::{Denial, Grant};
 pub use reason::Reason;
+pub use rule_words::limit_words;
 pub use usage::{Meter, Usage};
 
 /// Who asks, as the operating system knows them.

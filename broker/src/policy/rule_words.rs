@@ -1,6 +1,8 @@
 //! Limits and rules of a scope in words, for people who call its tools. The values are the admin's, from the
 //! configuration; nothing of a call is in them.
 
+use mcp_broker_proto::pattern;
+
 use crate::config::{ArgumentRule, Confirm, LONGEST_MESSAGE, Limits, Scope, words};
 
 /// A rule, to follow the argument's name.
@@ -20,8 +22,9 @@ pub(super) fn rule_words(rule: &ArgumentRule) -> String {
     format!("{}{last}", said.join(" and "))
 }
 
-/// The limits and rules of a scope, each in words.
-pub(super) fn limit_words(scope: &Scope) -> Vec<String> {
+/// The limits and rules of a scope, each in words; of rules those for `tool` only, where one is named.
+#[must_use]
+pub fn limit_words(scope: &Scope, tool: Option<&str>) -> Vec<String> {
     let Limits { calls_per_minute, concurrent_calls, result_size, argument_size } = scope.limits;
     let mut said = Vec::new();
     said.extend(calls_per_minute.map(|most| format!("at most {most} calls a minute")));
@@ -29,7 +32,8 @@ pub(super) fn limit_words(scope: &Scope) -> Vec<String> {
     let size = |bytes: u64| (bytes < LONGEST_MESSAGE).then(|| size_words(bytes));
     said.extend(size(argument_size).map(|size| format!("arguments of at most {size}")));
     said.extend(size(result_size).map(|size| format!("answers of at most {size}")));
-    for rules in &scope.arguments {
+    let concerned = |pattern: &str| tool.is_none_or(|tool| pattern::matches(pattern, tool));
+    for rules in scope.arguments.iter().filter(|rules| concerned(&rules.tools)) {
         for (name, rule) in &rules.rules {
             said.push(format!("`{}` with `{name}` {}", rules.tools, rule_words(rule)));
         }
@@ -114,7 +118,7 @@ mod tests {
     #[test]
     fn limits() {
         let mut scope = Scope::of_all("all".parse().unwrap(), Vec::new(), Vec::new());
-        assert_eq!(limit_words(&scope), Vec::<String>::new());
+        assert_eq!(limit_words(&scope, None), Vec::<String>::new());
         scope.limits = Limits {
             calls_per_minute: Some(30),
             concurrent_calls: Some(2),
@@ -127,7 +131,7 @@ mod tests {
         scope.confirm = Some(Confirm::For(Duration::from_secs(600)));
         scope.audit_arguments = true;
         assert_eq!(
-            limit_words(&scope),
+            limit_words(&scope, None),
             [
                 "at most 30 calls a minute",
                 "at most 2 calls at once",
@@ -138,7 +142,9 @@ mod tests {
                 "the arguments of calls stand in the audit log",
             ]
         );
+        assert!(limit_words(&scope, Some("query")).contains(&"`q*` with `db` equal to 1".to_owned()));
+        assert_eq!(limit_words(&scope, Some("list")).len(), 6);
         scope.confirm = Some(Confirm::Each);
-        assert!(limit_words(&scope).contains(&"a person is asked before each call".to_owned()));
+        assert!(limit_words(&scope, None).contains(&"a person is asked before each call".to_owned()));
     }
 }
