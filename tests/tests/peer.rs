@@ -31,7 +31,7 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("GET", "/v1/session", ""),
     ("GET", "/v1/servers", ""),
     ("DELETE", "/v1/session", ""),
-    ("POST", "/v1/launches", r#"{"protocol":2,"server":"orders-db","want":true}"#),
+    ("POST", "/v1/launches", r#"{"protocol":3,"server":"orders-db","want":true}"#),
     ("GET", "/v1/admin/leases", ""),
     ("POST", "/v1/admin/revoke", r#""all""#),
 ];

@@ -6,17 +6,20 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
+use mcp_broker_proto::call::{Answered, Ask, CallOutcome, CallReason, Change, Changed, Decision, Verdict};
 use mcp_broker_proto::channel::{
     Containment, End, EndReason, GoneReason, Park, ParkReason, ToBroker, ToLauncher,
 };
 use mcp_broker_proto::launch::{
     Injection, IssuedCredential, LaunchRequest, LaunchTicket, SecretsTicket, SpawnedTicket,
 };
-use mcp_broker_proto::names::{Label, LaunchId, LeaseId, ServerName, SessionId};
+use mcp_broker_proto::names::{CallId, Label, LaunchId, LeaseId, ServerName, SessionId};
+use mcp_broker_proto::plan::{ClientRequest, Lists, Plan, Record, ScopePlan, Variant};
 use mcp_broker_proto::problem::{ErrorCode, Problem};
 use mcp_broker_proto::session::{
-    Health, LaunchInfo, LaunchState, LeaseInfo, LeaseState, LockCause, LockInfo, LoginInfo, ProviderInfo,
-    Revocability, RevokeReport, RevokeRequest, ServerInfo, SessionInfo, SessionState, Status,
+    ApprovalInfo, ApprovalRequest, Confirmation, ConfirmationInfo, Health, LaunchInfo, LaunchState,
+    LeaseInfo, LeaseState, LockCause, LockInfo, LoginInfo, ProviderInfo, Revocability, RevokeReport,
+    RevokeRequest, RunningInfo, ScopeInfo, ServerInfo, SessionInfo, SessionState, Status, TrialRequest,
 };
 use mcp_broker_proto::{PROTOCOL, Secret, paths};
 use serde::Serialize;
@@ -53,6 +56,9 @@ fn launch() -> LaunchId {
     ID.parse().unwrap()
 }
 fn lease() -> LeaseId {
+    ID.parse().unwrap()
+}
+fn call() -> CallId {
     ID.parse().unwrap()
 }
 fn session() -> SessionId {
@@ -114,7 +120,7 @@ fn the_launch() {
     };
     check("to-launcher.ticket.spawned", &ToLauncher::Ticket(Box::new(LaunchTicket::Spawned(spawned))));
     let problem = Problem::new(ErrorCode::ProviderUnreachable, "`bao` does not answer", "try again");
-    check("to-launcher.refused", &ToLauncher::Refused(problem));
+    check("to-launcher.refused", &ToLauncher::Refused { scope: label("write"), problem });
     check("to-launcher.beat", &ToLauncher::Beat);
     let end = End { reason: EndReason::Revoked, hint: "ask the admin".into() };
     check("to-launcher.end", &ToLauncher::End(end));
@@ -138,8 +144,164 @@ fn the_launch() {
         let name = json!(reason).as_str().unwrap().to_owned();
         check(&format!("to-broker.gone.{name}"), &ToBroker::Gone { instance: 3, reason });
     }
-    check("to-broker.want", &ToBroker::Want);
+    check("to-broker.want", &ToBroker::Want { scope: label("write") });
     check("to-broker.dead", &ToBroker::Dead);
+}
+
+fn record() -> Record {
+    Record {
+        approved_at: time(),
+        items: vec![r#"{"protocolVersion":"2025-11-25"}"#.into(), r#"{"name":"execute_sql"}"#.into()],
+        variants: vec![Variant {
+            revision: "2025-11-25".into(),
+            capable: true,
+            discovery: 0,
+            scopes: BTreeMap::from([(
+                label("read"),
+                Lists { tools: Some(vec![1]), resources: Some(vec![]), templates: None, prompts: None },
+            )]),
+        }],
+    }
+}
+
+#[test]
+fn the_plan() {
+    use ClientRequest as R;
+    let plan = |lazy, record| Plan {
+        launch: launch(),
+        server: server(),
+        scopes: vec![ScopePlan {
+            name: label("read"),
+            tools: vec!["execute_sql".into(), "search_*".into()],
+            resources: vec!["db://*".into()],
+            prompts: vec!["explain".into()],
+            result_bytes: 1 << 20,
+            argument_bytes: 1 << 16,
+            named: BTreeMap::from([("execute_*".into(), vec!["sql".into()])]),
+            whole_arguments: true,
+        }],
+        client_requests: vec![R::Sampling, R::Elicitation, R::Roots],
+        lazy,
+        record,
+    };
+    check("to-launcher.plan", &ToLauncher::Plan(Box::new(plan(false, None))));
+    check("to-launcher.plan.approved", &ToLauncher::Plan(Box::new(plan(true, Some(record())))));
+}
+
+#[test]
+fn the_calls() {
+    let ask = |named: &[(&str, &str)], whole: Option<&str>| Ask {
+        call: 7,
+        scope: label("read"),
+        tool: "execute_sql".into(),
+        size: 16,
+        sha256: "ab".repeat(32),
+        named: named.iter().map(|(name, text)| ((*name).into(), (*text).into())).collect(),
+        whole: whole.map(Into::into),
+        elicits: whole.is_none(),
+    };
+    check("to-broker.ask", &ToBroker::Ask(ask(&[], None)));
+    let whole = r#"{"sql":"select 1"}"#;
+    check("to-broker.ask.whole", &ToBroker::Ask(ask(&[("sql", r#""select 1""#)], Some(whole))));
+    check("to-broker.confirmed", &ToBroker::Confirmed { call: 7, yes: true });
+    let answered = |outcome, instance| {
+        ToBroker::Answered(Answered { call: 7, outcome, instance, size: 512, millis: 12, masked: 1 })
+    };
+    check("to-broker.answered", &answered(CallOutcome::Result, Some(3)));
+    check("to-broker.answered.not-sent", &answered(CallOutcome::NotSent, None));
+    let tools = BTreeMap::from([
+        ("drop_table".to_owned(), Change::Added),
+        ("execute_sql".to_owned(), Change::Altered),
+        ("search_objects".to_owned(), Change::Missing),
+    ]);
+    check("to-broker.changed", &ToBroker::Changed(Changed { scope: label("read"), tools }));
+    check("to-broker.leaked", &ToBroker::Leaked { instance: 3, count: 2 });
+
+    let decision = |verdict, reason, what: &str, hint: &str| {
+        let decision =
+            Decision { call: 7, id: call(), verdict, reason, what: what.into(), hint: hint.into() };
+        ToLauncher::Decision(decision)
+    };
+    check("to-launcher.decision.allow", &decision(Verdict::Allow, CallReason::Allowed, "", ""));
+    let (what, hint) = ("a person is asked", "say yes or no");
+    let pending = decision(Verdict::Pending, CallReason::AwaitsConfirmation, what, hint);
+    check("to-launcher.decision.pending", &pending);
+    let (what, hint) = ("there were 30 calls within a minute", "wait a moment");
+    check("to-launcher.decision.deny", &decision(Verdict::Deny, CallReason::TooManyPerMinute, what, hint));
+    check("confirmation", &Confirmation { yes: false });
+}
+
+/// The words, in a list that must name every one: the match of each has no other arm.
+#[test]
+fn every_word_of_a_call() {
+    use CallReason as R;
+    let reasons = [
+        R::Allowed,
+        R::Confirmed,
+        R::AwaitsConfirmation,
+        R::Declined,
+        R::NotConfirmed,
+        R::SessionLocked,
+        R::SessionOver,
+        R::AccessLost,
+        R::NotInScope,
+        R::Changed,
+        R::TooManyPerMinute,
+        R::TooManyAtOnce,
+        R::ArgumentsTooLong,
+        R::ArgumentRefused,
+        R::AuditUnavailable,
+    ];
+    for reason in reasons {
+        match reason {
+            R::Allowed | R::Confirmed | R::AwaitsConfirmation | R::Declined | R::NotConfirmed => {}
+            R::SessionLocked | R::SessionOver | R::AccessLost | R::NotInScope | R::Changed => {}
+            R::TooManyPerMinute | R::TooManyAtOnce | R::ArgumentsTooLong => {}
+            R::ArgumentRefused | R::AuditUnavailable => {}
+        }
+    }
+    check("call-reasons", &reasons.to_vec());
+    use CallOutcome as O;
+    let outcomes = [
+        O::Result,
+        O::ToolError,
+        O::Error,
+        O::Continued,
+        O::Cancelled,
+        O::ResultTooLong,
+        O::NotSent,
+        O::Unknown,
+    ];
+    for outcome in outcomes {
+        match outcome {
+            O::Result | O::ToolError | O::Error | O::Continued => {}
+            O::Cancelled | O::ResultTooLong | O::NotSent | O::Unknown => {}
+        }
+    }
+    check("call-outcomes", &outcomes.to_vec());
+    check("verdicts", &vec![Verdict::Allow, Verdict::Deny, Verdict::Pending]);
+    check("changes", &vec![Change::Added, Change::Altered, Change::Missing]);
+}
+
+#[test]
+fn the_approval() {
+    let request = TrialRequest { protocol: PROTOCOL, server: server(), scope: label("read") };
+    check("trial-request", &request);
+    check(
+        "approval-request",
+        &ApprovalRequest { server: server(), definition: "cd".repeat(32), record: record() },
+    );
+    let tools = BTreeMap::from([("execute_sql".to_owned(), vec!["ef".repeat(32)])]);
+    check(
+        "approvals",
+        &vec![ApprovalInfo {
+            server: server(),
+            approved_at: time(),
+            definition: "cd".repeat(32),
+            current: true,
+            tools: BTreeMap::from([(label("read"), tools)]),
+        }],
+    );
 }
 
 #[test]
@@ -161,6 +323,9 @@ fn every_end_reason() {
         R::Idle,
         R::Replaced,
         R::BrokerStopping,
+        R::SecretLeaked,
+        R::DefinitionChanged,
+        R::TrialOver,
         R::Recovered,
     ];
     // A reason that is new must be added above: this match has no other arm.
@@ -182,6 +347,7 @@ fn every_end_reason() {
             | R::Replaced
             | R::BrokerStopping
             | R::Recovered => {}
+            R::SecretLeaked | R::DefinitionChanged | R::TrialOver => {}
         }
     }
     check("end-reasons", &all.to_vec());
@@ -266,8 +432,33 @@ fn launch_info() -> LaunchInfo {
         state: LaunchState::Parked,
         parked: Some("the screen is locked".into()),
         launcher_pid: Some(4710),
-        pid: Some(4711),
-        containment: Some(Containment::PidNamespace),
+        running: vec![RunningInfo {
+            instance: 3,
+            scope: label("read"),
+            pid: 4711,
+            containment: Containment::PidNamespace,
+        }],
+        approved: Some(time()),
+        changed: vec![Changed {
+            scope: label("read"),
+            tools: BTreeMap::from([("execute_sql".into(), Change::Altered)]),
+        }],
+    }
+}
+
+/// One of a server that was not approved and shows nothing wrong.
+fn plain_launch_info() -> LaunchInfo {
+    LaunchInfo { parked: None, running: vec![], approved: None, changed: vec![], ..launch_info() }
+}
+
+fn confirmation_info() -> ConfirmationInfo {
+    ConfirmationInfo {
+        id: call(),
+        launch: launch(),
+        server: server(),
+        scope: label("write"),
+        tool: "write_rows".into(),
+        until: time(),
     }
 }
 
@@ -297,11 +488,14 @@ fn what_people_see() {
             others: vec![SessionInfo { lock: None, login: None, ..session_info() }],
             launches: vec![launch_info()],
             leases: vec![lease_info()],
+            confirmations: vec![confirmation_info()],
         },
     );
-    check("status.empty", &Status { session: None, others: vec![], launches: vec![], leases: vec![] });
+    let empty =
+        Status { session: None, others: vec![], launches: vec![], leases: vec![], confirmations: vec![] };
+    check("status.empty", &empty);
     check("sessions", &vec![session_info()]);
-    check("launches", &vec![launch_info()]);
+    check("launches", &vec![launch_info(), plain_launch_info()]);
     check("leases", &vec![lease_info(), LeaseInfo { trouble: None, ..lease_info() }]);
     use LaunchState as L;
     check("launch-states", &vec![L::Starting, L::Running, L::Idle, L::Parked]);
@@ -321,17 +515,29 @@ fn what_people_see() {
     check("lease-states", &vec![LeaseState::Minting, LeaseState::Live, LeaseState::RevocationPending]);
     let kinds = vec![Revocability::Immediate, Revocability::Bounded { seconds: 1 }, Revocability::None];
     check("revocabilities", &kinds);
-    check(
-        "servers",
-        &vec![ServerInfo {
-            name: server(),
-            description: "Orders database".into(),
-            owner: "data-platform".into(),
-            tier: "development".into(),
-            allowed: false,
-            reasons: vec!["not in a group of its access list".into()],
-        }],
-    );
+}
+
+#[test]
+fn what_may_be_launched_and_how_the_broker_does() {
+    let server_info = |scopes: Vec<ScopeInfo>| ServerInfo {
+        name: server(),
+        description: "Orders database".into(),
+        owner: "data-platform".into(),
+        tier: "development".into(),
+        allowed: !scopes.is_empty(),
+        reasons: vec!["not in a group of its access list".into()],
+        approved: (!scopes.is_empty()).then(time),
+        scopes,
+    };
+    let scope = |words: &[&str]| ScopeInfo {
+        name: label("read"),
+        tools: vec!["execute_sql".into()],
+        resources: words.iter().map(|word| (*word).into()).collect(),
+        prompts: words.iter().map(|word| (*word).into()).collect(),
+        credentials: words.iter().map(|word| (*word).into()).collect(),
+        limits: words.iter().map(|word| (*word).into()).collect(),
+    };
+    check("servers", &vec![server_info(vec![]), server_info(vec![scope(&["word"]), scope(&[])])]);
     let provider = ProviderInfo {
         name: label("bao"),
         kind: "vault".into(),
@@ -385,10 +591,13 @@ fn the_paths() {
         ("unlock", paths::SESSION_UNLOCK),
         ("servers", paths::SERVERS),
         ("launches", paths::LAUNCHES),
+        ("confirmations", paths::CONFIRMATIONS),
         ("admin sessions", paths::ADMIN_SESSIONS),
         ("admin launches", paths::ADMIN_LAUNCHES),
         ("admin leases", paths::ADMIN_LEASES),
         ("admin revoke", paths::ADMIN_REVOKE),
+        ("admin approvals", paths::ADMIN_APPROVALS),
+        ("admin trials", paths::ADMIN_TRIALS),
         ("upgrade", paths::UPGRADE),
         ("system socket", paths::SYSTEM_SOCKET),
         ("system admin socket", paths::SYSTEM_ADMIN_SOCKET),
@@ -404,14 +613,14 @@ fn the_paths() {
 #[test]
 fn what_is_not_understood_is_refused() {
     let read = |text: &str| serde_json::from_str::<LaunchRequest>(text).is_ok();
-    assert!(read(r#"{"protocol": 2, "want": true, "server": "orders-db"}"#));
+    assert!(read(r#"{"protocol": 3, "want": true, "server": "orders-db"}"#));
     for bad in [
-        r#"{"protocol": 2, "want": true}"#,
+        r#"{"protocol": 3, "want": true}"#,
         r#"{"server": "orders-db"}"#,
-        r#"{"protocol": 2, "want": true, "server": "orders-db", "user": "root"}"#,
-        r#"{"protocol": 2, "want": true, "server": "../etc"}"#,
-        r#"{"protocol": 2, "want": true, "server": "status"}"#,
-        r#"{"protocol": 2, "want": true, "server": "a", "server": "b"}"#,
+        r#"{"protocol": 3, "want": true, "server": "orders-db", "user": "root"}"#,
+        r#"{"protocol": 3, "want": true, "server": "../etc"}"#,
+        r#"{"protocol": 3, "want": true, "server": "status"}"#,
+        r#"{"protocol": 3, "want": true, "server": "a", "server": "b"}"#,
         r#"{"protocol": -1, "server": "a"}"#,
     ] {
         assert!(!read(bad), "{bad}");

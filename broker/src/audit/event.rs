@@ -73,13 +73,13 @@ pub enum Event {
     /// A launch was refused, as it is not clear whose it would be.
     LauncherTurnedAway { server: ServerName, by: ByWhom, code: ErrorCode },
     /// A launch asked for another instance, and policy does not allow it any more.
-    InstanceDenied { launch: LaunchId, code: ErrorCode, reasons: Vec<Reason> },
+    InstanceDenied { launch: LaunchId, scope: Label, code: ErrorCode, reasons: Vec<Reason> },
     /// An instance of a launch runs.
     InstanceStarted { launch: LaunchId, instance: u32, scope: Label, pid: u32, containment: Containment },
     /// An instance of a launch ended by itself.
     InstanceExited { launch: LaunchId, instance: u32, scope: Label, status: u8 },
     /// The launcher says that no process of an instance is left.
-    InstanceGone { launch: LaunchId, instance: u32, reason: GoneReason },
+    InstanceGone { launch: LaunchId, instance: u32, scope: Label, reason: GoneReason },
     /// A launch has no instance and may not have one. `dead` says whether its launcher reported that no process
     /// is left; where it did not, it was killed.
     LaunchParked { launch: LaunchId, reason: EndReason, dead: bool },

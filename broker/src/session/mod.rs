@@ -6,7 +6,6 @@ mod admit;
 mod channel;
 mod end;
 mod holder;
-mod instances;
 mod kill_switch;
 mod launch;
 mod lock;

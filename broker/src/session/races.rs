@@ -11,7 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use mcp_broker_proto::channel::{EndReason, ToBroker, ToLauncher};
 use mcp_broker_proto::launch::LaunchRequest;
-use mcp_broker_proto::names::SessionId;
+use mcp_broker_proto::names::{Label, SessionId};
 use mcp_broker_proto::problem::Problem;
 use mcp_broker_proto::session::{LockCause, Revocability};
 use mcp_broker_proto::{PROTOCOL, Secret};
@@ -204,6 +204,10 @@ fn config() -> Config {
         ttl: Duration::from_secs(60),
         settings: Arc::new(()),
     };
+    let scope = |name: &str, tools: &str, credentials| {
+        let all = Scope::of_all(name.parse().unwrap(), credentials, Vec::new());
+        Scope { tools: vec![tools.to_owned()], ..all }
+    };
     let server = ServerDefinition {
         name: "orders".parse().unwrap(),
         description: String::new(),
@@ -214,7 +218,10 @@ fn config() -> Config {
         env: BTreeMap::new(),
         cwd: "/".to_owned(),
         access: Access { users: vec!["root".to_owned()], groups: Vec::new() },
-        scopes: vec![Scope::of_all("all".parse().unwrap(), vec![spec("a"), spec("b")], Vec::new())],
+        scopes: vec![
+            scope("all", "*_all", vec![spec("a"), spec("b")]),
+            scope("more", "*_more", vec![spec("c")]),
+        ],
         start: crate::config::Start::Eager,
         on_leak: crate::config::OnLeak::Mask,
         client_requests: std::collections::BTreeSet::new(),
@@ -276,42 +283,53 @@ fn world() -> World {
 async fn launcher(stream: DuplexStream, mut dice: Dice) -> Result<(), String> {
     let (read, mut write) = tokio::io::split(stream);
     let mut lines = BufReader::new(read).lines();
-    let (mut parked, mut wanting, mut alive) = (false, true, HashSet::new());
+    let scope = |name: &str| -> Label { name.parse().unwrap() };
+    let mut parked = false;
+    let mut wanting = HashSet::from([scope("all")]);
     while let Ok(Some(line)) = lines.next_line().await {
         let frame: ToLauncher = serde_json::from_str(&line).map_err(|error| error.to_string())?;
         let mut say = Vec::new();
+        let mut want = |scope: Label, wanting: &mut HashSet<Label>| {
+            if wanting.insert(scope.clone()) {
+                say.push(ToBroker::Want { scope });
+            }
+        };
         match frame {
             ToLauncher::Ticket(ticket) => {
                 let mcp_broker_proto::launch::LaunchTicket::Secrets(ticket) = *ticket else {
                     return Err("another kind of ticket".into());
                 };
-                if parked || !wanting {
-                    return Err(format!("a ticket while parked ({parked}) or unasked ({wanting})"));
+                if parked || !wanting.remove(&ticket.scope) {
+                    return Err(format!("a ticket while parked ({parked}) or unasked ({})", ticket.scope));
                 }
-                wanting = false;
-                alive.insert(ticket.instance);
+                let more = scope("more");
+                if ticket.scope != more && dice.below(2) == 0 {
+                    want(more, &mut wanting);
+                }
                 if dice.below(3) == 0 {
-                    alive.remove(&ticket.instance);
                     let reason = mcp_broker_proto::channel::GoneReason::Idle;
                     say.push(ToBroker::Gone { instance: ticket.instance, reason });
                 }
             }
             ToLauncher::Park(_) => {
-                (parked, wanting) = (true, false);
+                parked = true;
+                wanting.clear();
                 dice.pause().await;
-                alive.clear();
                 say.push(ToBroker::Dead);
             }
             ToLauncher::Resume => {
                 parked = false;
-                wanting = true;
-                say.push(ToBroker::Want { scope: "all".parse().unwrap() });
+                want(scope("all"), &mut wanting);
+                if dice.below(2) == 0 {
+                    want(scope("more"), &mut wanting);
+                }
             }
-            ToLauncher::Refused { .. } => wanting = false,
+            ToLauncher::Refused { scope, .. } => drop(wanting.remove(&scope)),
             ToLauncher::End(_) => {
                 dice.pause().await;
                 say.push(ToBroker::Dead);
             }
+            ToLauncher::Plan(_) if dice.below(2) == 0 => want(scope("more"), &mut wanting),
             ToLauncher::Beat | ToLauncher::Replace { .. } | ToLauncher::Plan(_) | ToLauncher::Decision(_) => {
             }
         }

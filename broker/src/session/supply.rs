@@ -2,18 +2,21 @@
 //! it is finished, and what it minted is known, whatever happens to the stream.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use mcp_broker_proto::channel::EndReason;
 use mcp_broker_proto::launch::{IssuedCredential, LaunchRequest, SecretsTicket};
-use mcp_broker_proto::names::{LaunchId, SessionId};
+use mcp_broker_proto::names::{Label, LaunchId, SessionId};
 use mcp_broker_proto::problem::{ErrorCode, Problem};
 use tokio::task::JoinHandle;
 
 use super::registry::Sessions;
 use super::seat::Pass;
 use super::sign_in::{Person, os};
+use super::words;
 use crate::audit::Event;
 use crate::clock::shown;
 use crate::lease::{LaunchTag, Minted};
@@ -26,6 +29,7 @@ pub(super) struct Order {
     pub(super) session: SessionId,
     pub(super) request: LaunchRequest,
     pub(super) person: Person,
+    pub(super) scope: Label,
     /// What was decided just now; later requests are decided anew.
     pub(super) grant: Option<Grant>,
     pub(super) pass: Pass,
@@ -50,10 +54,13 @@ impl Mint {
         Self { instance, handle: tokio::spawn(order.fill()) }
     }
 
-    pub(super) async fn done(&mut self) -> Result<Supply, Problem> {
-        (&mut self.handle).await.unwrap_or_else(|_panicked| {
-            let hint = "read the broker's log, and report it";
-            Err(Problem::new(ErrorCode::Internal, "the broker failed to mint", hint))
+    /// What came of it, once it is done.
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Supply, Problem>> {
+        Pin::new(&mut self.handle).poll(context).map(|done| {
+            done.unwrap_or_else(|_panicked| {
+                let hint = "read the broker's log, and report it";
+                Err(Problem::new(ErrorCode::Internal, "the broker failed to mint", hint))
+            })
         })
     }
 
@@ -75,13 +82,15 @@ impl Order {
             None => {
                 let person = os::person(self.person.uid).await?;
                 let grant = self.sessions.decide(&self.request, &person).map_err(|(problem, reasons)| {
-                    let (launch, code) = (self.launch, problem.code);
-                    self.sessions.audit.note(Event::InstanceDenied { launch, code, reasons });
+                    let (launch, scope, code) = (self.launch, self.scope.clone(), problem.code);
+                    self.sessions.audit.note(Event::InstanceDenied { launch, scope, code, reasons });
                     problem
                 })?;
                 (person, grant)
             }
         };
+        let grant = grant.of_scope(&self.scope);
+        let grant = grant.ok_or_else(|| words::no_such_scope(&self.request.server, &self.scope))?;
         let tag = LaunchTag {
             launch: self.launch,
             session: self.session,

@@ -1,6 +1,7 @@
 //! What people are told about sessions: what happened, and what they can do.
 
 use mcp_broker_proto::channel::EndReason;
+use mcp_broker_proto::names::{Label, ServerName};
 use mcp_broker_proto::problem::{ErrorCode, Problem};
 use mcp_broker_proto::session::LockCause;
 
@@ -73,6 +74,12 @@ pub(super) fn being_stilled() -> Problem {
 pub(super) fn too_fast() -> Problem {
     let title = "the launch asks for credentials too often";
     Problem::new(ErrorCode::TooMany, title, "it is tried again by itself after a while")
+}
+
+/// The definition in force has no such scope.
+pub(super) fn no_such_scope(server: &ServerName, scope: &Label) -> Problem {
+    let title = format!("server `{server}` has no scope `{scope}`");
+    Problem::new(ErrorCode::NoAccess, title, "the definition has changed: start the server again")
 }
 
 /// What the person can do about an end that was not theirs.

@@ -5,11 +5,15 @@ use std::collections::BTreeMap;
 
 use mcp_broker_proto::channel::{Containment, GoneReason};
 use mcp_broker_proto::names::{Label, LaunchId, LeaseId};
+use mcp_broker_proto::session::RunningInfo;
 
 use crate::audit::{AuditLog, Event};
 
-/// No launch has more instances at once.
-const MOST: usize = 4;
+/// No scope has more instances at once: one that works, one that takes its place, and two that finish.
+const MOST_OF_SCOPE: usize = 4;
+
+/// No launch has more instances at once, those included that are being minted for.
+const MOST: usize = 16;
 
 /// The instances of a launch.
 pub(super) struct Instances {
@@ -30,10 +34,20 @@ struct Instance {
 enum Stage {
     /// Nothing: it has its ticket.
     Delivered,
-    /// That it runs.
-    Started,
+    /// That it runs, under this number and in that containment.
+    Started(u32, Containment),
     /// That it ended by itself.
     Exited,
+}
+
+impl Instance {
+    /// Its number and its containment, while it runs.
+    fn runs(&self) -> Option<(u32, Containment)> {
+        match self.stage {
+            Stage::Started(pid, containment) => Some((pid, containment)),
+            Stage::Delivered | Stage::Exited => None,
+        }
+    }
 }
 
 impl Instances {
@@ -64,15 +78,32 @@ impl Instances {
         self.alive.is_empty()
     }
 
-    /// Whether there are as many as a launch can use: one that works, one that takes its place, and two that
-    /// finish.
-    pub(super) fn full(&self) -> bool {
-        self.alive.len() >= MOST
+    /// Whether there are as many as the scope or the launch can use, with so many more that are being minted for.
+    pub(super) fn full(&self, scope: &Label, minting: usize) -> bool {
+        let of_scope = self.alive.values().filter(|instance| instance.scope == *scope).count();
+        of_scope >= MOST_OF_SCOPE || self.alive.len() + minting >= MOST
     }
 
-    /// Whether another one than that runs.
-    pub(super) fn another_runs(&self, instance: u32) -> bool {
-        self.alive.iter().any(|(number, other)| *number != instance && other.stage == Stage::Started)
+    /// Whether the launch goes on without that one: another one of its scope runs, or one of another scope is
+    /// there.
+    pub(super) fn others_go_on(&self, instance: u32) -> bool {
+        let Some(scope) = self.scope_of(instance) else { return false };
+        let goes_on = |other: &Instance| other.scope != *scope || other.runs().is_some();
+        self.alive.iter().any(|(number, other)| *number != instance && goes_on(other))
+    }
+
+    /// The scope of an instance that is there.
+    pub(super) fn scope_of(&self, instance: u32) -> Option<&Label> {
+        self.alive.get(&instance).map(|instance| &instance.scope)
+    }
+
+    /// Those that run.
+    pub(super) fn running(&self) -> Vec<RunningInfo> {
+        let running = |(number, instance): (&u32, &Instance)| {
+            let (pid, containment) = instance.runs()?;
+            Some(RunningInfo { instance: *number, scope: instance.scope.clone(), pid, containment })
+        };
+        self.alive.iter().filter_map(running).collect()
     }
 
     /// The launcher says that it runs; false where that cannot be.
@@ -81,7 +112,7 @@ impl Instances {
         if known.stage != Stage::Delivered {
             return false;
         }
-        known.stage = Stage::Started;
+        known.stage = Stage::Started(pid, containment);
         let (launch, scope) = (self.launch, known.scope.clone());
         self.audit.note(Event::InstanceStarted { launch, instance, scope, pid, containment });
         true
@@ -90,7 +121,7 @@ impl Instances {
     /// The launcher says that it ended by itself.
     pub(super) fn exited(&mut self, instance: u32, status: u8) {
         let Some(known) = self.alive.get_mut(&instance) else { return };
-        if known.stage == Stage::Started {
+        if known.runs().is_some() {
             known.stage = Stage::Exited;
             let (launch, scope) = (self.launch, known.scope.clone());
             self.audit.note(Event::InstanceExited { launch, instance, scope, status });
@@ -100,7 +131,8 @@ impl Instances {
     /// The launcher says that nothing of it is left; answers what it held.
     pub(super) fn gone(&mut self, instance: u32, reason: GoneReason) -> Vec<LeaseId> {
         let Some(known) = self.alive.remove(&instance) else { return Vec::new() };
-        self.audit.note(Event::InstanceGone { launch: self.launch, instance, reason });
+        let scope = known.scope;
+        self.audit.note(Event::InstanceGone { launch: self.launch, instance, scope, reason });
         known.leases
     }
 

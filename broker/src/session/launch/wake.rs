@@ -1,0 +1,105 @@
+//! Everything that can wake a launch, and what it does when somebody else decided something about it.
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use mcp_broker_proto::SILENCE_SECS;
+use mcp_broker_proto::channel::{EndReason, ToBroker, ToLauncher};
+use mcp_broker_proto::names::Label;
+use mcp_broker_proto::problem::Problem;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Interval, sleep_until};
+
+use super::Launch;
+use crate::audit::Event;
+use crate::session::park::Why;
+use crate::session::seat::Order;
+use crate::session::supply::Supply;
+
+/// Everything that can wake a launch.
+pub(super) enum Wake {
+    /// Somebody decided something about it.
+    Told(Order),
+    /// The mint for a scope is done.
+    Minted(Label, Result<Supply, Problem>),
+    /// The launcher said something.
+    Heard(ToBroker),
+    /// Another configuration is in force.
+    Reloaded,
+    /// The launcher closed the stream.
+    Gone,
+    /// It broke the protocol.
+    Broken,
+    /// It is time for a beat.
+    Beat,
+    /// Nothing was heard for too long.
+    Silent,
+}
+
+impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
+    pub(super) async fn wake(&mut self, beat: &mut Interval) -> Wake {
+        let silence = self.heard + Duration::from_secs(SILENCE_SECS);
+        tokio::select! {
+            biased;
+            order = self.seat.orders.recv() => {
+                Wake::Told(order.unwrap_or(Order::End(EndReason::BrokerStopping)))
+            }
+            Ok(()) = self.asked.config.changed() => {
+                // Looked at by whoever is woken.
+                self.asked.config.mark_changed();
+                Wake::Reloaded
+            }
+            (scope, minted) = self.wants.minted() => Wake::Minted(scope, minted),
+            frame = self.reader.next() => match frame {
+                Ok(Some(frame)) => Wake::Heard(frame),
+                Ok(None) => Wake::Gone,
+                Err(_) => Wake::Broken,
+            },
+            () = self.peer.exited() => Wake::Gone,
+            _ = beat.tick() => Wake::Beat,
+            () = sleep_until(silence) => Wake::Silent,
+        }
+    }
+
+    pub(super) async fn obey(&mut self, order: Order) -> Result<(), EndReason> {
+        match order {
+            Order::Park(why) => self.park(why).await,
+            Order::Resume => {
+                self.sessions.audit.note(Event::LaunchResumed { launch: self.seat.launch });
+                self.parked = None;
+                self.show();
+                self.send(&ToLauncher::Resume).await
+            }
+            Order::Replace { lease, within } => match self.instances.with(lease) {
+                Some(instance) => {
+                    self.send(&ToLauncher::Replace { instance, within_secs: within.as_secs() }).await
+                }
+                None => Ok(()),
+            },
+            Order::Lost(lease) => match self.instances.with(lease) {
+                // Another one has taken over, or other scopes go on; this one is to be finished with.
+                Some(instance) if self.instances.others_go_on(instance) => {
+                    self.sessions.leases.end([lease], EndReason::CredentialEnded);
+                    self.send(&ToLauncher::Replace { instance, within_secs: 0 }).await
+                }
+                Some(_) => self.park(Why::CredentialEnded).await,
+                None => Ok(()),
+            },
+            Order::End(reason) => Err(reason),
+        }
+    }
+
+    /// A launcher that does not read holds up neither a lock nor an end: it is killed, as it cannot be told.
+    pub(super) async fn send(&mut self, frame: &ToLauncher) -> Result<(), EndReason> {
+        let rush = self.seat.rush();
+        let sent = tokio::select! {
+            biased;
+            sent = self.writer.send(frame) => sent,
+            () = rush.cancelled() => Err(ErrorKind::TimedOut.into()),
+        };
+        sent.map_err(|error| {
+            self.unheard = error.kind() == ErrorKind::TimedOut;
+            EndReason::LauncherGone
+        })
+    }
+}
