@@ -21,6 +21,9 @@ mod registry;
 mod seat;
 pub mod sign_in;
 mod supply;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may")]
+mod testing;
 mod watched;
 mod winding;
 mod words;

@@ -1,283 +1,27 @@
-//! Locks, unlocks, logouts and revocations against mints in flight, in thousands of random interleavings of the
-//! real register over a scripted backend that knows the truth. The backend and the launchers are doubles, because
-//! real ones cannot be made to meet at the worst moment so often; `tests/` does the same with the real ones.
+//! Locks, unlocks, logouts and revocations against mints and calls in flight, in thousands of random interleavings
+//! of the real register over a backend that knows the truth; `tests/` does the same with the real parts.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use mcp_broker_proto::channel::{EndReason, ToBroker, ToLauncher};
-use mcp_broker_proto::launch::LaunchRequest;
-use mcp_broker_proto::names::{Label, SessionId};
-use mcp_broker_proto::problem::Problem;
-use mcp_broker_proto::session::{LockCause, Revocability};
-use mcp_broker_proto::{PROTOCOL, Secret};
+use mcp_broker_proto::names::Label;
+use mcp_broker_proto::session::LockCause;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use super::admit::Asking;
-use super::launch::{PeerWatch, run};
 use super::lock::Notice;
-use super::login::{Caller, Leader, Login, Logins, Look, Sighting};
-use super::marks::Marks;
-use super::registry::{Needs, Sessions};
-use super::sign_in::Person;
-use crate::audit::{AuditLog, ByWhom};
-use crate::clock::{Clock, Slept, SystemClock};
-use crate::config::testing::{TempDir, places};
-use crate::config::{
-    Access, BrokerSection, Config, CredentialSpec, LogindUse, Mode, OnLock, Resume, Scope, ServerDefinition,
-    SessionSection, Tier,
-};
-use crate::lease::{Book, Leases, Providers, journal};
-use crate::provider::{
-    Handle, Healthy, Issued, MintRequest, Parent, Prepared, Proof, Provider, ProviderError, Renewed,
-    Revocation, SessionTag,
-};
+use super::login::{Login, Sighting};
+use super::testing::{Dice, World, login, world};
 
 /// So many sessions are raced.
 const ROUNDS: u64 = 10_000;
 
 /// So many of them at once.
 const AT_ONCE: usize = 48;
-
-/// The longest that the backend and a launcher take for anything, in microseconds.
-const SLOWEST: u64 = 1_500;
-
-/// Random numbers that a seed repeats (xorshift64).
-#[derive(Clone)]
-struct Dice(u64);
-
-impl Dice {
-    fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % end
-    }
-
-    async fn pause(&mut self) {
-        match self.below(4) {
-            0 => tokio::task::yield_now().await,
-            _ => sleep(Duration::from_micros(self.below(SLOWEST))).await,
-        }
-    }
-}
-
-/// A backend that knows what is alive in each session.
-#[derive(Default)]
-struct Backend {
-    alive: Mutex<HashMap<u64, SessionId>>,
-    made: Mutex<HashMap<u64, SessionId>>,
-    next: AtomicU64,
-}
-
-impl Backend {
-    async fn take_time(&self) {
-        let drawn = self.next.fetch_add(7919, Ordering::Relaxed).wrapping_mul(2_654_435_761) % SLOWEST;
-        sleep(Duration::from_micros(drawn)).await;
-    }
-
-    fn make(&self, session: SessionId) -> Handle {
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
-        self.made.lock().unwrap().insert(id, session);
-        Handle(serde_json::json!({ "id": id }))
-    }
-
-    fn open(&self, handle: &Handle) {
-        let id = handle.0["id"].as_u64().unwrap();
-        let session = self.made.lock().unwrap()[&id];
-        self.alive.lock().unwrap().insert(id, session);
-    }
-
-    fn alive_in(&self, session: SessionId) -> usize {
-        self.alive.lock().unwrap().values().filter(|owner| **owner == session).count()
-    }
-}
-
-#[async_trait]
-impl Provider for Backend {
-    fn revocability(&self, _: &CredentialSpec) -> Revocability {
-        Revocability::Immediate
-    }
-
-    async fn prepare(&self, request: &MintRequest, _: Option<&Parent>) -> Result<Prepared, ProviderError> {
-        self.take_time().await;
-        Ok(Prepared { handle: self.make(request.session), opener: None })
-    }
-
-    async fn issue(&self, _: &MintRequest, prepared: Prepared) -> Result<Issued, ProviderError> {
-        self.take_time().await;
-        self.open(&prepared.handle);
-        self.take_time().await;
-        Ok(Issued {
-            handle: prepared.handle,
-            fields: BTreeMap::from([("value".to_owned(), Secret::new("s".to_owned()))]),
-            expires_at: None,
-            renewable: false,
-            revocability: Revocability::Immediate,
-        })
-    }
-
-    async fn revoke(&self, handle: &Handle) -> Result<Revocation, ProviderError> {
-        self.take_time().await;
-        let id = handle.0["id"].as_u64().unwrap();
-        self.alive.lock().unwrap().remove(&id);
-        Ok(Revocation::Revoked(Proof::Object))
-    }
-
-    async fn renew(&self, _: &Handle, _: Duration) -> Result<Renewed, ProviderError> {
-        Ok(Renewed { expires_at: SystemClock.now(), renewable: false })
-    }
-
-    async fn open_session(&self, tag: &SessionTag) -> Result<Option<Parent>, ProviderError> {
-        self.take_time().await;
-        let handle = self.make(tag.session);
-        self.open(&handle);
-        Ok(Some(Parent { handle, token: Secret::new("t".to_owned()), period: Duration::from_secs(600) }))
-    }
-
-    async fn health(&self) -> Result<Healthy, ProviderError> {
-        Ok(Healthy { detail: String::new(), warning: None })
-    }
-}
-
-/// Every login session is well, and its leader is this process.
-struct AllWell;
-
-#[async_trait]
-impl Logins for AllWell {
-    async fn login_of(&self, _: &Caller) -> Result<Option<Login>, Problem> {
-        Ok(None)
-    }
-
-    async fn look(&self, _: &Login) -> Result<Option<Look>, Problem> {
-        tokio::task::yield_now().await;
-        Ok(Some(Look { locked_hint: false, active: true, closing: false }))
-    }
-}
-
-fn login(number: u64) -> Login {
-    let pid = rustix::process::getpid();
-    let pidfd: OwnedFd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
-    Login {
-        id: number.to_string(),
-        path: format!("/session/{number}"),
-        uid: 0,
-        since: number,
-        seat: None,
-        remote: false,
-        leader: Leader { pid: 1, started: number, pidfd },
-    }
-}
-
-struct Peer(AtomicUsize);
-
-#[async_trait]
-impl PeerWatch for Peer {
-    fn alive(&self) -> bool {
-        true
-    }
-
-    async fn exited(&self) {
-        std::future::pending().await
-    }
-
-    fn kill(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-fn config() -> Config {
-    let spec = |name: &str| CredentialSpec {
-        name: name.parse().unwrap(),
-        provider: "bao".parse().unwrap(),
-        ttl: Duration::from_secs(60),
-        settings: Arc::new(()),
-    };
-    let scope = |name: &str, tools: &str, credentials| {
-        let all = Scope::of_all(name.parse().unwrap(), credentials, Vec::new());
-        Scope { tools: vec![tools.to_owned()], ..all }
-    };
-    let server = ServerDefinition {
-        name: "orders".parse().unwrap(),
-        description: String::new(),
-        owner: String::new(),
-        tier: Tier::Development,
-        command: vec!["/bin/true".to_owned()],
-        extra_args: Vec::new(),
-        env: BTreeMap::new(),
-        cwd: "/".to_owned(),
-        access: Access { users: vec!["root".to_owned()], groups: Vec::new() },
-        scopes: vec![
-            scope("all", "*_all", vec![spec("a"), spec("b")]),
-            scope("more", "*_more", vec![spec("c")]),
-        ],
-        start: crate::config::Start::Eager,
-        on_leak: crate::config::OnLeak::Mask,
-        client_requests: std::collections::BTreeSet::new(),
-    };
-    let nowhere = places().uid.to_string();
-    Config {
-        mode: Mode::User,
-        broker: BrokerSection {
-            socket: (&nowhere).into(),
-            admin_socket: (&nowhere).into(),
-            state_dir: (&nowhere).into(),
-        },
-        session: SessionSection {
-            max_age: Duration::from_secs(36_000),
-            idle: Duration::from_secs(900),
-            on_lock: OnLock::Park,
-            logind: LogindUse::Optional,
-            resume: Resume::Unlock,
-        },
-        providers: BTreeMap::new(),
-        servers: BTreeMap::from([(server.name.clone(), Arc::new(server))]),
-        warnings: Vec::new(),
-    }
-}
-
-struct World {
-    sessions: Arc<Sessions>,
-    leases: Arc<Leases>,
-    backend: Arc<Backend>,
-    peer: Arc<Peer>,
-    _config: watch::Sender<Arc<Config>>,
-    _dir: TempDir,
-}
-
-fn world() -> World {
-    let dir = TempDir::new();
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let (audit, _) = AuditLog::open(dir.path(), Arc::clone(&clock)).unwrap();
-    let book = Book::open(journal::open(dir.path()).unwrap()).unwrap();
-    let backend = Arc::new(Backend::default());
-    let provider: Arc<dyn Provider> = Arc::<Backend>::clone(&backend);
-    let providers = Providers::from([("bao".parse().unwrap(), provider)]);
-    let (lost, _) = mpsc::unbounded_channel();
-    let leases = Leases::new(book, audit.clone(), Arc::clone(&clock), providers, lost);
-    let (sender, config) = watch::channel(Arc::new(config()));
-    let sessions = Sessions::new(Needs {
-        leases: Arc::clone(&leases),
-        audit,
-        slept: Arc::new(Slept::new(Arc::clone(&clock))),
-        clock,
-        logins: Arc::new(AllWell),
-        config,
-        marks: Marks::nowhere(),
-    });
-    World { sessions, leases, backend, peer: Arc::new(Peer(AtomicUsize::new(0))), _config: sender, _dir: dir }
-}
 
 /// A launcher that does as it is told, and what it was told last.
 async fn launcher(stream: DuplexStream, mut dice: Dice) -> Result<(), String> {
@@ -348,26 +92,9 @@ async fn launcher(stream: DuplexStream, mut dice: Dice) -> Result<(), String> {
 }
 
 impl World {
-    fn asking(&self, login: &Arc<Login>) -> Asking {
-        Asking {
-            by: ByWhom { uid: 0, pid: None },
-            person: Person { uid: 0, user: "root".into(), groups: Vec::new(), home: "/".into() },
-            login: Some(Arc::clone(login)),
-        }
-    }
-
     async fn launch(&self, login: &Arc<Login>, dice: &Dice) -> Option<JoinHandle<Result<(), String>>> {
-        let request = LaunchRequest {
-            protocol: PROTOCOL,
-            server: "orders".parse().unwrap(),
-            args: Vec::new(),
-            want: true,
-        };
-        let admitted = self.sessions.admit_as(self.asking(login), request).await.ok()?;
-        let (ours, theirs) = tokio::io::duplex(1 << 16);
-        let peer: Arc<dyn PeerWatch> = Arc::<Peer>::clone(&self.peer);
-        tokio::spawn(run(Arc::clone(&self.sessions), admitted, peer, ours));
-        Some(tokio::spawn(launcher(theirs, dice.clone())))
+        let stream = self.connect(login, true).await?;
+        Some(tokio::spawn(launcher(stream, dice.clone())))
     }
 
     /// One session from its first launch to its end, with everything at once.

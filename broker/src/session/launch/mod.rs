@@ -3,6 +3,9 @@
 
 mod instances;
 mod park;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::panic, reason = "tests may")]
+mod tests;
 mod wake;
 mod wants;
 
