@@ -1,7 +1,7 @@
 //! `mcp-broker`: authenticates a person's login session and mints short-lived credentials for the MCP
 //! servers that an admin approved. Modules in reading order, from the top floor down.
 //!
-//! `cli` → `app` → `api`, `watch` → `logind` → `session` → `lease` → `provider` → `policy`, `audit` →
+//! `cli` → `app` → `api`, `watch` → `logind` → `session` → `lease` → `provider` → `policy`, `package` → `audit` →
 //! `config`, `durable`, `clock`, `fault`.
 //! Nothing imports upwards; a test in `tests/` holds that.
 
@@ -17,6 +17,7 @@ pub mod harden;
 mod inherit;
 pub mod lease;
 pub mod logind;
+pub mod package;
 pub mod policy;
 pub mod provider;
 pub mod session;

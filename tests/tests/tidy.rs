@@ -204,25 +204,26 @@ fn broker_floors() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("policy", &["config"]),
         // Its events carry the words of a decision.
         ("audit", &["policy", "config", "clock"]),
+        ("package", &["audit", "config", "clock"]),
         ("provider", &["policy", "audit", "config", "clock"]),
         ("lease", &["provider", "policy", "audit", "config", "clock"]),
-        ("session", &["lease", "provider", "policy", "audit", "config", "clock"]),
+        ("session", &["lease", "package", "provider", "policy", "audit", "config", "clock"]),
         // Knows the bus; of sessions only what a login session is (`session::login`).
         ("logind", &["session"]),
         ("watch", &["logind", "session", "lease", "provider", "policy", "audit", "config", "clock"]),
-        ("api", &["session", "lease", "provider", "policy", "audit", "config", "clock"]),
+        ("api", &["session", "lease", "package", "provider", "policy", "audit", "config", "clock"]),
         (
             "app",
             &[
-                "api", "watch", "logind", "session", "lease", "provider", "policy", "audit", "config",
-                "clock", "harden",
+                "api", "watch", "logind", "session", "lease", "package", "provider", "policy", "audit",
+                "config", "clock", "harden",
             ],
         ),
         (
             "cli",
             &[
-                "app", "api", "watch", "logind", "session", "lease", "provider", "policy", "audit", "config",
-                "clock", "harden",
+                "app", "api", "watch", "logind", "session", "lease", "package", "provider", "policy",
+                "audit", "config", "clock", "harden",
             ],
         ),
     ])

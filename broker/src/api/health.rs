@@ -51,6 +51,7 @@ pub(super) async fn show(State(api): State<Api>, Query(ask): Query<Ask>) -> Json
 fn warnings(api: &Api) -> Vec<String> {
     let mut warnings = api.warnings.borrow().clone();
     warnings.extend((api.unseen)());
+    warnings.extend(api.approvals.warnings());
     let lost = api.sessions.lost_records();
     if lost > 0 {
         warnings.push(format!("{lost} records of the audit log could not be written: see the broker's log"));

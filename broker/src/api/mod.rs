@@ -3,6 +3,7 @@
 
 mod admin;
 mod answer;
+mod approvals;
 mod health;
 mod launch;
 mod listener;

@@ -8,8 +8,9 @@ use axum::routing::{get, post};
 use mcp_broker_proto::paths;
 use tokio::sync::watch;
 
-use super::{admin, answer, health, launch, servers, session};
+use super::{admin, answer, approvals, health, launch, servers, session};
 use crate::config::Config;
+use crate::package::Approvals;
 use crate::session::Sessions;
 
 /// What a handler can reach.
@@ -23,6 +24,8 @@ pub struct Api {
     pub warnings: watch::Receiver<Vec<String>>,
     /// What cannot be seen of login sessions right now.
     pub unseen: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
+    /// What was approved.
+    pub approvals: Arc<Approvals>,
     /// How the providers do, asked for one at a time.
     pub leases: Arc<crate::lease::Leases>,
 }
@@ -52,6 +55,10 @@ pub fn admin(api: Api) -> Router {
         .route(paths::ADMIN_LAUNCHES, get(admin::launches))
         .route(paths::ADMIN_LEASES, get(admin::leases))
         .route(paths::ADMIN_REVOKE, post(admin::revoke))
+        .route(
+            paths::ADMIN_APPROVALS,
+            get(approvals::list).post(approvals::approve).layer(approvals::limit()),
+        )
         .fallback(answer::no_such_route)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(api)

@@ -20,6 +20,7 @@ use crate::api::{Api, Door, Listeners, admin_routes, person_routes, serve};
 use crate::audit::{AuditLog, Event};
 use crate::config::{Config, Mode, Places};
 use crate::lease::{Leases, Lost, Providers};
+use crate::package::Approvals;
 use crate::session::Sessions;
 use crate::watch::Watch;
 
@@ -46,6 +47,7 @@ pub struct App {
     warnings: watch::Sender<Vec<String>>,
     audit: AuditLog,
     leases: Arc<Leases>,
+    approvals: Arc<Approvals>,
     sessions: Arc<Sessions>,
     watch: Arc<Watch>,
     listeners: Listeners,
@@ -108,7 +110,9 @@ impl App {
     /// Things that are weaker than they could be.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        self.warnings.borrow().clone()
+        let mut warnings = self.warnings.borrow().clone();
+        warnings.extend(self.approvals.warnings());
+        warnings
     }
 
     /// Serves until a signal asks to stop, then drains. Answers with the number of credentials whose end is
@@ -124,6 +128,7 @@ impl App {
                 Arc::new(move || watch.warnings())
             },
             leases: Arc::clone(&self.leases),
+            approvals: self.approvals,
         };
         let uid = self.options.places.uid;
         let (door, admin_door) = match self.options.mode {

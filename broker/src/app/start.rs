@@ -16,6 +16,7 @@ use crate::fault;
 use crate::lease::journal::{self, Damage};
 use crate::lease::{Book, Leases, Providers};
 use crate::logind::Logind;
+use crate::package::Approvals;
 use crate::provider::{BuildDeps, KINDS, Kind, ProviderError};
 use crate::session::{MARKS_FILE, Marks, Needs, Sessions};
 use crate::watch::{Register, Watched};
@@ -98,6 +99,7 @@ impl App {
         let logind = Logind::connect(config.session.logind == LogindUse::Required).await;
         let slept = Arc::new(Slept::new(Arc::clone(&clock)));
         let config = watch::Sender::new(config);
+        let approvals = Approvals::open(state.path(), audit.clone(), Arc::clone(&clock), config.subscribe());
         let sessions = Sessions::new(Needs {
             leases: Arc::clone(&leases),
             audit: audit.clone(),
@@ -134,6 +136,7 @@ impl App {
             warnings: watch::Sender::new(warnings),
             audit,
             leases,
+            approvals,
             sessions,
             watch: Arc::new(watch),
             listeners,

@@ -118,6 +118,10 @@ pub enum Event {
     CredentialExpired { lease: LeaseId, expired_at: String },
     /// The parent of a session's credentials was made.
     ParentOpened { lease: LeaseId, session: SessionId, provider: Label },
+    /// An admin approved a server as it showed itself: the definition's digest, and how many tools were recorded.
+    ServerApproved { server: ServerName, by: ByWhom, definition: String, tools: usize },
+    /// What was approved could not be kept after all: it is not in force.
+    ApprovalNotKept { server: ServerName },
     /// An admin pulled the kill switch.
     AdminRevoked { by: ByWhom, target: RevokeRequest, launches: usize },
 }
