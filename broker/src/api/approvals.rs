@@ -1,9 +1,11 @@
-//! `/v1/admin/approvals`: what was approved, and an admin's yes to what a server showed in its trial.
+//! `/v1/admin/approvals`: what was approved, of all servers and of one, and an admin's yes to what a server showed in its trial.
 
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::{Extension, Json};
 use mcp_broker_proto::MAX_RECORD;
+use mcp_broker_proto::names::ServerName;
+use mcp_broker_proto::problem::{ErrorCode, Problem};
 use mcp_broker_proto::session::{ApprovalInfo, ApprovalRequest};
 
 use super::Api;
@@ -20,6 +22,18 @@ pub(super) fn limit() -> DefaultBodyLimit {
 
 pub(super) async fn list(State(api): State<Api>) -> Json<Vec<ApprovalInfo>> {
     Json(api.approvals.list())
+}
+
+/// What was approved of one server, as it was posted.
+pub(super) async fn show(
+    State(api): State<Api>,
+    Path(server): Path<ServerName>,
+) -> Result<Json<ApprovalRequest>, Refusal> {
+    let nothing = || {
+        let title = format!("server `{server}` is not approved");
+        Problem::new(ErrorCode::NothingThere, title, format!("`mcp-broker approve {server}` does that"))
+    };
+    Ok(Json(api.approvals.of(&server).ok_or_else(nothing)?))
 }
 
 pub(super) async fn approve(

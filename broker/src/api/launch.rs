@@ -56,7 +56,7 @@ pub(super) async fn open(
     Ok((StatusCode::SWITCHING_PROTOCOLS, headers).into_response())
 }
 
-fn asks_for_channel(headers: &HeaderMap) -> bool {
+pub(super) fn asks_for_channel(headers: &HeaderMap) -> bool {
     headers.get(header::UPGRADE).is_some_and(|value| value.as_bytes() == UPGRADE.as_bytes())
 }
 

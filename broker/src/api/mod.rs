@@ -13,6 +13,7 @@ mod routes;
 mod serve;
 mod servers;
 mod session;
+mod trials;
 
 pub use listener::{ListenError, Listeners};
 pub use peer::knows_peers_for_sure;

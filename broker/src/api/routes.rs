@@ -8,7 +8,7 @@ use axum::routing::{get, post};
 use mcp_broker_proto::paths;
 use tokio::sync::watch;
 
-use super::{admin, answer, approvals, health, launch, servers, session};
+use super::{admin, answer, approvals, health, launch, servers, session, trials};
 use crate::config::Config;
 use crate::package::Approvals;
 use crate::session::Sessions;
@@ -59,6 +59,8 @@ pub fn admin(api: Api) -> Router {
             paths::ADMIN_APPROVALS,
             get(approvals::list).post(approvals::approve).layer(approvals::limit()),
         )
+        .route(&format!("{}/{{server}}", paths::ADMIN_APPROVALS), get(approvals::show))
+        .route(paths::ADMIN_TRIALS, post(trials::open))
         .fallback(answer::no_such_route)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(api)

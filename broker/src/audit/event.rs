@@ -89,6 +89,18 @@ pub enum Event {
     LaunchEnded { launch: LaunchId, reason: EndReason, dead: bool },
     /// An account was refused so often that further requests are not looked at for a while.
     LaunchesThrottled { by: ByWhom },
+    /// An admin tries a scope of a server with its credentials, to approve the server: a launch of its own, under a
+    /// session of its own.
+    TrialStarted {
+        launch: LaunchId,
+        session: SessionId,
+        user: String,
+        server: ServerName,
+        scope: Label,
+        by: ByWhom,
+    },
+    /// The trial is over.
+    TrialEnded { launch: LaunchId, reason: EndReason },
     /// A credential is about to be minted.
     CredentialIntended {
         lease: LeaseId,

@@ -136,6 +136,15 @@ impl Approvals {
         kept.approvals.iter().map(info).collect()
     }
 
+    /// What was approved of a server, whether or not it is still defined so.
+    #[must_use]
+    pub fn of(&self, server: &ServerName) -> Option<ApprovalRequest> {
+        let kept = self.lock();
+        let Approval { definition, checked } = kept.approvals.get(server)?;
+        let record = Record::clone(&checked.record);
+        Some(ApprovalRequest { server: server.clone(), definition: definition.clone(), record })
+    }
+
     /// What an admin should know: records that cannot be used.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {

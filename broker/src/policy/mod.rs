@@ -18,7 +18,7 @@ mod usage;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mcp_broker_proto::names::ServerName;
+use mcp_broker_proto::names::{Label, ServerName};
 use mcp_broker_proto::problem::ErrorCode;
 
 use crate::config::{ServerDefinition, nearest};
@@ -84,6 +84,19 @@ pub fn decide(
         }),
         None => Decision::Grant(Grant::new(Arc::clone(definition), args.to_vec(), reasons)),
     }
+}
+
+/// The proof for a trial of one scope, where there is that scope. `[access]` has no say in it: an admin tries a
+/// server before anybody may use it.
+#[must_use]
+pub fn trial(
+    servers: &BTreeMap<ServerName, Arc<ServerDefinition>>,
+    server: &ServerName,
+    scope: &Label,
+) -> Option<Grant> {
+    let definition = servers.get(server)?;
+    let reasons = vec![Reason::KnownServer, Reason::TierAllowed { tier: definition.tier.as_str() }];
+    Grant::new(Arc::clone(definition), Vec::new(), reasons).of_scope(scope)
 }
 
 /// Names nothing that this person may not use.

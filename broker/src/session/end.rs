@@ -19,6 +19,7 @@ use super::lock::{Notice, Turn};
 use super::park::Why;
 use super::registry::{Inner, Sessions};
 use super::seat::Order;
+use super::trial::end_trials;
 use super::winding::{Fenced, Of};
 use super::words;
 use crate::audit::{ByWhom, Event};
@@ -247,17 +248,19 @@ impl Sessions {
     /// Ends everything: no launch and no session begins any more. The fences have fallen when this returns its
     /// future.
     pub fn stop(self: &Arc<Self>, reason: EndReason) -> impl Future<Output = ()> + Send + use<> {
-        let sessions: Vec<_> = {
+        let (sessions, trials): (Vec<_>, _) = {
             let mut inner = self.lock();
             inner.stopping = true;
             inner.leaving |= reason == EndReason::BrokerStopping;
-            inner.sessions.keys().copied().collect()
+            (inner.sessions.keys().copied().collect(), end_trials(&mut inner, reason))
         };
         let ends: Vec<_> = sessions.into_iter().map(|session| self.end_session(session, reason)).collect();
+        let stopping = Arc::clone(self);
         async move {
             for end in ends {
                 end.await;
             }
+            stopping.still(&trials, Fenced::deadline()).await;
         }
     }
 
@@ -357,6 +360,11 @@ impl Sessions {
     }
 }
 
-fn fenced(launches: HashMap<LaunchId, Option<u64>>, of: Of, parents: Parents, reason: EndReason) -> Fenced {
+pub(super) fn fenced(
+    launches: HashMap<LaunchId, Option<u64>>,
+    of: Of,
+    parents: Parents,
+    reason: EndReason,
+) -> Fenced {
     Fenced { launches, of, parents, reason, before: LeaseId::fresh(), deadline: Fenced::deadline() }
 }

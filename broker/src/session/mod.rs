@@ -24,6 +24,7 @@ mod supply;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may")]
 mod testing;
+mod trial;
 mod watched;
 mod winding;
 mod words;
@@ -33,3 +34,4 @@ pub use launch::{PeerWatch, run};
 pub use marks::{FILE_NAME as MARKS_FILE, Marks};
 pub use registry::{Needs, Sessions};
 pub use seat::Seat;
+pub use trial::{AdmittedTrial, run_trial};

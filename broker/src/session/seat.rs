@@ -166,6 +166,17 @@ impl Seat {
         Ok(Pass { fence, horizon })
     }
 
+    /// The right to mint for a trial: there is no session that could forbid it.
+    pub(super) fn trial_pass(&self, horizon: Duration) -> Result<Pass, Problem> {
+        let mut inner = self.sessions.lock();
+        let stopping = inner.stopping;
+        let launch = inner.launches.get_mut(&self.launch).filter(|launch| !stopping && launch.is_still());
+        let launch = launch.ok_or_else(words::stopping)?;
+        let fence = launch.life.child_token();
+        launch.passes.push(fence.clone());
+        Ok(Pass { fence, horizon })
+    }
+
     /// Writes down that something is delivered under the pass, unless its fence has fallen. Under the register's
     /// lock, so that the audit log has a delivery and a fence in the order in which they were decided.
     pub(super) fn delivers(&self, pass: &Pass, write_down: impl FnOnce(&AuditLog)) -> bool {
