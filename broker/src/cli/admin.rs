@@ -43,7 +43,11 @@ pub(super) fn ask<T: DeserializeOwned>(
     answer.map_or_else(|report| report, |answer| render(answer, &socket)).after(&note)
 }
 
-fn answer<T: DeserializeOwned>(common: &Common, socket: &Path, ask: Ask<'_>) -> Result<T, Report> {
+/// The same without a report: what the broker answered.
+///
+/// # Errors
+/// The report on why there is no answer.
+pub(super) fn answer<T: DeserializeOwned>(common: &Common, socket: &Path, ask: Ask<'_>) -> Result<T, Report> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Report::failure(69, &error.to_string(), "report this"))?;
     let answer = runtime.block_on(async { timeout(ANSWER_LIMIT, exchange(socket, ask)).await });

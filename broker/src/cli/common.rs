@@ -1,6 +1,8 @@
 //! Options that every command takes, and what they mean together with the environment, which is read here
 //! and nowhere else.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::report::EXIT_USAGE;
@@ -119,6 +121,25 @@ impl Common {
     #[expect(clippy::unused_self, reason = "asked for like the other options")]
     pub(super) fn log_filter(&self) -> Option<String> {
         std::env::var(LOG_VARIABLE).ok()
+    }
+
+    /// What a server inherits in a trial: as from `mcp-run`, without what belongs to the admin's own session.
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+    #[expect(clippy::unused_self, reason = "asked for like the other options")]
+    pub(super) fn inherited(&self) -> BTreeMap<String, OsString> {
+        let named = ["PATH", "TERM", "LANG", "TZ"].map(str::to_owned).into_iter();
+        let categories = ["CTYPE", "NUMERIC", "TIME", "COLLATE", "MONETARY", "MESSAGES", "ALL"];
+        let all = named.chain(categories.map(|category| format!("LC_{category}")));
+        all.filter_map(|name| std::env::var_os(&name).map(|value| (name, value))).collect()
+    }
+
+    /// Where the temporary files of a trial go: root's are where another account can reach them, too.
+    #[expect(clippy::unused_self, reason = "asked for like the other options")]
+    pub(super) fn scratch(&self) -> PathBuf {
+        match rustix::process::geteuid().is_root() {
+            true => PathBuf::from("/tmp"),
+            false => std::env::temp_dir(),
+        }
     }
 
     /// The configuration directory.

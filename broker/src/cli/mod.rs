@@ -2,12 +2,14 @@
 
 mod admin;
 mod alive;
+mod approve;
 mod audit;
 mod check;
 mod common;
 mod completions;
 mod explain;
 mod machine;
+mod packages;
 mod report;
 mod revoke;
 mod schema;
@@ -55,6 +57,10 @@ enum Command {
     Leases(Mine<alive::Args>),
     /// End launches or sessions and revoke their credentials
     Revoke(revoke::Args),
+    /// Try a server in throw-away runs, show what it shows, and have that pinned
+    Approve(Mine<approve::Args>),
+    /// List what is approved, and whether it is still in force
+    Packages(Mine<packages::Args>),
     /// Read or check the audit log
     Audit(Mine<audit::Args>),
     /// Print a completion script for a shell
@@ -96,6 +102,8 @@ fn run(command: Command, common: Common, weaknesses: Vec<String>) -> Result<Repo
         Command::Launches(args) => alive::launches(&common.with(&args)?.of_account(), &args.rest),
         Command::Leases(args) => alive::leases(&common.with(&args)?.of_account(), &args.rest),
         Command::Revoke(args) => revoke::run(&common.of_account(), args),
+        Command::Approve(args) => approve::run(&common.with(&args)?.of_account(), &args.rest),
+        Command::Packages(args) => packages::run(&common.with(&args)?.of_account(), &args.rest),
         Command::Audit(args) => audit::run(&common.with(&args)?.of_account(), args.rest),
         Command::Completions(args) => completions::run(&args, <Cli as clap::CommandFactory>::command()),
     })

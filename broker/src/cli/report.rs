@@ -23,6 +23,8 @@ pub(crate) struct Report {
 pub(crate) const EXIT_OK: u8 = 0;
 /// The command line is wrong (sysexits(3), `EX_USAGE`).
 pub(crate) const EXIT_USAGE: u8 = 64;
+/// The broker, or what it needs, cannot be reached (sysexits(3), `EX_UNAVAILABLE`).
+pub(crate) const EXIT_UNAVAILABLE: u8 = 69;
 /// Standard output could not be written (sysexits(3), `EX_IOERR`).
 pub(crate) const EXIT_IO: u8 = 74;
 /// Policy or the system refuses (sysexits(3), `EX_NOPERM`).

@@ -1,0 +1,150 @@
+//! One throw-away process of a server: started with nothing but what it is given, in a process group of its own,
+//! read with caps, and killed with everything in its group. The only place of the broker that starts a process.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::task::JoinHandle;
+use zeroize::Zeroizing;
+
+use super::account::Account;
+
+/// The longest line that a server may say, in bytes: what the relay takes, too.
+const MAX_LINE: usize = 16 << 20;
+
+/// So much of what a server says on standard error is kept, from its end, in bytes.
+const MAX_STDERR: usize = 8 << 10;
+
+/// What is started.
+pub(super) struct Plan {
+    pub(super) command: Vec<String>,
+    pub(super) cwd: PathBuf,
+    pub(super) environment: BTreeMap<String, Zeroizing<Vec<u8>>>,
+    pub(super) account: Account,
+}
+
+/// A process that runs.
+pub(super) struct Running {
+    child: Child,
+    group: Group,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+    stderr: JoinHandle<Vec<u8>>,
+}
+
+/// How a process ended, in words, and the end of what it said on standard error.
+pub(super) struct Ended {
+    pub(super) how: String,
+    pub(super) stderr: Vec<u8>,
+}
+
+impl Running {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// Where the program cannot be started as that account in that directory.
+    pub(super) fn start(plan: &Plan) -> io::Result<Self> {
+        use std::os::unix::ffi::OsStringExt;
+        let (program, arguments) = plan.command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+        #[expect(clippy::disallowed_methods, reason = "a trial is what this file is for")]
+        let mut command = Command::new(program);
+        command.args(arguments).env_clear().current_dir(&plan.cwd).process_group(0).kill_on_drop(true);
+        let variables = plan.environment.iter();
+        command.envs(variables.map(|(name, value)| (name, OsString::from_vec(value.to_vec()))));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if let Some((uid, gid)) = plan.account.change {
+            // As root this takes all other groups away as well (std::os::unix::process::CommandExt::uid).
+            command.uid(uid).gid(gid);
+        }
+        let mut child = command.spawn()?;
+        let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        };
+        let group = Group(child.id().and_then(|id| Pid::from_raw(id.cast_signed())));
+        let stderr = tokio::spawn(tail_of(stderr));
+        Ok(Self { child, group, stdin, stdout: BufReader::new(stdout), stderr })
+    }
+
+    /// Says one line to it.
+    ///
+    /// # Errors
+    /// When it does not listen any more.
+    pub(super) async fn say(&mut self, line: &str) -> io::Result<()> {
+        self.stdin.write_all(format!("{line}\n").as_bytes()).await?;
+        self.stdin.flush().await
+    }
+
+    /// The next line that it says; `None` when it says nothing more. May not be dropped halfway.
+    ///
+    /// # Errors
+    /// When the line is too long or cannot be read.
+    pub(super) async fn line(&mut self, into: &mut Vec<u8>) -> io::Result<bool> {
+        loop {
+            let available = self.stdout.fill_buf().await?;
+            if available.is_empty() {
+                return Ok(false);
+            }
+            let (taken, whole) = match available.iter().position(|byte| *byte == b'\n') {
+                Some(at) => (at + 1, true),
+                None => (available.len(), false),
+            };
+            into.extend_from_slice(available.get(..taken).unwrap_or_default());
+            self.stdout.consume(taken);
+            if into.len() > MAX_LINE {
+                let what = format!("a line of it is longer than {MAX_LINE} bytes");
+                return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+            }
+            if whole {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Kills it with its whole group, and says how it had ended.
+    pub(super) async fn end(self) -> Ended {
+        let Self { mut child, group, mut stderr, stdin, stdout } = self;
+        let exited = child.try_wait().ok().flatten();
+        drop((group, stdin, stdout));
+        let how = match (exited, child.wait().await) {
+            (Some(status), _) => status.to_string(),
+            (None, _) => "it still ran".to_owned(),
+        };
+        // A grandchild outside the group may hold it open.
+        let said = tokio::time::timeout(std::time::Duration::from_secs(1), &mut stderr).await;
+        stderr.abort();
+        Ended { how, stderr: said.ok().and_then(Result::ok).unwrap_or_default() }
+    }
+}
+
+/// A process group that is killed when this is dropped, whatever became of its first process.
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            // One whose every process is gone already is as good.
+            kill_process_group(group, Signal::KILL).unwrap_or_default();
+        }
+    }
+}
+
+/// The last bytes that are said until the end.
+async fn tail_of(mut stderr: tokio::process::ChildStderr) -> Vec<u8> {
+    let (mut kept, mut piece) = (Vec::new(), [0; 4096]);
+    while let Ok(count) = stderr.read(&mut piece).await {
+        if count == 0 {
+            break;
+        }
+        kept.extend_from_slice(piece.get(..count).unwrap_or_default());
+        let over = kept.len().saturating_sub(MAX_STDERR);
+        kept.drain(..over);
+    }
+    kept
+}
