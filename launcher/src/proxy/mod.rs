@@ -3,6 +3,7 @@
 
 pub mod backend;
 pub mod backoff;
+pub mod filter;
 pub mod heart;
 pub mod life;
 pub mod lines;

@@ -11,7 +11,7 @@ pub const MAX_DIAGNOSTIC: usize = 64 << 10;
 /// Why a line does not pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Drop {
-    /// No JSON, or an ambiguous object.
+    /// No JSON.
     NotMessage,
     /// Not UTF-8.
     NotText,
@@ -23,19 +23,22 @@ pub enum Drop {
     Undelivered,
     /// JSON, but no object: a batch, which no revision since 2025-06-18 has, or nothing known.
     NotObject,
+    /// An object that says two things at once: a name that stands there twice, a request that is an answer too.
+    Ambiguous,
 }
 
 impl Drop {
     /// How many there are.
-    pub const COUNT: usize = 6;
+    pub const COUNT: usize = 7;
     /// All of them, in the order of their numbers, with the words for a person.
     pub const WORDS: [&'static str; Self::COUNT] = [
-        "not JSON, or ambiguous",
+        "not JSON",
         "not UTF-8",
         "empty",
         "too long",
         "for a receiver that is gone",
         "not a JSON object",
+        "ambiguous",
     ];
 
     /// The code and the words of JSON-RPC for it (JSON-RPC 2.0 section 5.1), where the line was a message to us
@@ -44,7 +47,7 @@ impl Drop {
     pub fn error(self) -> Option<(i32, &'static str)> {
         match self {
             Self::NotMessage | Self::NotText | Self::TooLong => Some((-32700, "parse error")),
-            Self::NotObject => Some((-32600, "invalid request")),
+            Self::NotObject | Self::Ambiguous => Some((-32600, "invalid request")),
             Self::Empty | Self::Undelivered => None,
         }
     }
@@ -65,6 +68,16 @@ pub fn from_client(line: &mut [u8]) -> Result<(&str, Message<'_>), Drop> {
 /// Why it does not pass.
 pub fn from_server(line: &[u8]) -> Result<(&str, Message<'_>), Drop> {
     message(line)
+}
+
+/// The error that the client gets for a line of its own that was dropped, without a line feed; nothing where nobody
+/// waits for one. It is under the id of the request, where the line is an object that has just one, else under none.
+#[must_use]
+pub fn answer(line: &[u8], why: Drop) -> Option<String> {
+    let (code, words) = why.error()?;
+    let error = serde_json::json!({ "code": code, "message": words });
+    let id = std::str::from_utf8(line).ok().and_then(super::message::id_of).unwrap_or("null");
+    Some(format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#))
 }
 
 /// Takes one carriage return off the end and makes every other a blank; answers the new length. In JSON

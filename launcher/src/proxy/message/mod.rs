@@ -5,10 +5,12 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::de::{
-    Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor,
-};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
+
+pub use params::{Params, Reference, text};
+
+mod params;
 
 /// Where a request of the stateless era names its revision (MCP 2026-07-28, `_meta`).
 const VERSION: &str = "io.modelcontextprotocol/protocolVersion";
@@ -57,28 +59,35 @@ pub enum Method {
     TaskResult,
     /// `tasks/get`, `tasks/update` or `tasks/cancel`.
     Task,
+    /// `tasks/list`.
+    TaskList,
+    /// `server/discover`.
+    Discover,
+    /// `tools/list`.
+    Tools,
+    /// `prompts/list`.
+    Prompts,
+    /// `resources/list`.
+    Resources,
+    /// `resources/templates/list`.
+    Templates,
+    /// `prompts/get`.
+    Prompt,
+    /// `resources/read`.
+    Read,
+    /// `completion/complete`.
+    Complete,
+    /// `sampling/createMessage`.
+    Sampling,
+    /// `elicitation/create`.
+    Elicitation,
+    /// `roots/list`.
+    Roots,
+    /// `notifications/roots/list_changed`.
+    RootsChanged,
     /// Any other, or none.
     #[default]
     Other,
-}
-
-/// The parameters by which the relay decides, as raw JSON.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Params<'a> {
-    /// `name`: the tool of a call.
-    pub name: Option<&'a str>,
-    /// `requestId` of a cancellation.
-    pub request_id: Option<&'a str>,
-    /// `uri` of a subscription.
-    pub uri: Option<&'a str>,
-    /// The revision of a request of the stateless era.
-    pub version: Option<&'a str>,
-    /// The listen request that a notification belongs to.
-    pub subscription: Option<&'a str>,
-    /// `taskId` of a request about a task.
-    pub task: Option<&'a str>,
-    /// `progressToken`: what a request wants to be told its progress under, or the progress that is told.
-    pub token: Option<&'a str>,
 }
 
 /// A message.
@@ -120,6 +129,14 @@ impl<'a> Message<'a> {
     pub fn needs_server(&self) -> bool {
         matches!(self.kind, Kind::Request(_)) && self.method != Method::Ping
     }
+}
+
+/// The id of a line that is no message, as raw JSON: nothing where it has none, or several, or one that is neither
+/// text nor number.
+#[must_use]
+pub fn id_of(line: &str) -> Option<&str> {
+    let _ = line;
+    None
 }
 
 #[derive(Default)]
@@ -244,6 +261,19 @@ impl Word for Method {
             "notifications/progress" => Self::Progress,
             "tasks/result" => Self::TaskResult,
             "tasks/get" | "tasks/update" | "tasks/cancel" => Self::Task,
+            "tasks/list" => Self::TaskList,
+            "server/discover" => Self::Discover,
+            "tools/list" => Self::Tools,
+            "prompts/list" => Self::Prompts,
+            "resources/list" => Self::Resources,
+            "resources/templates/list" => Self::Templates,
+            "prompts/get" => Self::Prompt,
+            "resources/read" => Self::Read,
+            "completion/complete" => Self::Complete,
+            "sampling/createMessage" => Self::Sampling,
+            "elicitation/create" => Self::Elicitation,
+            "roots/list" => Self::Roots,
+            "notifications/roots/list_changed" => Self::RootsChanged,
             _ => Self::Other,
         }
     }
@@ -279,87 +309,6 @@ impl<T: Word> Visitor<'_> for Lookup<T> {
     #[inline]
     fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
         Ok(T::of(text))
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Params<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Members { meta: false })
-    }
-}
-
-/// The members of `params`, or of its `_meta`. Whatever is no object has none.
-struct Members {
-    meta: bool,
-}
-
-impl<'de> Visitor<'de> for Members {
-    type Value = Params<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("parameters")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut params = Params::default();
-        let (mut has_meta, mut in_meta) = (false, None);
-        while let Some(key) = map.next_key_seed(Lookup::<Key>::NEW)? {
-            match key {
-                Key::Token => raw(&mut map, &mut params.token, "progressToken")?,
-                Key::Task if !self.meta => raw(&mut map, &mut params.task, "taskId")?,
-                Key::Name if !self.meta => raw(&mut map, &mut params.name, "name")?,
-                Key::RequestId if !self.meta => raw(&mut map, &mut params.request_id, "requestId")?,
-                Key::Uri if !self.meta => raw(&mut map, &mut params.uri, "uri")?,
-                Key::Version if self.meta => raw(&mut map, &mut params.version, VERSION)?,
-                Key::Subscription if self.meta => raw(&mut map, &mut params.subscription, SUBSCRIPTION)?,
-                Key::Meta if !self.meta => {
-                    once(!std::mem::replace(&mut has_meta, true), "_meta")?;
-                    let meta: Meta<'de> = map.next_value()?;
-                    (params.version, params.subscription) = (meta.0.version, meta.0.subscription);
-                    in_meta = meta.0.token;
-                }
-                _ => drop(map.next_value::<IgnoredAny>()?),
-            }
-        }
-        params.token = params.token.or(in_meta);
-        Ok(params)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Params::default())
-    }
-
-    fn visit_str<E: Error>(self, _: &str) -> Result<Self::Value, E> {
-        Ok(Params::default())
-    }
-
-    fn visit_bool<E: Error>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(Params::default())
-    }
-
-    fn visit_u64<E: Error>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(Params::default())
-    }
-
-    fn visit_i64<E: Error>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(Params::default())
-    }
-
-    fn visit_f64<E: Error>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(Params::default())
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
-        Ok(Params::default())
-    }
-}
-
-struct Meta<'a>(Params<'a>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Meta<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Members { meta: true }).map(Self)
     }
 }
 

@@ -1,0 +1,77 @@
+//! Errors that are answered here, as the protocol answers what is not there or is no request. Composed as whole
+//! lines, without their line feed.
+
+use serde_json::json;
+
+use crate::proxy::talk::notice::Kind;
+
+/// Parameters that cannot be (JSON-RPC 2.0 section 5.1).
+const INVALID_PARAMS: i32 = -32602;
+/// A resource that is not there (MCP 2025-11-25 and before; later [`INVALID_PARAMS`], SEP-2164).
+const NOT_FOUND: i32 = -32002;
+
+fn error(id: &str, code: i32, message: &str) -> String {
+    let error = json!({ "code": code, "message": message });
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#)
+}
+
+/// To a call of a tool that does not exist (MCP 2025-11-25, server/tools).
+#[must_use]
+pub fn unknown_tool(id: &str, name: &str) -> String {
+    error(id, INVALID_PARAMS, &format!("Unknown tool: {name}"))
+}
+
+/// To a request for a prompt that does not exist.
+#[must_use]
+pub fn unknown_prompt(id: &str, name: &str) -> String {
+    error(id, INVALID_PARAMS, &format!("Unknown prompt: {name}"))
+}
+
+/// To a request for a resource that does not exist.
+#[must_use]
+pub fn unknown_resource(id: &str, uri: &str, stateless: bool) -> String {
+    let code = if stateless { INVALID_PARAMS } else { NOT_FOUND };
+    let error = json!({ "code": code, "message": "Resource not found", "data": { "uri": uri } });
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#)
+}
+
+/// To a request about a task that no instance runs for this client.
+#[must_use]
+pub fn unknown_task(id: &str) -> String {
+    error(id, INVALID_PARAMS, "Task not found")
+}
+
+/// To a cursor that nobody gave out.
+#[must_use]
+pub fn unknown_cursor(id: &str) -> String {
+    error(id, INVALID_PARAMS, "Invalid cursor")
+}
+
+/// To a request without what it needs.
+#[must_use]
+pub fn invalid_params(id: &str, what: &str) -> String {
+    error(id, INVALID_PARAMS, what)
+}
+
+/// To the client, in place of an answer of a server that cannot be filtered.
+#[must_use]
+pub fn unclear_list(id: &str) -> String {
+    own(
+        id,
+        "the server's list cannot be read",
+        "tell the owner of the server; nothing of the list was passed on",
+    )
+}
+
+/// To a server that asks the client what its definition does not let it ask.
+#[must_use]
+pub fn not_for_servers(id: &str, method: &str) -> String {
+    let hint = "client_requests in the server's definition says what it may ask";
+    own(id, &format!("this server may not ask the client for {method}"), hint)
+}
+
+fn own(id: &str, what: &str, hint: &str) -> String {
+    let data = json!({ "reason": "refused", "hint": hint });
+    let error = json!({ "code": Kind::Refused as i32, "message": what, "data": data });
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#)
+}

@@ -1,0 +1,144 @@
+//! Where a message of the client goes.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+
+use mcp_broker_proto::pattern;
+use serde_json::value::RawValue;
+
+use super::{Filter, Lane, List, refusal};
+use crate::proxy::message::{Kind, Message, Method, Params, text};
+use crate::proxy::rule::Drop;
+
+/// Where a message of the client goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub enum Route<'m> {
+    /// A call of a tool: it has to be decided, and then goes to the instance of its lane.
+    Call(Call<'m>),
+    /// `initialize` or `server/discover`: answered from the record, else by lane 0.
+    Discovery,
+    /// A list: answered from the record, else by lane 0 through [`Filter::list`].
+    List(List),
+    /// To the instance of this lane, as it is.
+    Lane(Lane),
+    /// To every instance that there is, and those to come: `logging/setLevel` (whose answer is that of lane 0),
+    /// `notifications/initialized`, `notifications/roots/list_changed`.
+    Every,
+    /// About a task (raw JSON): to the instance that runs it, else [`refusal::unknown_task`].
+    Task(&'m str),
+    /// `tasks/list`: to lane 0, and the answer through [`super::list::tasks`].
+    Tasks,
+    /// `ping`: to lane 0, or answered by the relay.
+    Ping,
+    /// The client takes the request of this id (raw JSON) back: to where that went.
+    Cancel(&'m str),
+    /// Progress of what was asked of the client under this token (raw JSON).
+    Progress(&'m str),
+    /// The client's answer to the request of this id (raw JSON): to who asked.
+    Answer(&'m str),
+    /// It goes nowhere: the client gets this line.
+    Refused(String),
+    /// It goes nowhere, and nobody waits for an answer.
+    Nowhere(Drop),
+}
+
+/// A call of a tool that exists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call<'m> {
+    /// The id of the request, as raw JSON.
+    pub id: &'m str,
+    /// The lane of the tool.
+    pub lane: Lane,
+    /// The tool.
+    pub tool: Cow<'m, str>,
+    /// Its arguments as raw JSON, where it has some. No name stands twice at their top level.
+    pub arguments: Option<&'m str>,
+}
+
+impl Filter {
+    /// Where a message of the client goes. It does not depend on any handshake.
+    pub fn route<'m>(&self, message: &Message<'m>) -> Route<'m> {
+        match message.kind {
+            Kind::Request(id) => self.request(id, message),
+            Kind::Response(id) => Route::Answer(id),
+            Kind::Notification => notification(message),
+            Kind::Other => Route::Nowhere(Drop::Undelivered),
+        }
+    }
+
+    /// The arguments of a call that the broker has to see, as JSON text by name ([`mcp_broker_proto::call::Ask`]).
+    #[must_use]
+    pub fn named_arguments(&self, call: &Call<'_>) -> BTreeMap<String, String> {
+        let named = self.plan.scopes.get(call.lane).map(|scope| scope.named.iter()).into_iter().flatten();
+        let wanted: BTreeSet<&str> = named
+            .filter(|(tools, _)| pattern::matches(tools, &call.tool))
+            .flat_map(|(_, names)| names.iter().map(String::as_str))
+            .collect();
+        if wanted.is_empty() {
+            return BTreeMap::new();
+        }
+        let all = call
+            .arguments
+            .and_then(|raw| serde_json::from_str::<BTreeMap<Cow<'_, str>, &RawValue>>(raw).ok());
+        let kept = all.into_iter().flatten().filter(|(name, _)| wanted.contains(name.as_ref()));
+        kept.map(|(name, value)| (name.into_owned(), value.get().to_owned())).collect()
+    }
+
+    fn request<'m>(&self, id: &'m str, message: &Message<'m>) -> Route<'m> {
+        let params = &message.params;
+        match message.method {
+            Method::Call => self.call(id, params),
+            Method::Prompt => found(self.prompt_of(id, params.name)),
+            Method::Read | Method::Subscribe | Method::Unsubscribe => {
+                found(self.resource_of(id, params.uri, params.version.is_some()))
+            }
+            Method::Initialize | Method::Discover => Route::Discovery,
+            Method::SetLevel => Route::Every,
+            Method::Task | Method::TaskResult => {
+                params.task.map_or_else(|| Route::Refused(refusal::unknown_task(id)), Route::Task)
+            }
+            Method::TaskList => Route::Tasks,
+            Method::Ping => Route::Ping,
+            method => List::of(method).map_or(Route::Lane(0), Route::List),
+        }
+    }
+
+    fn call<'m>(&self, id: &'m str, params: &Params<'m>) -> Route<'m> {
+        let Some(tool) = params.name.and_then(text) else {
+            return Route::Refused(refusal::invalid_params(id, "the name of a tool is missing"));
+        };
+        match self.tool(&tool) {
+            Some(lane) => Route::Call(Call { id, lane, tool, arguments: params.arguments }),
+            None => Route::Refused(refusal::unknown_tool(id, &tool)),
+        }
+    }
+
+    fn prompt_of(&self, id: &str, name: Option<&str>) -> Result<Lane, String> {
+        let name = name.and_then(text);
+        let name = name.ok_or_else(|| refusal::invalid_params(id, "the name of a prompt is missing"))?;
+        self.prompt(&name).ok_or_else(|| refusal::unknown_prompt(id, &name))
+    }
+
+    fn resource_of(&self, id: &str, uri: Option<&str>, stateless: bool) -> Result<Lane, String> {
+        let uri = uri.and_then(text);
+        let uri = uri.ok_or_else(|| refusal::invalid_params(id, "the URI of a resource is missing"))?;
+        self.resource(&uri).ok_or_else(|| refusal::unknown_resource(id, &uri, stateless))
+    }
+}
+
+fn found<'m>(lane: Result<Lane, String>) -> Route<'m> {
+    lane.map_or_else(Route::Refused, Route::Lane)
+}
+
+fn notification<'m>(message: &Message<'m>) -> Route<'m> {
+    let params = &message.params;
+    match message.method {
+        Method::Initialized | Method::RootsChanged => Route::Every,
+        Method::Cancelled => params.request_id.map_or(Route::Nowhere(Drop::Undelivered), Route::Cancel),
+        Method::Progress => params.token.map_or(Route::Nowhere(Drop::Undelivered), Route::Progress),
+        Method::Other => Route::Lane(0),
+        // A request that nobody could answer, and that a lenient server might carry out.
+        _ => Route::Nowhere(Drop::Undelivered),
+    }
+}
