@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::environment::Environment;
 use crate::failure::{CONFIG, Failure, UNAVAILABLE};
+use crate::proxy::redact::Secrets;
 use crate::spawn::plan::ChildPlan;
 use crate::spawn::private::PrivateDir;
 
@@ -73,6 +74,39 @@ pub fn plan(
         injector.inject(injection.name(), value, &mut Building { plan: &mut plan, files, make_dir })?;
     }
     Ok(plan)
+}
+
+/// Fields of credentials that say whose they are and open nothing. They are left in what servers say: a server may
+/// well tell as whom it works.
+const NOT_SECRET: &[&str] = &["username"];
+
+/// What a server that gets this ticket may not say: the secret fields of its credentials, and each value that is
+/// made of them. To be called before the server can say anything; the ticket is as it was afterwards.
+#[must_use]
+pub fn secrets(ticket: &mut SecretsTicket) -> Secrets {
+    let mut found = Secrets::default();
+    let taken = ticket.credentials.iter_mut();
+    let credentials: BTreeMap<Label, BTreeMap<String, Secret>> =
+        taken.map(|(name, credential)| (name.clone(), std::mem::take(&mut credential.fields))).collect();
+    let secret = |name: &str| !NOT_SECRET.contains(&name);
+    for (_, value) in credentials.values().flatten().filter(|(name, _)| secret(name)) {
+        // EXPOSE: the patterns of the launch's search, wiped when no instance can say them any more.
+        value.expose(|text| found.add(text.as_bytes()));
+    }
+    let made = ticket.inject.iter().map(Injection::value);
+    for template in made.filter(|template| template.fields().any(|(_, field)| secret(field))) {
+        // Where it cannot be made no server gets it, and the plan says so.
+        if let Ok(value) = template.render(&credentials) {
+            // EXPOSE: as above.
+            value.expose(|text| found.add(text.as_bytes()));
+        }
+    }
+    for (name, fields) in credentials {
+        if let Some(credential) = ticket.credentials.get_mut(&name) {
+            credential.fields = fields;
+        }
+    }
+    found
 }
 
 fn fields(credentials: BTreeMap<Label, IssuedCredential>) -> BTreeMap<Label, BTreeMap<String, Secret>> {

@@ -3,6 +3,7 @@
 
 pub mod backend;
 pub mod backoff;
+pub mod calls;
 pub mod filter;
 pub mod heart;
 pub mod life;
@@ -10,6 +11,7 @@ pub mod lines;
 pub mod message;
 pub mod outbox;
 pub mod port;
+pub mod redact;
 pub mod relay;
 pub mod rule;
 pub mod shutdown;

@@ -1,9 +1,11 @@
 //! What the relay answers by itself where no server can: a reason, the cure, and whether the request was
 //! executed. Composed here and nowhere else.
 
+use mcp_broker_proto::call::{CallReason, Decision};
 use mcp_broker_proto::channel::{Park, ParkReason};
+use mcp_broker_proto::names::CallId;
 use mcp_broker_proto::problem::{ErrorCode, Problem};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::failure::{AGAIN, REFUSED, UNAVAILABLE};
 
@@ -60,6 +62,10 @@ pub struct Notice {
     pub what: String,
     /// What to do about it.
     pub hint: String,
+    /// The reason in a word for programs, where there is a closer one than the kind's.
+    reason: Option<String>,
+    /// The decision of the broker that it tells of.
+    decision: Option<CallId>,
 }
 
 /// What is known of the request that is answered.
@@ -77,13 +83,23 @@ impl Notice {
     /// With its cure.
     #[must_use]
     pub fn new(kind: Kind, what: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { kind, what: what.into(), hint: hint.into() }
+        Self { kind, what: what.into(), hint: hint.into(), reason: None, decision: None }
+    }
+
+    /// The same, with a closer reason for programs.
+    #[must_use]
+    pub fn because(self, reason: impl Into<String>) -> Self {
+        Self { reason: Some(reason.into()), ..self }
+    }
+
+    fn reason(&self) -> &str {
+        self.reason.as_deref().unwrap_or_else(|| self.kind.word())
     }
 
     /// The answer to a request, as a line without its line feed.
     #[must_use]
     pub fn answer(&self, question: Question<'_>, executed: Executed) -> String {
-        let (id, reason) = (question.id, self.kind.word());
+        let (id, reason) = (question.id, self.reason());
         let executed = match executed {
             Executed::No => "no",
             Executed::Unknown => "unknown",
@@ -109,6 +125,11 @@ impl Notice {
         if let (true, Some(result)) = (question.modern, result.as_object_mut()) {
             result.insert("resultType".into(), "complete".into());
         }
+        if let (Some(id), Some(meta)) =
+            (self.decision, result.get_mut("_meta").and_then(Value::as_object_mut))
+        {
+            meta.insert("mcp-run/decision".into(), id.to_string().into());
+        }
         format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#)
     }
 
@@ -120,6 +141,20 @@ impl Notice {
             ),
         };
         format!("{}\nhint: {}\nexecuted: {executed} ({more})", self.what, self.hint)
+    }
+}
+
+/// A refusal, with the decision's id and its reason.
+impl From<&Decision> for Notice {
+    fn from(decision: &Decision) -> Self {
+        let kind = match decision.reason {
+            CallReason::SessionLocked => Kind::Locked,
+            _ => Kind::Refused,
+        };
+        let reason = serde_json::to_value(decision.reason).ok();
+        let reason = reason.as_ref().and_then(Value::as_str).map(str::to_owned);
+        let notice = Self::new(kind, decision.what.as_str(), decision.hint.as_str());
+        Self { reason, decision: Some(decision.id), ..notice }
     }
 }
 
@@ -147,8 +182,6 @@ impl From<&Problem> for Notice {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may stop at the first surprise")]
 mod tests {
-    use serde_json::Value;
-
     use super::*;
 
     fn answer(call: Option<&str>, modern: bool, executed: Executed) -> Value {

@@ -1,0 +1,157 @@
+//! What the broker has to see of a call: the tool, and of its arguments their length, their hash, and those that
+//! the plan names. Everything is taken from the bytes that the server would get.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use mcp_broker_proto::MAX_AUDITED_ARGUMENTS;
+use mcp_broker_proto::call::Ask;
+use mcp_broker_proto::names::Label;
+use mcp_broker_proto::pattern;
+use mcp_broker_proto::plan::ScopePlan;
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+
+use crate::proxy::message::Message;
+
+/// The longest name of a tool that is asked about, in bytes.
+const MAX_TOOL: usize = 1 << 10;
+/// The most that named arguments may come to, in bytes of JSON: a frame has to hold them.
+const MAX_NAMED: usize = 128 << 10;
+
+/// What is known of a call before it is asked about.
+pub(super) struct Asked {
+    scope: Label,
+    tool: String,
+    size: usize,
+    sha256: String,
+    named: BTreeMap<String, String>,
+    whole: Option<String>,
+}
+
+impl Asked {
+    /// Of a `tools/call`.
+    ///
+    /// # Errors
+    /// Where it cannot be decided on, in words for the client: two peers could read its arguments differently, or
+    /// what rules apply to is no part of an object or too long.
+    pub(super) fn of(line: &str, message: &Message<'_>, scope: &ScopePlan) -> Result<Self, String> {
+        let tool = message.params.name.and_then(|raw| serde_json::from_str::<String>(raw).ok());
+        let tool = tool.filter(|tool| tool.len() <= MAX_TOOL).ok_or("the tool's name is no name")?;
+        let arguments = raw_arguments(line)?;
+        let text = arguments.unwrap_or_default();
+        let short = u64::try_from(text.len()).is_ok_and(|length| length <= scope.argument_bytes);
+        let wanted: BTreeSet<&str> = scope
+            .named
+            .iter()
+            .filter(|(tools, _)| pattern::matches(tools, &tool))
+            .flat_map(|(_, names)| names.iter().map(String::as_str))
+            .collect();
+        // What is too long is refused by the broker for that, whatever it holds.
+        let named = match arguments {
+            Some(text) if short && !wanted.is_empty() => named(text, &wanted)?,
+            _ => BTreeMap::new(),
+        };
+        let whole = short && scope.whole_arguments && text.len() <= MAX_AUDITED_ARGUMENTS;
+        Ok(Self {
+            scope: scope.name.clone(),
+            tool,
+            size: text.len(),
+            sha256: hexadecimal(&Sha256::digest(text)),
+            named,
+            whole: arguments.filter(|_| whole).map(str::to_owned),
+        })
+    }
+
+    /// The question for the broker.
+    pub(super) fn frame(self, call: u64, elicits: bool) -> Ask {
+        let Self { scope, tool, size, sha256, named, whole } = self;
+        Ask { call, scope, tool, size: size as u64, sha256, named, whole, elicits }
+    }
+}
+
+/// The arguments of a call as they stand in its line; nothing where it has none, or `null`.
+///
+/// # Errors
+/// Where they stand there twice.
+pub(super) fn raw_arguments(line: &str) -> Result<Option<&str>, String> {
+    #[derive(Deserialize)]
+    struct Call<'a> {
+        #[serde(borrow)]
+        params: Params<'a>,
+    }
+    #[derive(Deserialize)]
+    struct Params<'a> {
+        #[serde(borrow)]
+        arguments: Option<&'a RawValue>,
+    }
+    // The words of the parser would quote the line.
+    let call: Call<'_> = serde_json::from_str(line).map_err(|_quotes| "the call cannot be understood")?;
+    Ok(call.params.arguments.map(RawValue::get))
+}
+
+/// The arguments of these names as raw JSON, where they are there.
+fn named(text: &str, wanted: &BTreeSet<&str>) -> Result<BTreeMap<String, String>, String> {
+    let mut members = serde_json::Deserializer::from_str(text);
+    let found = members.deserialize_map(Members { wanted }).map_err(|error| words(&error))?;
+    if found.values().map(String::len).sum::<usize>() > MAX_NAMED {
+        return Err("arguments that rules apply to are too long".into());
+    }
+    Ok(found)
+}
+
+/// Our own words out of an error of the parser; its own would quote the arguments.
+fn words(error: &serde_json::Error) -> String {
+    match error.to_string() {
+        text if text.starts_with(TWICE) => TWICE.into(),
+        _ => "the arguments are not an object, and rules apply to some".into(),
+    }
+}
+
+const TWICE: &str = "an argument that a rule applies to stands there twice, or in other letters besides";
+
+/// Reads the members of an object, and keeps the wanted ones.
+struct Members<'a> {
+    wanted: &'a BTreeSet<&'a str>,
+}
+
+impl<'de> Visitor<'de> for Members<'_> {
+    type Value = BTreeMap<String, String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut found = BTreeMap::new();
+        let folded: BTreeSet<String> = self.wanted.iter().map(|name| fold(name)).collect();
+        while let Some(key) = map.next_key::<Cow<'_, str>>()? {
+            if self.wanted.contains(key.as_ref()) {
+                let value: &RawValue = map.next_value()?;
+                if found.insert(key.into_owned(), value.get().to_owned()).is_some() {
+                    return Err(A::Error::custom(TWICE));
+                }
+                continue;
+            }
+            // Some servers look their arguments up without regard to case (encoding/json of Go does), so a second
+            // spelling could be what they read.
+            if folded.contains(&fold(&key)) {
+                return Err(A::Error::custom(TWICE));
+            }
+            map.next_value::<IgnoredAny>()?;
+        }
+        Ok(found)
+    }
+}
+
+/// The same for all spellings of a name that differ in case only; `ſ` and the Kelvin sign count as their letters.
+fn fold(name: &str) -> String {
+    name.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

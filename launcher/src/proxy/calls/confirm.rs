@@ -1,0 +1,155 @@
+//! How a person is asked about a call: by the client (MCP elicitation, revisions 2025-06-18 and 2025-11-25), or by
+//! words that say which command answers. What is shown of the call cannot pass for our own words.
+
+use std::borrow::Cow;
+
+use mcp_broker_proto::call::Decision;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::arguments::raw_arguments;
+
+/// What the ids of our elicitations begin with; the call's number follows.
+const PREFIX: &str = "mcp-run:confirm:";
+/// The most of a tool's name that is shown, in characters.
+const MOST_TOOL: usize = 120;
+/// The most of the arguments that is shown, in characters.
+const MOST_ARGUMENTS: usize = 1000;
+
+/// What a person is asked.
+pub(super) struct Confirm<'a> {
+    decision: &'a Decision,
+    tool: String,
+    arguments: String,
+}
+
+impl<'a> Confirm<'a> {
+    /// About a call; the tool as raw JSON.
+    pub(super) fn of(decision: &'a Decision, tool: &str, line: &str) -> Self {
+        let name = serde_json::from_str::<Cow<'_, str>>(tool).unwrap_or_default();
+        let arguments = raw_arguments(line).ok().flatten().unwrap_or("none");
+        Self { decision, tool: shown(&name, MOST_TOOL), arguments: shown(arguments, MOST_ARGUMENTS) }
+    }
+
+    /// The request that lets the client ask.
+    pub(super) fn elicitation(&self, call: u64) -> String {
+        // Without `mode`: it is a form by default, and the older revision has no other.
+        let schema = json!({
+            "type": "object",
+            "properties": { "approve": {
+                "type": "boolean",
+                "title": "Allow this call",
+                "description": "Whether the call may go on; no answer is a no.",
+                "default": false,
+            } },
+            "required": ["approve"],
+        });
+        let message = format!("{}\n{}", self.what(), self.call());
+        let params = json!({ "message": message, "requestedSchema": schema });
+        let id = format!("{PREFIX}{call}");
+        json!({ "jsonrpc": "2.0", "id": id, "method": "elicitation/create", "params": params }).to_string()
+    }
+
+    /// The notification that tells a client which cannot ask.
+    pub(super) fn log_message(&self) -> String {
+        let data = format!("{}\n{}\nto answer: {}", self.what(), self.call(), self.command());
+        let params = json!({ "level": "warning", "logger": "mcp-run", "data": data });
+        json!({ "jsonrpc": "2.0", "method": "notifications/message", "params": params }).to_string()
+    }
+
+    /// The line for standard error.
+    pub(super) fn note(&self) -> String {
+        format!("the call of `{}` waits for a person: run `{}`", self.tool, self.command())
+    }
+
+    fn what(&self) -> &str {
+        match self.decision.what.as_str() {
+            "" => "a person has to confirm this call",
+            what => what,
+        }
+    }
+
+    fn call(&self) -> String {
+        format!("tool: {}\narguments: {}", self.tool, self.arguments)
+    }
+
+    fn command(&self) -> String {
+        format!("mcp-run approve {}", self.decision.id)
+    }
+}
+
+/// Takes an elicitation back.
+pub(super) fn withdrawal(call: u64) -> String {
+    let params =
+        json!({ "requestId": format!("{PREFIX}{call}"), "reason": "the call was decided otherwise" });
+    json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": params }).to_string()
+}
+
+/// Whether this id, as raw JSON, is one of our elicitations: its answer is ours, and nobody else's.
+#[must_use]
+pub fn is_confirmation(raw_id: &str) -> bool {
+    serde_json::from_str::<Cow<'_, str>>(raw_id).is_ok_and(|id| id.starts_with(PREFIX))
+}
+
+/// The call that an elicitation of ours is about.
+pub(super) fn call_of(raw_id: &str) -> Option<u64> {
+    let id = serde_json::from_str::<Cow<'_, str>>(raw_id).ok()?;
+    id.strip_prefix(PREFIX)?.parse().ok()
+}
+
+/// Whether the answer to an elicitation is a clear yes.
+pub(super) fn is_yes(line: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Answer {
+        result: Given,
+    }
+    #[derive(Deserialize)]
+    struct Given {
+        action: String,
+        content: Content,
+    }
+    #[derive(Deserialize)]
+    struct Content {
+        approve: bool,
+    }
+    let answer = serde_json::from_str::<Answer>(line);
+    answer.is_ok_and(|Answer { result }| result.action == "accept" && result.content.approve)
+}
+
+/// Whether a client that sent this `initialize`, and agreed on this revision, asks a person for us: it offers
+/// elicitation, in form mode (2025-11-25: no mode named means forms).
+#[must_use]
+pub fn elicits(initialize: &str, revision: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Initialize {
+        params: Params,
+    }
+    #[derive(Deserialize)]
+    struct Params {
+        capabilities: Capabilities,
+    }
+    #[derive(Deserialize)]
+    struct Capabilities {
+        elicitation: serde_json::Map<String, serde_json::Value>,
+    }
+    let offered = serde_json::from_str::<Initialize>(initialize);
+    let forms = |modes: &serde_json::Map<_, _>| modes.is_empty() || modes.contains_key("form");
+    // Revisions are dates, and sort as such; the stateless era has no requests to the client.
+    let revision = ("2025-06-18".."2026-01-01").contains(&revision);
+    revision && offered.is_ok_and(|init| forms(&init.params.capabilities.elicitation))
+}
+
+/// Text of somebody else, fit to be shown: what does not print is escaped, and not the whole of something endless.
+fn shown(text: &str, most: usize) -> String {
+    let mut out = String::new();
+    for c in text.chars().take(most) {
+        match c {
+            '"' | '\'' | '\\' => out.push(c),
+            _ => out.extend(c.escape_debug()),
+        }
+    }
+    if text.chars().nth(most).is_some() {
+        out.push('…');
+    }
+    out
+}

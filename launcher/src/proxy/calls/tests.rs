@@ -1,0 +1,1 @@
+//! The calls of a launch, event by event.
