@@ -157,9 +157,10 @@ fn the_keeper_never_holds_a_secret() {
             "credentials": { "db": { "lease": scene::LAUNCH, "fields": { "pw": NEEDLE }, "expires_at": null, "revocability": "immediate" } },
         });
         if early {
-            channel.raw(&format!("{}{ticket}\n", scene::UPGRADED));
+            channel.raw(&format!("{}{}\n{ticket}\n", scene::UPGRADED, broker.plan));
         } else {
             channel.raw(scene::UPGRADED);
+            channel.send(&broker.plan);
             std::thread::sleep(Duration::from_millis(100));
             channel.send(&ticket);
         }

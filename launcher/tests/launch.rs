@@ -168,7 +168,8 @@ fn a_broker_that_comes_back_is_found_again() {
     let text = client.text(1);
     assert!(text.contains("executed: unknown") && text.contains("the broker"), "{text}");
     let (mut channel, want) = broker.accept();
-    assert!(want, "an instance was there");
+    assert!(!want, "it is asked when the plan is known");
+    channel.expect("want");
     client.call(2, "whoami");
     channel.ticket(0, 0);
     assert_eq!(channel.expect("started")["instance"], 0);
@@ -313,8 +314,8 @@ fn a_broker_that_is_silent_is_not_waited_for() {
     client.call(1, "hang");
     let text = client.text(1);
     assert!(text.contains("silent") && text.contains("executed: unknown"), "{text}");
-    let (_next, want) = broker.accept();
-    assert!(want);
+    let (mut next, _) = broker.accept();
+    next.expect("want");
     let mut rest = String::new();
     channel.reader.read_to_string(&mut rest).unwrap();
     assert!(rest.lines().all(|line| line.contains("beat")), "nothing is promised to the silent one: {rest}");
@@ -371,8 +372,6 @@ fn neither_a_flood_nor_a_client_that_does_not_read_delays_a_park() {
 
 #[test]
 fn what_cannot_be_had_at_first_is_waited_for_and_then_said() {
-    let refused =
-        |code: &str| json!({ "type": "refused", "title": "no", "status": 429, "code": code, "hint": "wait" });
     for (code, exit, patient) in
         [("provider_busy", 75, true), ("no_access", 77, false), ("session_locked", 77, true)]
     {
@@ -380,7 +379,7 @@ fn what_cannot_be_had_at_first_is_waited_for_and_then_said() {
         let mut client = Client::start(&broker);
         let (mut channel, _) = broker.accept();
         let began = Instant::now();
-        channel.send(&refused(code));
+        channel.refuse("all", code);
         assert_eq!(client.wait(), exit, "{code}");
         assert_eq!(began.elapsed() > Duration::from_secs(2), patient, "{code}");
     }
@@ -392,7 +391,7 @@ fn a_refusal_that_passes_is_asked_about_again() {
     channel.park("credential_unavailable");
     channel.expect("dead");
     channel.expect("want");
-    channel.send(&json!({ "type": "refused", "title": "busy", "status": 429, "code": "provider_busy", "hint": "wait" }));
+    channel.refuse("all", "provider_busy");
     client.request(1, "tools/list");
     assert_eq!(client.line()["error"]["code"], 1003);
     channel.expect("want");

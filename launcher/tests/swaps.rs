@@ -15,7 +15,7 @@ fn credentials_end_before_another_instance_came() {
     client.call(1, "hang");
     channel.send(&json!({ "type": "replace", "instance": 0, "within_secs": 1 }));
     channel.expect("want");
-    channel.send(&json!({ "type": "refused", "title": "busy", "status": 429, "code": "provider_busy", "hint": "wait" }));
+    channel.refuse("all", "provider_busy");
     // The tries in between are refused as well.
     loop {
         let frame = channel.frame();

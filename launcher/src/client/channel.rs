@@ -9,13 +9,16 @@ use mcp_broker_proto::MAX_FRAME;
 use mcp_broker_proto::channel::{ToBroker, ToLauncher};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
-use rustix::net::{SendFlags, send};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::http::{read_wiping, wait};
+use super::http::{append_wiping, read_wiping, wait};
 
 /// The most that may wait to be sent; a broker that reads nothing for so long counts as gone.
 const MAX_WAITING: usize = 64 << 10;
+
+/// Bytes that are looked at to find the end of a frame.
+const PEEKED: usize = 64 << 10;
 
 /// One launch, as long as this connection lives.
 pub struct LaunchChannel {
@@ -43,6 +46,35 @@ impl LaunchChannel {
             Err(Errno::AGAIN | Errno::INTR) => Ok(true),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// The same, but no byte of a second frame: what follows may hold a secret, which is not to be in memory yet.
+    ///
+    /// # Errors
+    /// As recv(2).
+    pub fn read_one(&mut self) -> io::Result<bool> {
+        let mut seen = Zeroizing::new(vec![0; PEEKED]);
+        let (there, _) = match recv(&self.stream, &mut seen[..], RecvFlags::PEEK) {
+            Ok(read) => read,
+            Err(Errno::AGAIN | Errno::INTR) => return Ok(true),
+            Err(error) => return Err(error.into()),
+        };
+        let bytes = seen.get(..there).unwrap_or_default();
+        let count = memchr::memchr(b'\n', bytes).map_or(there, |at| at + 1);
+        let (read, _) =
+            match recv(&self.stream, seen.get_mut(..count).unwrap_or_default(), RecvFlags::empty()) {
+                Ok(read) => read,
+                Err(Errno::AGAIN | Errno::INTR) => return Ok(true),
+                Err(error) => return Err(error.into()),
+            };
+        append_wiping(&mut self.inbound, seen.get(..read).unwrap_or_default());
+        Ok(read > 0)
+    }
+
+    /// Whether a part of a frame was read: it may hold a secret.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        !self.inbound.is_empty()
     }
 
     /// The next frame that was read completely.
@@ -174,6 +206,22 @@ mod tests {
         assert!(matches!(channel.next_frame().unwrap(), Some(ToLauncher::Resume)));
         let replace = channel.next_frame().unwrap();
         assert!(matches!(replace, Some(ToLauncher::Replace { instance: 3, within_secs: 30 })));
+    }
+
+    #[test]
+    fn a_frame_alone() {
+        let (mut broker, mut channel) = pair(b"");
+        assert!(channel.read_one().unwrap() && !channel.holds(), "nothing is there");
+        broker.write_all(b"{\"type\":\"beat\"}\n{\"type\":\"re").unwrap();
+        assert!(channel.read_one().unwrap());
+        assert!(matches!(channel.next_frame().unwrap(), Some(ToLauncher::Beat)));
+        assert!(!channel.holds(), "not a byte more was taken");
+        assert!(channel.read_one().unwrap() && channel.holds());
+        broker.write_all(b"sume\"}\n").unwrap();
+        assert!(channel.read_one().unwrap());
+        assert!(matches!(channel.next_frame().unwrap(), Some(ToLauncher::Resume)));
+        drop(broker);
+        assert!(!channel.read_one().unwrap());
     }
 
     #[test]

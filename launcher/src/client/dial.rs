@@ -54,21 +54,21 @@ impl Dialer {
         &self.environment
     }
 
-    /// Begins to ask for the launch.
+    /// Begins to ask for the launch again. Credentials are asked for when its plan is known.
     ///
     /// # Errors
     /// Where no thread can be had.
-    pub fn begin(self: &Arc<Self>, want: bool) -> Result<Dial, Failure> {
+    pub fn begin(self: &Arc<Self>) -> Result<Dial, Failure> {
         let failed = |e: std::io::Error| Failure::system("look for the broker again", e);
         let (done, alive) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed(e.into()))?;
         let dialer = Arc::clone(self);
         let call = move || {
-            let outcome = dialer.call(want);
+            let outcome = dialer.call(false);
             drop(alive);
             outcome
         };
         let thread = Builder::new().stack_size(STACK).spawn(call).map_err(failed)?;
-        Ok(Dial { thread, done, want })
+        Ok(Dial { thread, done })
     }
 }
 
@@ -76,8 +76,6 @@ impl Dialer {
 pub struct Dial {
     thread: JoinHandle<Result<LaunchChannel, NoLaunch>>,
     done: OwnedFd,
-    /// Whether credentials are asked for with it.
-    pub want: bool,
 }
 
 impl Dial {

@@ -194,6 +194,17 @@ pub fn read_wiping(stream: &OwnedFd, buffer: &mut Zeroizing<Vec<u8>>) -> Result<
     rustix::io::read(stream, rustix::buffer::spare_capacity(&mut **buffer))
 }
 
+/// Appends to `buffer`; grows it without leaving an unwiped copy behind.
+pub fn append_wiping(buffer: &mut Zeroizing<Vec<u8>>, bytes: &[u8]) {
+    if buffer.capacity() - buffer.len() < bytes.len() {
+        let room = (buffer.len() + bytes.len()) * 2;
+        let mut grown = Zeroizing::new(Vec::with_capacity(room));
+        grown.extend_from_slice(buffer);
+        *buffer = grown;
+    }
+    buffer.extend_from_slice(bytes);
+}
+
 /// Waits until the stream is ready.
 ///
 /// # Errors

@@ -52,12 +52,55 @@ while IFS= read -r line; do
 done
 "#;
 
+/// A server whose tools come twice, `read_*` and `write_*`, each in a scope of its own: it says which instance it is,
+/// and hands out the same ids as the other.
+pub const TWICE: &str = r#"
+say() { printf '{"jsonrpc":"2.0",%s}\n' "$1"; }
+text() { say '"id":'"$id"',"result":{"content":[{"type":"text","text":"'"$1"'"}]}'; }
+while IFS= read -r line; do
+    id=${line#*'"id":'}
+    id=${id%%[,\}]*}
+    case $line in
+    *'"initialize"'*) say '"id":'"$id"',"result":{"protocolVersion":"2025-06-18","capabilities":{"tools":{"listChanged":true}},"serverInfo":{"name":"t","version":"'$MARK'"}}' ;;
+    *'"notifications/initialized"'*) greeted=yes ;;
+    *'"logging/setLevel"'*) level=set; say '"id":'"$id"',"result":{}' ;;
+    *'"tools/list"'*) say '"id":'"$id"',"result":{"tools":[{"name":"read_whoami"},{"name":"write_whoami"},{"name":"other"}]}' ;;
+    *'_whoami"'*) text "$MARK $greeted $level" ;;
+    *'_ask"'*) say '"id":0,"method":"roots/list","params":{"_meta":{"progressToken":7}}' ;;
+    *'"roots":'*) say '"method":"notifications/message","params":{"to":"'$MARK'","line":'"$line"'}' ;;
+    *'notifications/progress'* | *'notifications/cancelled'* | *'roots/list_changed'*) say '"method":"notifications/message","params":{"to":"'$MARK'","line":'"$line"'}' ;;
+    *'_task"'*) say '"id":'"$id"',"result":{"task":{"taskId":"t","status":"working"}}' ;;
+    *'tasks/get"'*'"t"'*) say '"id":'"$id"',"result":{"taskId":"t","status":"working","statusMessage":"'$MARK'"}' ;;
+    *'_hang"'*) ;;
+    *'_sleep"'*) sleep 1; text "slept $MARK" ;;
+    *'_die"'*) exit 3 ;;
+    esac
+done
+"#;
+
 /// Runs a command where no namespace can be had.
 pub const BARE: &str = "echo 0 >/proc/sys/user/max_user_namespaces && echo 0 >/proc/sys/user/max_pid_namespaces && exec \"$0\" \"$@\"";
 
 pub struct Broker {
     pub listener: UnixListener,
     pub dir: PathBuf,
+    /// What it says first of each launch.
+    pub plan: Value,
+}
+
+/// A plan of these scopes, each with the patterns of its tools. Everything else is the first one's.
+pub fn plan_of(scopes: &[(&str, &[&str])]) -> Value {
+    let scope = |(name, tools): &(&str, &[&str])| {
+        let all: &[&str] = if *name == scopes[0].0 { &["*"] } else { &[] };
+        json!({
+            "name": name, "tools": tools, "resources": all, "prompts": all, "result_bytes": 1 << 20,
+            "argument_bytes": 1 << 20, "named": {}, "whole_arguments": false,
+        })
+    };
+    json!({
+        "type": "plan", "launch": LAUNCH, "server": "t", "scopes": scopes.iter().map(scope).collect::<Vec<_>>(),
+        "client_requests": ["sampling", "elicitation", "roots"], "lazy": false, "record": null,
+    })
 }
 
 impl Broker {
@@ -66,7 +109,7 @@ impl Broker {
         std::fs::create_dir_all(&dir).unwrap();
         let listener = UnixListener::bind(dir.join("socket")).unwrap();
         listener.set_nonblocking(true).unwrap();
-        Self { listener, dir }
+        Self { listener, dir, plan: plan_of(&[("all", &["*"])]) }
     }
 
     /// Starts again, as another process would.
@@ -88,6 +131,7 @@ impl Broker {
     pub fn accept(&self) -> (Channel, bool) {
         let (mut channel, want) = self.accept_unanswered();
         channel.raw(UPGRADED);
+        channel.send(&self.plan);
         (channel, want)
     }
 
@@ -148,10 +192,14 @@ impl Channel {
     }
 
     pub fn ticket_for(&mut self, instance: u32, idle: u64, mode: &str) {
+        self.ticket_in("all", instance, idle, mode);
+    }
+
+    pub fn ticket_in(&mut self, scope: &str, instance: u32, idle: u64, mode: &str) {
         let mark = format!("i{instance}");
         self.send(&json!({
             "type": "ticket", "kind": "secrets", "launch": LAUNCH, "instance": instance, "server": "t",
-            "scope": "all", "idle_secs": idle, "command": ["/bin/sh", "-c", SERVER], "env": { "MARK": mark, "MODE": mode },
+            "scope": scope, "idle_secs": idle, "command": ["/bin/sh", "-c", SERVER], "env": { "MARK": mark, "MODE": mode },
             "cwd": "/", "credentials": {}, "inject": [],
         }));
     }
@@ -179,6 +227,16 @@ impl Channel {
     pub fn gone(&mut self, instance: u32, reason: &str) {
         let frame = self.expect("gone");
         assert_eq!((&frame["instance"], &frame["reason"]), (&json!(instance), &json!(reason)));
+    }
+
+    #[track_caller]
+    pub fn wanted(&mut self, scope: &str) {
+        assert_eq!(self.expect("want")["scope"], scope);
+    }
+
+    pub fn refuse(&mut self, scope: &str, code: &str) {
+        let problem = json!({ "title": code, "status": 429, "code": code, "hint": "wait" });
+        self.send(&json!({ "type": "refused", "scope": scope, "problem": problem }));
     }
 
     pub fn park(&mut self, reason: &str) {
@@ -329,10 +387,37 @@ pub fn running(name: &str, idle: u64) -> (Broker, Channel, Client) {
 impl Channel {
     /// A ticket for a server that is another command than the usual one.
     pub fn ticket_of(&mut self, instance: u32, idle: u64, command: &str) {
+        self.ticket_for_command("all", instance, idle, command);
+    }
+
+    pub fn ticket_for_command(&mut self, scope: &str, instance: u32, idle: u64, command: &str) {
         self.send(&json!({
             "type": "ticket", "kind": "secrets", "launch": LAUNCH, "instance": instance, "server": "t",
-            "scope": "all", "idle_secs": idle, "command": ["/bin/sh", "-c", command],
+            "scope": scope, "idle_secs": idle, "command": ["/bin/sh", "-c", command],
             "env": { "MARK": format!("i{instance}"), "MODE": "" }, "cwd": "/", "credentials": {}, "inject": [],
         }));
     }
+}
+
+/// A launch of [`TWICE`] whose first scope's instance, 0, has answered the handshake.
+pub fn running_two(name: &str) -> (Broker, Channel, Client) {
+    let mut broker = Broker::start(name);
+    broker.plan = plan_of(&[("read", &["read_*"]), ("write", &["write_*"])]);
+    let mut client = Client::start(&broker);
+    let (mut channel, _) = broker.accept();
+    channel.ticket_for_command("read", 0, 0, TWICE);
+    channel.expect("started");
+    client.open();
+    (broker, channel, client)
+}
+
+/// The same, where that of the other scope, 1, runs as well.
+pub fn running_both(name: &str, idle: u64) -> (Broker, Channel, Client) {
+    let (broker, mut channel, mut client) = running_two(name);
+    client.call(1000, "write_whoami");
+    channel.wanted("write");
+    channel.ticket_for_command("write", 1, idle, TWICE);
+    assert_eq!(channel.expect("started")["scope"], "write");
+    assert_eq!(client.text(1000), "i1 yes ");
+    (broker, channel, client)
 }

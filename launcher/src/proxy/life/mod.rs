@@ -3,11 +3,15 @@
 
 use std::time::{Duration, Instant};
 
-use super::backoff::{Backoff, Restarts};
+use mcp_broker_proto::channel::Park;
+use mcp_broker_proto::problem::Problem;
+
 use super::talk::Otherwise;
 use super::talk::notice::Notice;
 use crate::failure::Failure;
+use lane::Lane;
 
+mod lane;
 mod park;
 mod state;
 #[cfg(test)]
@@ -15,63 +19,64 @@ mod tests;
 
 pub use state::{Due, State, Why};
 
-/// How long the broker may take from a request to its ticket.
-const ASK_TIME: Duration = Duration::from_secs(20);
-/// How long an instance may take to answer the handshake that is replayed to it.
-const REPLAY_TIME: Duration = Duration::from_secs(30);
 /// How long the very first start is tried where waiting could cure it.
 const FIRST_TIME: Duration = Duration::from_secs(3);
-/// An instance that neither says nor takes anything for so long will not answer what it was asked.
-const FORGOTTEN: Duration = Duration::from_secs(15 * 60);
-/// A request makes a refused launch ask again where the last try is older than this.
-const STALE: Duration = Duration::from_secs(1);
 
-/// The life of a launch.
+/// The life of a launch: what concerns all of it, above the life of each scope.
 pub struct Life {
-    state: State,
-    /// Credentials have to be asked for, and have not been.
-    wanting: bool,
+    /// Its scopes, in the order of the plan; never none.
+    lanes: Vec<Lane>,
+    /// Whether it may stand below an open pipe without any instance, from the beginning.
+    lazy: bool,
     /// Whether any instance ever ran.
     started: bool,
-    /// Whether an instance is owed when what parked the launch is over.
-    owed: bool,
     /// When the first start is given up, once it has been refused.
     first: Option<(Instant, Failure)>,
-    backoff: Backoff,
-    restarts: Restarts,
-    replace_at: Option<Instant>,
-    idle: Duration,
-    used: Instant,
 }
 
 impl Life {
-    /// Credentials were asked for just now.
+    /// Credentials for the first scope were asked for just now. There are others once the plan is known.
     #[must_use]
     pub fn new(now: Instant) -> Self {
-        Self {
-            state: State::Asking { until: now + ASK_TIME },
-            wanting: false,
-            started: false,
-            owed: true,
-            first: None,
-            backoff: Backoff::refusals(),
-            restarts: Restarts::default(),
-            replace_at: None,
-            idle: Duration::ZERO,
-            used: now,
+        Self { lanes: vec![Lane::asking(now)], lazy: false, started: false, first: None }
+    }
+
+    /// What the launch is: for each of its scopes where it stood before, if it did, and whether nothing is started
+    /// until it is needed.
+    pub fn plan(&mut self, before: &[Option<usize>], lazy: bool, now: Instant) {
+        let mut old: Vec<_> = std::mem::take(&mut self.lanes).into_iter().map(Some).collect();
+        let take = |place: &Option<usize>| place.and_then(|place| old.get_mut(place)?.take());
+        self.lanes = before.iter().map(take).map(|lane| lane.unwrap_or_else(|| Lane::idle(now))).collect();
+        let begins = !self.started && !self.lazy;
+        self.lazy = lazy;
+        for (place, lane) in self.lanes.iter_mut().enumerate() {
+            lane.eager = place == 0 && !lazy;
+            // The broker mints nothing for a lazy launch that did not ask.
+            if lazy && begins && matches!(lane.state, State::Asking { .. }) {
+                *lane = Lane::idle(now);
+            }
+        }
+        if lazy {
+            self.first = None;
         }
     }
 
-    /// Where it stands.
+    /// Where a scope stands.
     #[must_use]
-    pub fn state(&self) -> &State {
-        &self.state
+    pub fn state(&self, lane: usize) -> &State {
+        self.lanes.get(lane).map_or(&State::Idle, |lane| &lane.state)
     }
 
-    /// Whether no instance ever ran.
+    /// How many scopes there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.lanes.len()
+    }
+
+    /// Whether no instance ever ran of a launch that has to have one.
     #[must_use]
     pub fn is_first(&self) -> bool {
-        !self.started
+        !self.started && !self.lazy
     }
 
     /// Why the first start does not come about, while it does not.
@@ -80,216 +85,153 @@ impl Life {
         self.first.as_ref().map(|(_, failure)| failure.clone())
     }
 
-    /// Whether credentials have to be asked for now; says so once.
-    pub fn take_want(&mut self) -> bool {
-        std::mem::take(&mut self.wanting)
+    /// The next scope that credentials have to be asked for now; says so once.
+    pub fn take_want(&mut self) -> Option<usize> {
+        self.lanes.iter_mut().position(Lane::take_want)
     }
 
-    /// What happens to a line of the client where nobody runs.
+    /// The scopes that wait for a ticket.
+    pub fn wanted(&self) -> impl Iterator<Item = usize> {
+        self.lanes.iter().enumerate().filter(|(_, lane)| lane.wants()).map(|(place, _)| place)
+    }
+
+    /// Whether a scope waits for a ticket.
     #[must_use]
-    pub fn otherwise(&self) -> Otherwise<'_> {
-        match &self.state {
-            _ if !self.started => Otherwise::First,
-            State::Parked(Why::Restarting(_), _) => Otherwise::Hold,
-            State::Parked(_, notice) => Otherwise::Refuse(notice),
-            _ => Otherwise::Hold,
+    pub fn wants(&self, lane: usize) -> bool {
+        self.lanes.get(lane).is_some_and(Lane::wants)
+    }
+
+    /// What happens to a line of the client where no instance of the scope runs.
+    #[must_use]
+    pub fn otherwise(&self, lane: usize) -> Otherwise<'_> {
+        match self.lanes.get(lane) {
+            _ if lane == 0 && self.is_first() => Otherwise::First,
+            Some(lane) => lane.otherwise(),
+            None => Otherwise::Hold,
         }
     }
 
-    /// A request that needs a server has come, or an answer to one.
-    pub fn used(&mut self, now: Instant) {
-        self.used = now;
-    }
-
-    /// A request that needs a server has come.
-    pub fn asked(&mut self, now: Instant) {
-        self.used = now;
-        match self.state {
-            State::Idle => self.ask(now),
-            State::Parked(Why::Unavailable { tried, .. }, _) if now >= tried + STALE => self.ask(now),
-            State::Parked(Why::GivenUp(until), _) if now >= until => self.ask(now),
-            State::Parked(Why::Away, _) => self.owed = true,
-            _ => {}
+    /// Whether a request would be answered by the reason why nothing runs, and is of no use to it.
+    #[must_use]
+    pub fn refuses(&self, lane: usize, now: Instant) -> Option<&Notice> {
+        let retries = self.lanes.get(lane).is_some_and(|lane| lane.retries(now));
+        match self.otherwise(lane) {
+            Otherwise::Refuse(notice) if !retries => Some(notice),
+            _ => None,
         }
     }
 
-    fn ask(&mut self, now: Instant) {
-        self.wanting = true;
-        self.state = State::Asking { until: now + ASK_TIME };
+    /// A request that needs an instance has come, or an answer to one.
+    pub fn used(&mut self, lane: usize, now: Instant) {
+        self.lanes.get_mut(lane).into_iter().for_each(|lane| lane.used(now));
+    }
+
+    /// A request that needs an instance has come.
+    pub fn asked(&mut self, lane: usize, now: Instant) {
+        self.lanes.get_mut(lane).into_iter().for_each(|lane| lane.asked(now));
     }
 
     /// Credentials have come: which instance is to start, and whether as a replacement. Nothing where none was
     /// asked for.
-    pub fn ticket(&mut self, number: u32, idle: Duration, now: Instant) -> Option<bool> {
-        let until = now + REPLAY_TIME;
-        let quiet = match self.state {
-            State::Asking { .. } => {
-                self.state = State::Starting { number, until };
-                false
-            }
-            State::Swapping { old, new: None, .. } => {
-                self.state = State::Swapping { old, new: Some(number), until };
-                true
-            }
-            _ => return None,
-        };
-        (self.idle, self.replace_at) = (idle, None);
-        Some(quiet)
+    pub fn ticket(&mut self, lane: usize, number: u32, idle: Duration, now: Instant) -> Option<bool> {
+        self.lanes.get_mut(lane)?.ticket(number, idle, now)
     }
 
-    /// Whether this instance is the one that is coming up.
+    /// Whether this instance is one that is coming up.
     #[must_use]
     pub fn awaits(&self, number: u32) -> bool {
-        match self.state {
-            State::Starting { number: coming, .. } | State::Swapping { new: Some(coming), .. } => {
-                coming == number
-            }
-            _ => false,
-        }
+        self.lanes.iter().any(|lane| lane.awaits(number))
     }
 
     /// An instance is ready; the one whose place it takes. Nothing happens where it is not waited for.
     pub fn ready(&mut self, number: u32, now: Instant) -> Option<u32> {
-        if !self.awaits(number) {
-            return None;
-        }
-        let old = match self.state {
-            State::Swapping { old, .. } => Some(old),
-            _ => None,
-        };
-        self.state = State::Running { number };
-        (self.started, self.first, self.used) = (true, None, now);
-        self.backoff.reset();
+        let old = self.lanes.iter_mut().find_map(|lane| lane.ready(number, now))?;
+        (self.started, self.first) = (true, None);
         old
     }
 
     /// The credentials of an instance cannot be renewed further.
     pub fn replace(&mut self, number: u32, now: Instant) {
-        match self.state {
-            State::Running { number: running } if running == number => self.swap(number, now),
-            _ if self.awaits(number) => self.replace_at = Some(now),
-            _ => {}
-        }
-    }
-
-    fn swap(&mut self, old: u32, now: Instant) {
-        (self.wanting, self.replace_at) = (true, None);
-        self.state = State::Swapping { old, new: None, until: now + ASK_TIME };
+        self.lanes.iter_mut().for_each(|lane| lane.replace(number, now));
     }
 
     /// An instance ended by itself, or cannot be used; `words` say how.
     pub fn failed(&mut self, number: u32, words: &Notice, random: u32, now: Instant) {
-        match self.state {
-            State::Running { number: running } | State::Starting { number: running, .. }
-                if running == number =>
-            {
-                self.replace_at = None;
-                self.restart(words, now);
-            }
-            State::Swapping { old, .. } if old == number => self.drop_old(),
-            State::Swapping { old, new, .. } if new == Some(number) => {
-                self.state = State::Running { number: old };
-                self.replace_at = Some(now + self.backoff.next(random));
-            }
-            _ => {}
-        }
+        self.lanes.iter_mut().for_each(|lane| lane.failed(number, words, random, now));
     }
 
-    /// The credentials of an instance have ended: another is asked for, if it is not on its way.
+    /// An instance ended, and nobody needs another one.
+    pub fn ended(&mut self, number: u32) {
+        self.lanes.iter_mut().for_each(|lane| lane.ended(number));
+    }
+
+    /// The credentials of an instance have ended: another is asked for where one has to be there.
     pub fn expired(&mut self, number: u32, now: Instant) {
-        match self.state {
-            State::Running { number: running } | State::Starting { number: running, .. }
-                if running == number =>
-            {
-                self.replace_at = None;
-                self.ask(now);
-            }
-            State::Swapping { old, .. } if old == number => self.drop_old(),
-            State::Swapping { old, new: Some(new), .. } if new == number => {
-                self.state = State::Running { number: old };
-                self.replace_at = Some(now);
-            }
-            _ => {}
+        self.lanes.iter_mut().for_each(|lane| lane.expired(number, now));
+    }
+
+    /// The instance of a scope is given up as idle, or nobody waits for one any more.
+    pub fn rest(&mut self, lane: usize) {
+        self.lanes.get_mut(lane).into_iter().for_each(Lane::rest);
+    }
+
+    /// The broker says no. The launch is over where waiting cannot cure it, and the scope has to be there.
+    pub fn refused(&mut self, lane: usize, problem: &Problem, random: u32, now: Instant) -> Option<Failure> {
+        if !problem.code.is_passing() && lane == 0 {
+            return Some(problem.clone().into());
         }
-    }
-
-    /// The one that was to be replaced is gone: the other is all there is.
-    fn drop_old(&mut self) {
-        if let State::Swapping { new, until, .. } = self.state {
-            self.state = match new {
-                Some(number) => State::Starting { number, until },
-                None => State::Asking { until },
-            };
-        }
-    }
-
-    fn restart(&mut self, words: &Notice, now: Instant) {
-        self.state = match self.restarts.next(now) {
-            Ok(at) if at <= now => return self.ask(now),
-            Ok(at) => State::Parked(Why::Restarting(at), words.clone()),
-            Err(until) => {
-                let what = format!("{}, and was started too often in a short time", words.what);
-                State::Parked(Why::GivenUp(until), Notice::new(words.kind, what, words.hint.as_str()))
-            }
-        };
-    }
-
-    /// The instance is given up as idle.
-    pub fn rest(&mut self) {
-        self.state = State::Idle;
-        (self.owed, self.replace_at) = (false, None);
-    }
-
-    /// What is due; where the instance that works owes somebody an answer, `busy` says when it last said or took
-    /// anything.
-    pub fn due(&mut self, now: Instant, busy: impl FnOnce(u32) -> Option<Instant>) -> Option<Due> {
-        if self.first.as_ref().is_some_and(|(until, _)| now >= *until && !self.started) {
-            return self.first.take().map(|(_, failure)| Due::Over(failure));
-        }
-        match self.state {
-            State::Asking { until } | State::Swapping { new: None, until, .. } if now >= until => {
-                return Some(Due::Unheard);
-            }
-            State::Starting { number, until } | State::Swapping { new: Some(number), until, .. }
-                if now >= until =>
-            {
-                return Some(Due::Unready(number));
-            }
-            State::Parked(Why::Unavailable { again: Some(at), .. } | Why::Restarting(at), _) if now >= at => {
-                self.ask(now);
-            }
-            State::Running { number } if self.replace_at.is_some_and(|at| now >= at) => {
-                self.swap(number, now)
-            }
-            State::Running { number } if self.idle_at().is_some_and(|at| now >= at) => {
-                if busy(number).is_none_or(|moved| now >= moved + FORGOTTEN) {
-                    return Some(Due::Idle(number));
-                }
-                // Its answer will count as use; until then there is nothing to look for every moment.
-                self.used = now;
-            }
-            _ => {}
+        self.lanes.get_mut(lane)?.refused(problem, random, now);
+        if lane == 0 && !matches!(self.state(0), State::Running { .. }) {
+            self.park_first(|| problem.clone().into(), now);
         }
         None
     }
 
-    fn idle_at(&self) -> Option<Instant> {
-        (!self.idle.is_zero()).then(|| self.used + self.idle)
+    fn park_first(&mut self, failure: impl FnOnce() -> Failure, now: Instant) {
+        if self.is_first() {
+            let until = self.first.take().map_or(now + FIRST_TIME, |(until, _)| until);
+            self.first = Some((until, failure()));
+        }
+    }
+
+    /// The broker parks the launch.
+    pub fn park(&mut self, park: &Park, random: u32, now: Instant) {
+        let kind = Notice::from(park).kind;
+        self.park_first(|| Failure::new(kind.exit_code(), park.what.as_str(), park.hint.as_str()), now);
+        self.lanes.iter_mut().for_each(|lane| lane.park(park, random, now));
+    }
+
+    /// What parked the launch is over.
+    pub fn resume(&mut self, now: Instant) {
+        self.lanes.iter_mut().for_each(|lane| lane.resume(now));
+    }
+
+    /// The broker is gone, and with it every instance.
+    pub fn lost(&mut self, notice: &Notice) {
+        self.lanes.iter_mut().for_each(|lane| lane.lost(notice.clone()));
+    }
+
+    /// A broker is there again: what is owed is asked for.
+    pub fn back(&mut self, now: Instant) {
+        self.lanes.iter_mut().for_each(|lane| lane.back(now));
+    }
+
+    /// What is due, and for which scope; where the instance that works owes somebody an answer, `busy` says when it
+    /// last said or took anything.
+    pub fn due(&mut self, now: Instant, busy: impl Fn(u32) -> Option<Instant>) -> Option<(usize, Due)> {
+        if self.is_first()
+            && let Some((_, failure)) = self.first.take_if(|(until, _)| now >= *until)
+        {
+            return Some((0, Due::Over(failure)));
+        }
+        let mut lanes = self.lanes.iter_mut().enumerate();
+        lanes.find_map(|(place, lane)| lane.due(now, &busy).map(|due| (place, due)))
     }
 
     /// When to ask [`Self::due`] again.
     #[must_use]
     pub fn next(&self) -> Option<Instant> {
-        let state = match self.state {
-            State::Asking { until } | State::Starting { until, .. } | State::Swapping { until, .. } => {
-                Some(until)
-            }
-            State::Parked(Why::Unavailable { again, .. }, _) => again,
-            State::Parked(Why::Restarting(at), _) => Some(at),
-            State::Running { .. } => self.replace_at.into_iter().chain(self.idle_at()).min(),
-            State::Parked(..) | State::Idle => None,
-        };
-        let first = self.first.as_ref().filter(|_| !self.started).map(|(until, _)| *until);
-        state.into_iter().chain(first).min()
+        let first = self.first.as_ref().filter(|_| self.is_first()).map(|(until, _)| *until);
+        self.lanes.iter().filter_map(Lane::next).chain(first).min()
     }
 }

@@ -1,20 +1,17 @@
-//! How a launch is parked and comes back: refused, parked by the broker, without a broker.
+//! How a scope is parked and comes back: refused, parked by the broker, without a broker.
 
 use std::time::Instant;
 
 use mcp_broker_proto::channel::Park;
 use mcp_broker_proto::problem::{ErrorCode, Problem};
 
-use super::{FIRST_TIME, Life, State, Why};
-use crate::failure::Failure;
+use super::lane::Lane;
+use super::state::{State, Why};
 use crate::proxy::talk::notice::{Kind, Notice};
 
-impl Life {
-    /// The broker says no. The launch is over where waiting cannot cure it.
-    pub fn refused(&mut self, problem: &Problem, random: u32, now: Instant) -> Option<Failure> {
-        if !problem.code.is_passing() {
-            return Some(problem.clone().into());
-        }
+impl Lane {
+    /// The broker says no, and waiting may cure it.
+    pub(super) fn refused(&mut self, problem: &Problem, random: u32, now: Instant) {
         let again = now + self.backoff.next(random);
         match self.state {
             // It was asked before the broker locked, and a lock has an end of its own.
@@ -26,28 +23,18 @@ impl Life {
             _ => {
                 let why = match problem.code {
                     ErrorCode::SessionLocked => Why::Locked,
-                    _ => Why::Unavailable { again: Some(again), tried: now },
+                    _ => Why::Unavailable { again: self.eager.then_some(again), tried: now },
                 };
-                self.owed = true;
-                self.park_first(problem.clone().into(), now);
-                self.state = State::Parked(why, problem.into());
+                self.owed = self.eager;
+                self.park_as(why, problem.into());
             }
-        }
-        None
-    }
-
-    fn park_first(&mut self, failure: Failure, now: Instant) {
-        if !self.started {
-            let until = self.first.take().map_or(now + FIRST_TIME, |(until, _)| until);
-            self.first = Some((until, failure));
         }
     }
 
     /// The broker parks the launch.
-    pub fn park(&mut self, park: &Park, random: u32, now: Instant) {
+    pub(super) fn park(&mut self, park: &Park, random: u32, now: Instant) {
         self.note_owed();
         let notice = Notice::from(park);
-        self.park_first(Failure::new(notice.kind.exit_code(), park.what.as_str(), park.hint.as_str()), now);
         let why = match notice.kind {
             Kind::Locked => Why::Locked,
             _ => {
@@ -55,49 +42,48 @@ impl Life {
                 Why::Unavailable { again: self.owed.then_some(again), tried: now }
             }
         };
+        self.park_as(why, notice);
+    }
+
+    fn park_as(&mut self, why: Why, notice: Notice) {
+        // Whoever waits is answered.
+        self.late_at = None;
+        self.waited = false;
         self.state = State::Parked(why, notice);
     }
 
     /// What parked the launch is over.
-    pub fn resume(&mut self, now: Instant) {
+    pub(super) fn resume(&mut self, now: Instant) {
         if let State::Parked(Why::Locked | Why::Unavailable { .. }, _) = self.state {
-            self.go_on(self.owed, now);
+            self.go_on(now);
         }
     }
 
     /// The broker is gone, and with it every instance.
-    pub fn lost(&mut self, notice: Notice) {
+    pub(super) fn lost(&mut self, notice: Notice) {
         self.note_owed();
-        self.state = State::Parked(Why::Away, notice);
+        self.park_as(Why::Away, notice);
     }
 
-    /// Whether the next broker is asked for credentials at once.
-    #[must_use]
-    pub fn owed(&self) -> bool {
-        self.owed
-    }
-
-    /// A broker is there again, and was asked for credentials already where they are owed.
-    pub fn back(&mut self, asked: bool, now: Instant) {
-        self.go_on(asked, now);
+    /// A broker is there again.
+    pub(super) fn back(&mut self, now: Instant) {
         self.wanting = false;
-        if self.owed && !asked {
-            self.ask(now);
-        }
+        self.go_on(now);
     }
 
     fn note_owed(&mut self) {
-        self.owed = match self.state {
+        let owed = match self.state {
             State::Idle | State::Parked(Why::GivenUp(_), _) => false,
             State::Parked(Why::Restarting(_), _) => true,
             State::Parked(..) => self.owed,
             _ => true,
         };
+        self.owed = owed && self.eager;
         (self.wanting, self.replace_at) = (false, None);
     }
 
-    fn go_on(&mut self, asks: bool, now: Instant) {
-        if asks {
+    fn go_on(&mut self, now: Instant) {
+        if self.owed {
             self.ask(now);
         } else {
             self.state = State::Idle;

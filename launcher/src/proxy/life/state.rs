@@ -1,11 +1,11 @@
-//! Where a launch stands, and what can be due in it.
+//! Where a scope of a launch stands, and what can be due in it.
 
 use std::time::Instant;
 
 use crate::failure::Failure;
 use crate::proxy::talk::notice::Notice;
 
-/// Where a launch stands.
+/// Where a scope stands.
 #[derive(Debug, PartialEq, Eq)]
 pub enum State {
     /// Nothing runs; credentials are asked for.
@@ -40,7 +40,7 @@ pub enum State {
     Idle,
 }
 
-/// Why a launch is parked.
+/// Why it is parked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
     /// The session is locked.
@@ -63,6 +63,8 @@ pub enum Why {
 /// What is due.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Due {
+    /// What waits for the first instance of the scope has waited long enough.
+    Late,
     /// The broker did not answer.
     Unheard,
     /// This instance did not come up.

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use mcp_broker_proto::channel::{ToBroker, ToLauncher};
 use mcp_broker_proto::launch::LaunchTicket;
+use mcp_broker_proto::names::Label;
 use rustix::event::PollFlags;
 use rustix::rand::{GetRandomFlags, getrandom};
 
@@ -12,7 +13,6 @@ use super::link::Link;
 use crate::client::NoLaunch;
 use crate::failure::{AGAIN, Failure, UNAVAILABLE};
 use crate::proxy::backend::Backend;
-use crate::proxy::life::State;
 use crate::proxy::talk::notice::{Kind, Notice};
 use crate::run;
 use crate::spawn::Keeper;
@@ -31,7 +31,9 @@ impl Relay {
                 if !events.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
                     return;
                 }
-                let open = matches!(channel.read(), Ok(true));
+                // Behind the plan there may be a ticket, and no keeper yet.
+                let read = if self.planned { channel.read() } else { channel.read_one() };
+                let open = matches!(read, Ok(true));
                 self.hear(now);
                 if !open {
                     self.lose_broker("is gone", now);
@@ -48,8 +50,10 @@ impl Relay {
             match channel.next_frame() {
                 Ok(Some(frame)) => {
                     heart.heard(now);
-                    // One that answers and dies at once is not asked more and more often.
-                    self.redial.reset();
+                    // One that says its plan and dies at once is not asked more and more often.
+                    if !matches!(frame, ToLauncher::Plan(_)) {
+                        self.redial.reset();
+                    }
                     self.frame(frame, now);
                 }
                 Ok(None) => return,
@@ -72,11 +76,12 @@ impl Relay {
                     self.end_with(Failure::new(UNAVAILABLE, what, hint), now);
                 }
             },
-            ToLauncher::Plan(plan) => self.plan = Some(*plan),
+            ToLauncher::Plan(plan) => self.take_plan(&plan, now),
             ToLauncher::Decision(_) => {}
-            ToLauncher::Refused { problem, .. } => {
-                self.dismiss_keeper();
-                if let Some(failure) = self.life.refused(&problem, random(), now) {
+            ToLauncher::Refused { scope, problem } => {
+                let lane = self.lane(&scope);
+                if let Some(failure) = lane.and_then(|lane| self.life.refused(lane, &problem, random(), now))
+                {
                     self.end_with(failure, now);
                 }
             }
@@ -99,7 +104,7 @@ impl Relay {
         }
     }
 
-    fn end_with(&mut self, failure: Failure, now: Instant) {
+    pub(super) fn end_with(&mut self, failure: Failure, now: Instant) {
         self.finish(failure.exit, Some(failure), now);
     }
 
@@ -110,27 +115,37 @@ impl Relay {
         }
     }
 
-    /// Asks for credentials where they are wanted. The keeper starts while the broker mints: no thread of ours
-    /// lives then, and no secret of the ticket was read.
-    pub(super) fn send_want(&mut self, now: Instant) {
-        if self.over.is_some() || self.by_signal() || !self.link.is_up() {
+    /// Asks for credentials where they are wanted, each time with a keeper at hand. It is cloned before they are
+    /// asked for, while no thread of ours lives and no part of another ticket was read: what it holds it holds for
+    /// as long as its instance lives.
+    pub(super) fn send_wants(&mut self, now: Instant) {
+        let Link::Up { channel, .. } = &self.link else { return };
+        if self.over.is_some() || self.by_signal() || !self.planned || channel.holds() {
             return;
         }
-        if self.life.take_want() {
-            if let Some(first) = self.plan.as_ref().and_then(|plan| plan.scopes.first()) {
-                let scope = first.name.clone();
-                self.send(&ToBroker::Want { scope });
-            }
-        }
-        let asking = matches!(self.life.state(), State::Asking { .. } | State::Swapping { new: None, .. });
-        if asking && self.keeper.is_none() && self.link.is_up() {
-            match Keeper::start(&self.keepers()) {
-                Ok(keeper) => self.keeper = Some(keeper),
-                Err(failure) if self.life.is_first() => self.end_with(failure, now),
+        let wanted = self.life.wanted().count();
+        while self.keepers.len() < wanted {
+            match Keeper::start(&self.spared()) {
+                Ok(keeper) => self.keepers.push(keeper),
+                Err(failure) if self.life.is_first() => return self.end_with(failure, now),
                 // Without one the ticket is given back, and asked for again.
-                Err(_) => {}
+                Err(_) => break,
             }
         }
+        while self.link.is_up()
+            && let Some(lane) = self.life.take_want()
+        {
+            let scope = self.filter.as_ref().and_then(|filter| filter.label(lane)).cloned();
+            scope.into_iter().for_each(|scope| self.send(&ToBroker::Want { scope }));
+        }
+        while self.keepers.len() > self.life.wanted().count() {
+            self.dismiss_keeper();
+        }
+    }
+
+    /// The place of a scope in the plan.
+    pub(super) fn lane(&self, scope: &Label) -> Option<usize> {
+        self.filter.as_ref()?.lane_of(scope)
     }
 
     /// Without the broker nobody keeps the credentials alive or ends them in time.
@@ -161,19 +176,18 @@ impl Relay {
             backend.given_up = backend.given_up.take().map(|(_, notice)| (None, notice));
         }
         self.owes_dead = false;
-        self.life.lost(notice);
+        self.planned = false;
+        self.life.lost(&notice);
     }
 
     fn take_dial(&mut self, now: Instant) {
         let Link::Dialing(dial) = std::mem::replace(&mut self.link, Link::Over) else { return };
-        let want = dial.want;
         match dial.finish() {
             Ok(_) if self.over.is_some() => {}
             Ok(channel) => {
                 self.link = Link::up(channel, now);
                 self.say("the broker is back");
-                self.life.back(want, now);
-                self.send_want(now);
+                self.life.back(now);
                 self.hear(now);
             }
             Err(NoLaunch::Refused(problem)) if !problem.code.is_passing() => {
@@ -181,7 +195,7 @@ impl Relay {
             }
             Err(no) => {
                 if let NoLaunch::Refused(problem) = no {
-                    self.life.lost(Notice::from(&problem));
+                    self.life.lost(&Notice::from(&problem));
                 }
                 self.link = Link::Resting(now + self.redial.next(random()));
             }
@@ -201,8 +215,7 @@ impl Relay {
                 }
             }
             Link::Resting(at) if now >= *at => {
-                let want = self.life.owed();
-                self.link = match self.dialer.begin(want) {
+                self.link = match self.dialer.begin() {
                     Ok(dial) => Link::Dialing(dial),
                     Err(_) => Link::Resting(now + self.redial.next(random())),
                 };
@@ -223,7 +236,7 @@ impl Relay {
         }
         // Nobody was asked: the next broker is.
         let hint = "call again in a few seconds; if it stays so, run `mcp-run doctor`";
-        self.life.lost(Notice::new(Kind::Unavailable, "the broker is gone", hint));
+        self.life.lost(&Notice::new(Kind::Unavailable, "the broker is gone", hint));
     }
 }
 

@@ -94,7 +94,7 @@ impl Relay {
         self.read_rest(index, now);
         let Some(backend) = self.backends.get(index).filter(|backend| backend.alive()) else { return };
         let own = backend.instance.keeper();
-        let spared: Vec<_> = self.keepers().into_iter().filter(|keeper| *keeper != own).collect();
+        let spared: Vec<_> = self.spared().into_iter().filter(|keeper| *keeper != own).collect();
         if let Some(backend) = self.backends.get_mut(index) {
             let ended = backend.bury(&spared, now);
             self.buried(index, ended, now);
@@ -115,13 +115,23 @@ impl Relay {
         if self.over.is_some() {
             return;
         }
-        let by_itself = given_up.is_none() && (self.closing.is_some() || !self.talk.answered());
-        if by_itself || (self.closing.is_some() && !self.waits_for_start(now)) {
-            if !self.backends.iter().any(Backend::alive) {
+        let lane = self.talk.lane_of(number);
+        let by_itself =
+            given_up.is_none() && (self.closing.is_some() || (lane == Some(0) && !self.talk.answered()));
+        let left = self.closing.is_some() && !lane.is_some_and(|lane| self.waits_for(lane, now));
+        if given_up.is_none() && lane == Some(0) && self.closing.is_some() {
+            self.status = Some(ended.status);
+        }
+        if by_itself || left {
+            let others =
+                (0..self.life.count()).any(|other| Some(other) != lane && self.waits_for(other, now));
+            if !others && !self.backends.iter().any(Backend::alive) {
                 // How one ends that was told to says nothing; one that only ignored its end does.
-                let status = if given_up.is_none() { ended.status } else { self.own_status() };
-                self.finish(status, None, now);
-                return;
+                let own = if given_up.is_none() { ended.status } else { self.own_status() };
+                return self.finish(self.status.unwrap_or(own), None, now);
+            }
+            if left {
+                return self.life.ended(number);
             }
             let hint = "start it again from its client";
             let notice = Notice::new(Kind::Restarting, "the server has ended", hint);
@@ -178,19 +188,28 @@ impl Relay {
                 backend.filter(|_| talk.busy(number)).map(Backend::moved_at)
             };
             match self.life.due(now, busy) {
-                Some(Due::Unheard) => self.unheard(now),
-                Some(Due::Unready(number)) => self.unusable(number, "did not answer in time"),
-                Some(Due::Over(failure)) => self.finish(failure.exit, Some(failure), now),
-                Some(Due::Idle(number)) => self.rest(number, now),
+                Some((_, Due::Unheard)) => self.unheard(now),
+                Some((_, Due::Unready(number))) => self.unusable(number, "did not answer in time"),
+                Some((_, Due::Over(failure))) => self.finish(failure.exit, Some(failure), now),
+                Some((lane, Due::Idle(number))) => self.rest(lane, number, now),
+                Some((lane, Due::Late)) => self.late(lane),
                 None => {}
             }
         }
         self.release_memory(now);
     }
 
-    fn rest(&mut self, number: u32, now: Instant) {
+    /// What waits for a scope's first instance is answered; the instance may come up all the same.
+    fn late(&mut self, lane: usize) {
+        let what = "the server did not come up in time for this";
+        let hint = "call again in a few seconds; if it stays so, run `mcp-run doctor`";
+        let lost = self.talk.refuse_held(lane, &Notice::new(Kind::Unavailable, what, hint));
+        self.client.lost(lost);
+    }
+
+    fn rest(&mut self, lane: usize, number: u32, now: Instant) {
         self.talk.leave(number);
-        self.life.rest();
+        self.life.rest(lane);
         if let Some(backend) = self.backend(number) {
             let hint = "call again: it is started for that";
             let notice = Notice::new(Kind::Restarting, "the server was ended as it was not used", hint);

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mcp_broker_proto::channel::ToBroker;
-use mcp_broker_proto::plan::Plan;
 use rustix::process::Pid;
 
 use super::backend::Backend;
 use super::backoff::Backoff;
+use super::filter::Filter;
 use super::life::Life;
 use super::lines::Long;
 use super::outbox::Outbox;
@@ -26,9 +26,11 @@ use crate::spawn::{Ended, Keeper};
 use link::Link;
 
 mod broker;
+mod client;
 mod instances;
 mod link;
 mod over;
+mod plan;
 mod start;
 mod streams;
 mod wait;
@@ -53,8 +55,10 @@ pub struct Relay {
     /// Where private files may lie.
     runtime: PathBuf,
     link: Link,
-    /// What the launch is.
-    plan: Option<Plan>,
+    /// What the launch is, as its plan says; the client is not read before that is known.
+    filter: Option<Filter>,
+    /// Whether the broker that is there has said its plan.
+    planned: bool,
     redial: Backoff,
     signals: Signals,
     client: Source,
@@ -67,8 +71,8 @@ pub struct Relay {
     backends: Vec<Backend>,
     /// Instances that were started so far.
     count: u32,
-    /// Started while credentials are asked for. It holds no secret.
-    keeper: Option<Keeper>,
+    /// Started before credentials are asked for, one for each scope that they are asked for. They hold no secret.
+    keepers: Vec<Keeper>,
     /// The broker waits for our word that nothing is alive.
     owes_dead: bool,
     /// The client has left, or a signal said that it is over.
@@ -76,6 +80,8 @@ pub struct Relay {
     /// When that was.
     left_at: Option<Instant>,
     over: Option<Over>,
+    /// How the first scope's instance ended that was not told to.
+    status: Option<u8>,
     /// Some process of an instance that is forgotten could not be ended.
     stuck: bool,
     /// Lines of servers that were dropped, of instances that are gone.
@@ -119,7 +125,8 @@ impl Relay {
             dialer: Arc::new(dialer),
             runtime,
             link: Link::up(channel, now),
-            plan: None,
+            filter: None,
+            planned: false,
             redial: Backoff::reconnects(),
             signals,
             client: Source::new(input, MAX_MESSAGE, Long::Drop),
@@ -130,11 +137,12 @@ impl Relay {
             life: Life::new(now),
             backends: Vec::new(),
             count: 0,
-            keeper: None,
+            keepers: Vec::new(),
             owes_dead: false,
             closing: None,
             left_at: None,
             over: None,
+            status: None,
             stuck: false,
             past: [0; Drop::COUNT],
             moved_at: now,
@@ -145,7 +153,6 @@ impl Relay {
     #[must_use]
     pub fn run(mut self) -> Outcome {
         // What the broker said early stands in a buffer already, where no poll would see it.
-        self.send_want(Instant::now());
         self.hear(Instant::now());
         loop {
             self.settle(Instant::now());
@@ -168,13 +175,14 @@ impl Relay {
 
     /// What follows from what has just happened.
     fn settle(&mut self, now: Instant) {
-        self.send_want(now);
-        if let Otherwise::Refuse(notice) = self.life.otherwise()
-            && self.talk.holds()
-        {
-            let notice = notice.clone();
-            let lost = self.talk.refuse_held(&notice);
-            self.client.lost(lost);
+        self.send_wants(now);
+        for lane in 0..self.life.count() {
+            if self.talk.holds(lane)
+                && let Otherwise::Refuse(notice) = self.life.otherwise(lane)
+            {
+                let lost = self.talk.refuse_held(lane, &notice.clone());
+                self.client.lost(lost);
+            }
         }
         self.retire_replaced(now);
         self.close_down(now);
@@ -185,7 +193,7 @@ impl Relay {
 
     /// The broker hears that nothing is alive as soon as that is so.
     fn say_dead(&mut self) {
-        let alive = self.keeper.is_some() || self.backends.iter().any(Backend::alive);
+        let alive = !self.keepers.is_empty() || self.backends.iter().any(Backend::alive);
         if self.owes_dead && !alive && self.all_gone() {
             self.owes_dead = false;
             self.send(&ToBroker::Dead);
@@ -197,11 +205,11 @@ impl Relay {
     }
 
     /// The keepers that run, whose trees are not to be touched when another one is ended.
-    fn keepers(&self) -> Vec<Pid> {
+    fn spared(&self) -> Vec<Pid> {
         let instances = self.backends.iter().filter(|backend| backend.alive());
         instances
             .map(|backend| backend.instance.keeper())
-            .chain(self.keeper.as_ref().map(Keeper::pid))
+            .chain(self.keepers.iter().map(Keeper::pid))
             .collect()
     }
 }

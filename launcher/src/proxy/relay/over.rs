@@ -17,18 +17,22 @@ impl Relay {
             return;
         }
         self.left_at.get_or_insert(now);
-        let waits = self.waits_for_start(now);
+        let waits: Vec<_> = (0..self.life.count()).map(|lane| self.waits_for(lane, now)).collect();
         let mut alive = false;
         for backend in self.backends.iter_mut().filter(|backend| backend.alive()) {
             alive = true;
+            let lane = self.talk.lane_of(backend.number);
+            let coming = lane.is_some_and(|lane| waits.get(lane) == Some(&true));
+            let current = lane.and_then(|lane| self.talk.current(lane)) == Some(backend.number);
             // What is held goes to it first; it reads all that it was sent before the end of its input.
-            if !backend.shutdown.begun() && (!waits || self.talk.current() == Some(backend.number)) {
+            if !backend.shutdown.begun() && (!coming || current) {
                 backend.shutdown.client_left(now);
             }
         }
-        if !alive && !waits {
+        if !alive && !waits.contains(&true) {
             let failure = self.life.first_failure().filter(|_| self.life.is_first() && !self.by_signal());
-            let status = failure.as_ref().map_or_else(|| self.own_status(), |failure| failure.exit);
+            let own = || self.status.unwrap_or_else(|| self.own_status());
+            let status = failure.as_ref().map_or_else(own, |failure| failure.exit);
             self.finish(status, failure, now);
         }
     }
@@ -45,15 +49,15 @@ impl Relay {
         }
     }
 
-    /// Whether an instance is coming up for what the client had asked before it left. The first one is waited for
-    /// a while in any case, so that whoever only wants to see whether a server starts learns it.
-    pub(super) fn waits_for_start(&self, now: Instant) -> bool {
+    /// Whether an instance of a scope is coming up for what the client had asked before it left. The first one is
+    /// waited for a while in any case, so that whoever only wants to see whether a server starts learns it.
+    pub(super) fn waits_for(&self, lane: usize, now: Instant) -> bool {
         use State::{Asking, Parked, Starting};
         let coming =
-            matches!(self.life.state(), Asking { .. } | Starting { .. } | Parked(Why::Restarting(_), _));
-        let first = self.life.is_first();
+            matches!(self.life.state(lane), Asking { .. } | Starting { .. } | Parked(Why::Restarting(_), _));
+        let first = lane == 0 && self.life.is_first();
         let soon = first && self.left_at.is_none_or(|left| now < left + LEFT);
-        (soon || ((first || coming) && self.talk.holds())) && !self.by_signal()
+        (soon || ((first || coming) && self.talk.holds(lane))) && !self.by_signal()
     }
 
     /// The launch is over.
@@ -72,21 +76,25 @@ impl Relay {
         };
         // A launch that never began ends as a program that cannot start: with its words and its exit code.
         if !self.life.is_first() {
-            let lost = self.talk.refuse_held(&notice);
-            self.client.lost(lost);
+            for lane in 0..self.life.count() {
+                let lost = self.talk.refuse_held(lane, &notice);
+                self.client.lost(lost);
+            }
         }
         self.kill_all(&notice);
         self.owes_dead = true;
         self.over = Some(Over { ended: Ended { status, gone: true }, why, until, latest });
     }
 
-    /// Kills everything that runs, and the keeper that waits.
+    /// Kills everything that runs, and the keepers that wait.
     pub(super) fn kill_all(&mut self, notice: &Notice) {
         for backend in &mut self.backends {
             backend.kill(None, notice);
             self.talk.leave(backend.number);
         }
-        self.dismiss_keeper();
+        while !self.keepers.is_empty() {
+            self.dismiss_keeper();
+        }
     }
 
     pub(super) fn take_signals(&mut self, now: Instant) {

@@ -17,11 +17,13 @@ impl Relay {
     pub(super) fn start(&mut self, ticket: SecretsTicket, now: Instant) {
         let (number, wire) = (self.count, ticket.instance);
         let idle = Duration::from_secs(ticket.idle_secs);
-        let Some(quiet) = self.life.ticket(number, idle, now) else {
+        let lane = self.lane(&ticket.scope);
+        let quiet = lane.and_then(|lane| self.life.ticket(lane, number, idle, now));
+        let (Some(lane), Some(quiet)) = (lane, quiet) else {
             return self.lose_broker("says what it was not asked for", now);
         };
         self.count += 1;
-        if self.keeper.is_none() || self.by_signal() {
+        if self.keepers.is_empty() || self.by_signal() {
             return self.decline(number, ticket, now);
         }
         self.make_room();
@@ -31,7 +33,7 @@ impl Relay {
                 self.backends.push(backend);
                 self.send(&started);
                 // The broker may have been lost by that, and the instance with it.
-                if self.link.is_up() && self.talk.join(number, quiet) {
+                if self.link.is_up() && self.talk.join(lane, number, quiet) {
                     self.instance_ready(number, now);
                 }
             }
@@ -69,14 +71,14 @@ impl Relay {
             let what = "too many instances of the server do not end";
             return Err((Failure::new(UNAVAILABLE, what, hint), true));
         }
-        let Some(keeper) = self.keeper.take() else {
+        let Some(keeper) = self.keepers.pop() else {
             let hint = "call again in a few seconds";
             return Err((
                 Failure::new(UNAVAILABLE, "no process was at hand to start the server in", hint),
                 true,
             ));
         };
-        let spared = self.keepers();
+        let spared = self.spared();
         let ground =
             Ground { environment: self.dialer.environment(), runtime: &self.runtime, spared: &spared };
         Backend::start(number, keeper, ticket, &ground)
@@ -93,8 +95,8 @@ impl Relay {
 
     /// Ends a keeper that gets no plan.
     pub(super) fn dismiss_keeper(&mut self) {
-        if let Some(keeper) = self.keeper.take() {
-            let spared = self.keepers();
+        if let Some(keeper) = self.keepers.pop() {
+            let spared = self.spared();
             // It holds nothing; the kernel ends it with us at the latest.
             let _ended = keeper.dismiss(&spared);
         }

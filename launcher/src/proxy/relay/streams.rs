@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use super::wait::{MAX_BACKENDS, Ready};
-use super::{Closing, DRAIN, IDLE, Relay};
+use super::{DRAIN, IDLE, Relay};
 use crate::proxy::rule::{self, Drop};
 use crate::proxy::sink::Wrote;
 use crate::proxy::source::{Read, Source};
@@ -17,51 +17,6 @@ enum News {
 }
 
 impl Relay {
-    /// Whether the client may be read on.
-    pub(super) fn client_wanted(&self) -> bool {
-        self.talk.has_room(self.life.is_first())
-    }
-
-    /// The client's three streams.
-    pub(super) fn move_client(&mut self, ready: &Ready, now: Instant) {
-        let [input, output, error] = ready.client;
-        let wrote = self.out.ready(output, &mut self.talk.to_client);
-        self.note_write(wrote, now);
-        self.err.ready(error, &mut self.words);
-        let wanted = self.client_wanted();
-        let (talk, life) = (&mut self.talk, &mut self.life);
-        let too_long = self.client.lines().too_long_count();
-        let read = self.client.ready(input, wanted, |line| {
-            let parsed = rule::from_client(line);
-            let (text, message) = parsed.inspect_err(|why| talk.misunderstood(*why))?;
-            if message.needs_server() {
-                life.asked(now);
-            }
-            talk.client_line(text, &message, life.otherwise())
-        });
-        for _ in too_long..self.client.lines().too_long_count() {
-            self.talk.misunderstood(Drop::TooLong);
-        }
-        match read {
-            Read::Nothing => {}
-            Read::Bytes => self.moved_at = now,
-            Read::Ended | Read::HungUp => {
-                self.closing.get_or_insert(Closing::Client);
-            }
-        }
-    }
-
-    /// The client reads no more: the servers hear it as a broken pipe, and have to end.
-    fn client_deaf(&mut self, now: Instant) {
-        self.client.close();
-        self.closing.get_or_insert(Closing::Client);
-        for backend in self.backends.iter_mut().filter(|backend| backend.alive()) {
-            backend.stdout.close();
-            backend.stdin.close();
-            backend.shutdown.client_left(now);
-        }
-    }
-
     /// The streams and the trees of every instance.
     pub(super) fn move_instances(&mut self, ready: &Ready, now: Instant) {
         for (index, &[tree, input, output, error]) in ready.instances.iter().enumerate() {
@@ -102,7 +57,7 @@ impl Relay {
             let (text, message) = rule::from_server(line)?;
             match talk.server_line(number, text, &message)? {
                 Heard::Taken => {}
-                Heard::Answer => life.used(now),
+                Heard::Answer => talk.lane_of(number).into_iter().for_each(|lane| life.used(lane, now)),
                 Heard::Agreed => news = Some(News::Agreed(number)),
                 Heard::Differs => news = Some(News::Differs(number)),
             }
@@ -139,7 +94,7 @@ impl Relay {
         }
     }
 
-    fn note_write(&mut self, wrote: Wrote, now: Instant) {
+    pub(super) fn note_write(&mut self, wrote: Wrote, now: Instant) {
         match wrote {
             Wrote::Nothing => {}
             Wrote::Gone => self.client_deaf(now),

@@ -8,13 +8,17 @@ use rustix::time::Timespec;
 
 use super::{IDLE, LEFT, Relay};
 
-/// The most instances at a time: one that works, one that comes up, and those whose last words are read.
-pub(super) const MAX_BACKENDS: usize = 6;
+/// The most scopes of a server.
+pub(super) const MAX_LANES: usize = 16;
+/// The most instances at a time: one of each scope that works, one that comes up, and those whose last words are
+/// read.
+pub(super) const MAX_BACKENDS: usize = 2 * MAX_LANES + 4;
+/// So many are waited for without a larger table.
+const FEW: usize = 6;
 /// Descriptors beside those of instances.
 const FIXED: usize = 5;
 /// Descriptors of an instance.
 const EACH: usize = 4;
-const SLOTS: usize = FIXED + EACH * MAX_BACKENDS;
 
 /// What is ready.
 pub(super) struct Ready {
@@ -40,6 +44,14 @@ impl Ready {
 impl Relay {
     /// Waits for whatever comes first.
     pub(super) fn wait(&self) -> Ready {
+        if self.backends.len() <= FEW {
+            self.wait_with::<{ FIXED + EACH * FEW }>()
+        } else {
+            self.wait_with::<{ FIXED + EACH * MAX_BACKENDS }>()
+        }
+    }
+
+    fn wait_with<const SLOTS: usize>(&self) -> Ready {
         let nothing = (self.signals.as_fd(), PollFlags::empty());
         let mut slots = [nothing; SLOTS].map(|(fd, events)| PollFd::from_borrowed_fd(fd, events));
         let wanted = self.client_wanted();
@@ -75,7 +87,8 @@ impl Relay {
     fn next_time(&self) -> Instant {
         let buffers = self.holds_memory().then(|| self.moved_at + IDLE);
         let over = self.over.as_ref().map(|over| over.until);
-        let nothing = !self.talk.holds() && !self.backends.iter().any(super::Backend::alive);
+        let holds = (0..self.life.count()).any(|lane| self.talk.holds(lane));
+        let nothing = !holds && !self.backends.iter().any(super::Backend::alive);
         let left = self.left_at.filter(|_| nothing && self.life.is_first() && over.is_none());
         let times = [
             left.map(|at| at + LEFT),
@@ -90,7 +103,7 @@ impl Relay {
     }
 }
 
-fn seen(slots: &[PollFd<'_>; SLOTS]) -> Ready {
+fn seen(slots: &[PollFd<'_>]) -> Ready {
     let mut ready = Ready::NOTHING;
     let mut events = slots.iter().map(PollFd::revents);
     let mut next = || events.next().unwrap_or(PollFlags::empty());

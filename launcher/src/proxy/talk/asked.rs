@@ -79,6 +79,8 @@ pub struct Asked {
     pub modern: bool,
     /// What its progress is told under.
     pub token: Option<Id>,
+    /// What its server calls that, where it is something else.
+    pub original: Option<Id>,
     /// Nobody waits for its answer.
     cancelled: bool,
 }
@@ -87,17 +89,18 @@ impl Asked {
     /// Asked just now.
     #[must_use]
     pub fn new(instance: u32, what: What, modern: bool) -> Self {
-        Self { instance: Some(instance), what, modern, token: None, cancelled: false }
+        Self { instance: Some(instance), what, modern, token: None, original: None, cancelled: false }
     }
 
     /// The same, with what its progress is told under.
     #[must_use]
-    pub fn with_token(self, raw: Option<&str>) -> Self {
-        Self { token: raw.map(Id::of), ..self }
+    pub fn with_token(self, token: Option<Id>, original: Option<Id>) -> Self {
+        Self { token, original, ..self }
     }
 
     fn weight(&self) -> usize {
-        self.what.weight() + self.token.as_ref().map_or(0, Id::weight)
+        let tokens = self.token.iter().chain(&self.original).map(Id::weight);
+        self.what.weight() + tokens.sum::<usize>()
     }
 
     /// What an answer of ours needs to know.
@@ -164,13 +167,19 @@ impl Questions {
         self.open.values().any(|asked| waits(asked) && !asked.cancelled)
     }
 
-    /// Who is told the progress of the request that named this token: nobody knows of one, or it is this instance,
-    /// or nobody, where that is gone or two of them use the same one.
+    /// Who is told the progress of the request that named this token, and what that one calls it: nobody knows of
+    /// one, or it is this instance, or nobody, where that is gone.
     #[must_use]
-    pub fn told_under(&self, token: &Id) -> Option<Option<u32>> {
-        let mut asked = self.open.values().filter(|asked| asked.token.as_ref() == Some(token));
-        let first = asked.next()?.instance;
-        Some(first.filter(|_| asked.all(|other| other.instance == first)))
+    pub fn told_under(&self, token: &Id) -> Option<(Option<u32>, Option<&Id>)> {
+        let asked = self.open.values().find(|asked| asked.token.as_ref() == Some(token))?;
+        Some((asked.instance, asked.original.as_ref()))
+    }
+
+    /// Whether a request of another instance than this names the same token.
+    #[must_use]
+    pub fn uses(&self, token: &Id, number: u32) -> bool {
+        let named = |asked: &Asked| asked.token.as_ref() == Some(token);
+        self.open.values().any(|asked| named(asked) && asked.instance != Some(number))
     }
 
     /// Hands a listen request to another instance.

@@ -25,8 +25,8 @@ pub struct Memory {
     handshake: Option<Handshake>,
     /// The client's last `logging/setLevel` that was answered well.
     level: Option<Box<str>>,
-    /// URIs as raw JSON.
-    subscriptions: BTreeSet<Box<str>>,
+    /// URIs as raw JSON, and the scope of each.
+    subscriptions: BTreeMap<Box<str>, usize>,
     listens: BTreeMap<Id, Listen>,
 }
 
@@ -34,6 +34,8 @@ pub struct Memory {
 struct Opening {
     id: Id,
     line: Box<str>,
+    /// It waits for an instance.
+    held: bool,
     /// Some clients do not wait for the answer with it.
     initialized: Option<Box<str>>,
 }
@@ -81,13 +83,14 @@ struct ListenParams {
 
 impl Memory {
     /// The client opens the conversation.
-    pub fn open(&mut self, id: Id, line: &str) {
-        self.opening = Some(Opening { id, line: line.into(), initialized: None });
+    pub fn open(&mut self, id: Id, line: &str, held: bool) {
+        let initialized = self.opening.take().filter(|before| before.id == id).and_then(|o| o.initialized);
+        self.opening = Some(Opening { id, line: line.into(), held, initialized });
     }
 
     /// Its `initialize` was answered.
     pub fn opened(&mut self, id: &Id, answer: &str, failed: bool) {
-        let Some(Opening { id, line, initialized }) = self.opening.take_if(|opening| opening.id == *id)
+        let Some(Opening { id, line, initialized, .. }) = self.opening.take_if(|opening| opening.id == *id)
         else {
             return;
         };
@@ -101,23 +104,34 @@ impl Memory {
         self.opening = None;
     }
 
-    /// The client has said `notifications/initialized`. Whether that belongs to a handshake.
+    /// The client has said `notifications/initialized`. Whether that belongs to a handshake that is not waiting
+    /// itself, and will be said to the next instance.
     pub fn initialized(&mut self, line: &str) -> bool {
+        let held = self.opening.as_ref().is_some_and(|opening| opening.held);
         let opening = self.opening.as_mut().map(|opening| &mut opening.initialized);
         let place = opening.or(self.handshake.as_mut().map(|handshake| &mut handshake.initialized));
-        place.map(|initialized| *initialized = Some(line.into())).is_some()
+        place.map(|initialized| *initialized = Some(line.into())).is_some() && !held
     }
 
-    /// Begins the replay: the client's own `initialize`, and the id under which it is answered.
+    /// Begins the replay: the client's own `initialize`, and the id under which it is answered. One that is not
+    /// answered yet is replayed to another scope than the first.
     #[must_use]
-    pub fn greeting(&self) -> Option<(&str, Id)> {
-        self.handshake.as_ref().map(|handshake| (handshake.line.as_ref(), handshake.id.clone()))
+    pub fn greeting(&self, other: bool) -> Option<(&str, Id)> {
+        let opening = self.opening.as_ref().filter(|_| other).map(|one| (one.line.as_ref(), one.id.clone()));
+        let made = self.handshake.as_ref().map(|one| (one.line.as_ref(), one.id.clone()));
+        made.or(opening)
     }
 
-    /// Whether an instance answers the client's `initialize` as the one before it did.
+    /// Whether an instance answers the client's `initialize` as the one before it did; that of another scope than
+    /// the first only has to talk the same revision.
     #[must_use]
-    pub fn agrees(&self, answer: &str) -> bool {
-        self.handshake.as_ref().is_some_and(|handshake| agreed(answer).as_ref() == Some(&handshake.agreed))
+    pub fn agrees(&self, answer: &str, other: bool) -> bool {
+        let Some(answered) = agreed(answer) else { return false };
+        match &self.handshake {
+            Some(handshake) if other => answered.version == handshake.agreed.version,
+            Some(handshake) => answered == handshake.agreed,
+            None => other,
+        }
     }
 
     /// The log level was set.
@@ -129,13 +143,19 @@ impl Memory {
     #[must_use]
     pub fn has_room(&self) -> bool {
         let listens = self.listens.iter().map(|(id, listen)| id.weight() + listen.line.len());
-        let weight: usize = self.subscriptions.iter().map(|uri| uri.len()).chain(listens).sum();
+        let weight: usize = self.subscriptions.keys().map(|uri| uri.len()).chain(listens).sum();
         self.subscriptions.len() + self.listens.len() < MAX_SUBSCRIPTIONS && weight < MAX_WEIGHT
     }
 
     /// A resource was subscribed to.
-    pub fn subscribe(&mut self, uri: Box<str>) {
-        self.subscriptions.insert(uri);
+    pub fn subscribe(&mut self, uri: Box<str>, lane: usize) {
+        self.subscriptions.insert(uri, lane);
+    }
+
+    /// Where each scope was before.
+    pub fn plan(&mut self, before: &[Option<usize>]) {
+        let now = |lane: usize| before.iter().position(|place| *place == Some(lane));
+        self.subscriptions.retain(|_, lane| now(*lane).map(|place| *lane = place).is_some());
     }
 
     /// A subscription was given up.
@@ -166,9 +186,11 @@ impl Memory {
 
     /// What follows the answer to `initialize`. The ids of what was sent, whose answers and acknowledgements
     /// are nobody's but ours.
-    pub fn replay(&self, into: &mut Outbox) -> Replay {
+    pub fn replay(&self, lane: usize, into: &mut Outbox) -> Replay {
         let mut replay = Replay::default();
-        if let Some(line) = self.handshake.as_ref().and_then(|handshake| handshake.initialized.as_ref()) {
+        let opening = self.opening.as_ref().filter(|_| lane > 0).and_then(|one| one.initialized.as_ref());
+        let made = self.handshake.as_ref().and_then(|handshake| handshake.initialized.as_ref());
+        if let Some(line) = made.or(opening) {
             into.push(line.as_bytes());
         }
         let mut ask = |method: &str, params: &str| {
@@ -182,17 +204,26 @@ impl Memory {
         if let Some(level) = level {
             ask("logging/setLevel", level.params.get());
         }
-        for uri in &self.subscriptions {
+        for (uri, _) in self.subscriptions.iter().filter(|(_, owner)| **owner == lane) {
             ask("resources/subscribe", &format!(r#"{{"uri":{uri}}}"#));
         }
         for (id, listen) in &self.listens {
             into.push(listen.line.as_bytes());
             replay.listens.push(id.clone());
-            if listen.acknowledged {
+            if listen.acknowledged || lane > 0 {
                 replay.acknowledgements.insert(id.clone());
             }
         }
         replay
+    }
+
+    /// Sets the log level of one more instance, where the client has set one.
+    pub fn tell_level(&self, id: &str, into: &mut Outbox) -> bool {
+        let level = self.level.as_ref().and_then(|line| serde_json::from_str::<Asking<&RawValue>>(line).ok());
+        let Some(params) = level.map(|level| level.params.get()) else { return false };
+        let line = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"logging/setLevel","params":{params}}}"#);
+        into.push(line.as_bytes());
+        true
     }
 
     /// Tells the client, where it listens for that, that the lists may have changed.

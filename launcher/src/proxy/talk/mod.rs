@@ -22,6 +22,10 @@ pub mod seats;
 pub mod servers;
 pub mod tasks;
 
+/// An instance of another scope than the first that has left so many bytes unread gets no further requests: one
+/// that does not read must not keep the others from being served.
+const MAX_UNREAD: usize = 4 << 20;
+
 /// What happens to a line of the client while no instance can take it.
 #[derive(Debug, Clone, Copy)]
 pub enum Otherwise<'a> {
@@ -47,27 +51,39 @@ pub enum Heard {
 }
 
 /// The conversation.
-#[derive(Default)]
 pub struct Talk {
     /// What the client is going to read.
     pub to_client: Outbox,
     seats: Vec<Seat>,
-    /// Who gets the client's requests.
-    current: Option<u32>,
+    /// The scopes of the launch; never none.
+    lanes: Vec<Lane>,
     of_client: Questions,
     of_servers: Questions,
     memory: Memory,
     tasks: Tasks,
-    held: Held,
     /// Whether the client got a good answer from a server.
     answered: bool,
     /// Requests of servers whose id was taken, so far.
     renamed: u64,
+    /// Times that a log level was handed on, so far.
+    levels: u64,
+}
+
+/// One scope as the conversation knows it.
+#[derive(Default)]
+struct Lane {
+    /// Who gets the client's requests.
+    current: Option<u32>,
+    /// What waits for an instance.
+    held: Held,
+    /// Whether an instance of it ever worked.
+    ran: bool,
 }
 
 /// An instance as the conversation knows it.
 struct Seat {
     number: u32,
+    lane: usize,
     inbox: Outbox,
     /// The id of the client's `initialize`, while its answer is waited for.
     greeted: Option<Id>,
@@ -79,8 +95,25 @@ struct Seat {
     acknowledgements: BTreeSet<Id>,
 }
 
+impl Default for Talk {
+    fn default() -> Self {
+        Self {
+            to_client: Outbox::default(),
+            seats: Vec::new(),
+            lanes: vec![Lane::default()],
+            of_client: Questions::default(),
+            of_servers: Questions::default(),
+            memory: Memory::default(),
+            tasks: Tasks::default(),
+            answered: false,
+            renamed: 0,
+            levels: 0,
+        }
+    }
+}
+
 impl Talk {
-    /// Takes a line of the client.
+    /// Takes a line of the client that belongs to a scope.
     ///
     /// # Errors
     /// Where nobody is there for a line that cannot be answered.
@@ -88,27 +121,47 @@ impl Talk {
         &mut self,
         line: &str,
         message: &Message<'_>,
+        lane: usize,
         otherwise: Otherwise<'_>,
     ) -> Result<(), Drop> {
-        match message.kind {
-            Kind::Request(id) => self.request(line, message, id, otherwise),
-            Kind::Response(id) => self.response(line, id),
-            Kind::Notification if message.method == Method::Cancelled => {
-                self.cancel(line, message, otherwise)
-            }
-            Kind::Notification if message.method == Method::Progress => {
-                let asked = message.params.token.and_then(|raw| self.of_servers.told_under(&Id::of(raw)));
-                match asked {
-                    Some(who) => who.map_or(Err(Drop::Undelivered), |number| self.push(number, line)),
-                    None => self.tell(line, otherwise),
-                }
-            }
-            Kind::Notification if message.method == Method::Initialized => {
+        match (message.kind, message.method) {
+            (Kind::Request(id), _) => self.request(line, message, id, lane, otherwise),
+            (Kind::Response(id), _) => self.response(line, id),
+            (Kind::Notification, Method::Cancelled) => self.cancel(line, message, otherwise),
+            (Kind::Notification, Method::Progress) => self.progress(line, message, otherwise),
+            (Kind::Notification, Method::Initialized) => {
+                self.share(line);
                 // What is remembered is replayed to the next instance, and is not kept for it as well.
                 let remembered = self.memory.initialized(line);
-                if self.current.is_none() && remembered { Ok(()) } else { self.tell(line, otherwise) }
+                if self.current(0).is_none() && remembered { Ok(()) } else { self.tell(line, otherwise) }
             }
-            Kind::Notification | Kind::Other => self.tell(line, otherwise),
+            (Kind::Notification, Method::RootsChanged) => {
+                self.share(line);
+                self.tell(line, otherwise)
+            }
+            (Kind::Notification | Kind::Other, _) => self.tell(line, otherwise),
+        }
+    }
+
+    /// Tells every instance but the first scope's, as far as there are any.
+    fn share(&mut self, line: &str) {
+        for lane in 1..self.lanes.len() {
+            // One that is only coming up hears it after the handshake that is replayed to it.
+            if let Some(number) = self.current(lane) {
+                self.push(number, line).unwrap_or_default();
+            }
+        }
+    }
+
+    fn progress(&mut self, line: &str, message: &Message<'_>, otherwise: Otherwise<'_>) -> Result<(), Drop> {
+        let Some(raw) = message.params.token else { return self.tell(line, otherwise) };
+        let Some((who, original)) = self.of_servers.told_under(&Id::of(raw)) else {
+            return self.tell(line, otherwise);
+        };
+        let (number, original) = (who.ok_or(Drop::Undelivered)?, original.map(|id| id.raw().into_owned()));
+        match original {
+            None => self.push(number, line),
+            Some(name) => self.push_parts(number, &spliced(line, raw, &name)),
         }
     }
 
@@ -126,35 +179,77 @@ impl Talk {
         line: &str,
         message: &Message<'_>,
         raw: &str,
+        lane: usize,
         otherwise: Otherwise<'_>,
     ) -> Result<(), Drop> {
         let question = question(message, raw);
         // A task is known to the instance that runs it, and to no other.
         let runs = message.params.task.and_then(|raw| self.tasks.instance(&Id::of(raw)));
-        let Some(number) = runs.or(self.current) else {
-            match otherwise {
-                Otherwise::First => drop(self.held.keep(line, false)),
-                _ if message.method == Method::Ping => self.pong(raw),
-                Otherwise::Hold if self.held.keep(line, true) => {}
-                Otherwise::Hold => self.answer(&too_many(), question),
-                Otherwise::Refuse(notice) => self.answer(notice, question),
-            }
+        let Some(number) = runs.or(self.current(lane)) else {
+            self.wait(line, message, lane, otherwise, question);
             return Ok(());
         };
         let subscribes = matches!(message.method, Method::Subscribe | Method::Listen);
-        if !self.of_client.has_room() || (subscribes && !self.memory.has_room()) {
+        let stuffed =
+            lane > 0 && self.seat(number).is_some_and(|seat| seat.inbox.waiting().len() > MAX_UNREAD);
+        if stuffed || !self.of_client.has_room() || (subscribes && !self.memory.has_room()) {
             self.answer(&too_many(), question);
             return Ok(());
         }
         let id = Id::of(raw);
         match message.method {
-            Method::Initialize => self.memory.open(id.clone(), line),
-            Method::Listen => self.memory.listen(id.clone(), line),
+            Method::Initialize => self.memory.open(id.clone(), line, false),
+            Method::Listen => {
+                self.memory.listen(id.clone(), line);
+                self.listen_too(&id, line);
+            }
             _ => {}
         }
         let what = What::of(line, message);
         self.of_client.insert(id, Asked::new(number, what, message.params.version.is_some()));
-        self.push(number, line)
+        match self.tasks.to_server(number, line) {
+            Some(respelled) => self.push(number, &respelled),
+            None => self.push(number, line),
+        }
+    }
+
+    /// What becomes of a request that no instance can take now.
+    fn wait(
+        &mut self,
+        line: &str,
+        message: &Message<'_>,
+        lane: usize,
+        otherwise: Otherwise<'_>,
+        question: Question<'_>,
+    ) {
+        let Some(held) = self.lanes.get_mut(lane).map(|lane| &mut lane.held) else {
+            return self.answer(&too_many(), question);
+        };
+        let kept = match otherwise {
+            Otherwise::First => held.keep(line, false),
+            _ if message.method == Method::Ping => return self.pong(question.id),
+            Otherwise::Hold => held.keep(line, true),
+            Otherwise::Refuse(notice) => return self.answer(notice, question),
+        };
+        if !kept {
+            return self.answer(&too_many(), question);
+        }
+        if message.method == Method::Initialize {
+            // Another scope's instance may be up before it has reached its own.
+            self.memory.open(Id::of(question.id), line, true);
+        }
+    }
+
+    /// The other scopes' instances hear a listen request as well: what the client listens for may be theirs. That
+    /// it began, and that it ended, is the first one's word.
+    fn listen_too(&mut self, id: &Id, line: &str) {
+        let lanes = self.lanes.iter().skip(1).filter_map(|lane| lane.current).collect::<Vec<_>>();
+        for number in lanes {
+            if let Some(seat) = self.seat(number) {
+                seat.acknowledgements.insert(id.clone());
+                seat.inbox.push(line.as_bytes());
+            }
+        }
     }
 
     fn answer(&mut self, notice: &Notice, question: Question<'_>) {
@@ -169,41 +264,42 @@ impl Talk {
     /// An answer of the client goes to who asked, and to nobody else.
     fn response(&mut self, line: &str, raw: &str) -> Result<(), Drop> {
         let Some(asked) = self.of_servers.remove(&Id::of(raw)) else {
-            let forgotten = self.of_servers.forgetful();
+            // With several servers nobody knows whose answer that would be.
+            let known = self.of_servers.forgetful() || self.lanes.len() > 1;
             return self
-                .current
-                .filter(|_| !forgotten)
-                .map_or(Err(Drop::Undelivered), |n| self.push(n, line));
+                .current(0)
+                .filter(|_| !known)
+                .map_or(Err(Drop::Undelivered), |number| self.push(number, line));
         };
         let number = asked.instance.ok_or(Drop::Undelivered)?;
         match asked.what {
-            What::Renamed(original) => {
-                let seat = self.seat(number).ok_or(Drop::Undelivered)?;
-                seat.inbox.push_parts(&spliced(line, raw, &original.raw()).map(str::as_bytes));
-            }
-            _ => self.push(number, line)?,
+            What::Renamed(original) => self.push_parts(number, &spliced(line, raw, &original.raw())),
+            _ => self.push(number, line),
         }
-        Ok(())
     }
 
     fn cancel(&mut self, line: &str, message: &Message<'_>, otherwise: Otherwise<'_>) -> Result<(), Drop> {
         let id = message.params.request_id.map(Id::of);
         let Some(id) = id else { return self.tell(line, otherwise) };
-        if self.held.cancel(&id) {
+        if self.lanes.iter_mut().any(|lane| lane.held.cancel(&id)) {
             return Ok(());
         }
         let Some(asked) = self.of_client.remove(&id) else { return self.tell(line, otherwise) };
-        self.memory.unlisten(&id);
+        if asked.what == What::Listen {
+            self.memory.unlisten(&id);
+            self.share(line);
+        }
         // A listen request that no instance has is over with that.
         asked.instance.map_or(Ok(()), |number| self.push(number, line))
     }
 
     fn tell(&mut self, line: &str, otherwise: Otherwise<'_>) -> Result<(), Drop> {
-        match (self.current, otherwise) {
+        match (self.current(0), otherwise) {
             (Some(number), _) => self.push(number, line),
             (None, Otherwise::First | Otherwise::Hold) => {
                 let bounded = matches!(otherwise, Otherwise::Hold);
-                if self.held.keep(line, bounded) { Ok(()) } else { Err(Drop::Undelivered) }
+                let kept = self.lanes.first_mut().is_some_and(|lane| lane.held.keep(line, bounded));
+                if kept { Ok(()) } else { Err(Drop::Undelivered) }
             }
             (None, Otherwise::Refuse(_)) => Err(Drop::Undelivered),
         }
@@ -211,6 +307,12 @@ impl Talk {
 
     fn push(&mut self, number: u32, line: &str) -> Result<(), Drop> {
         self.seat(number).map(|seat| seat.inbox.push(line.as_bytes())).ok_or(Drop::Undelivered)
+    }
+
+    fn push_parts(&mut self, number: u32, parts: &[&str; 3]) -> Result<(), Drop> {
+        let seat = self.seat(number).ok_or(Drop::Undelivered)?;
+        seat.inbox.push_parts(&parts.map(str::as_bytes));
+        Ok(())
     }
 
     fn seat(&mut self, number: u32) -> Option<&mut Seat> {
@@ -236,6 +338,22 @@ fn spliced<'a>(line: &'a str, part: &str, with: &'a str) -> [&'a str; 3] {
         (Some(before), Some(after)) => [before, with, after],
         _ => [line, "", ""],
     }
+}
+
+/// A line with several parts of it replaced. The parts must be slices of the line that do not overlap.
+fn respelled(line: &str, changes: &mut [(&str, &str)]) -> String {
+    let place = |part: &str| (part.as_ptr() as usize).wrapping_sub(line.as_ptr() as usize);
+    changes.sort_by_key(|(part, _)| place(part));
+    let (mut out, mut from) = (String::with_capacity(line.len() + 64), 0);
+    for (part, with) in changes {
+        if let Some(before) = line.get(from..place(part)) {
+            out.push_str(before);
+            out.push_str(with);
+            from = place(part) + part.len();
+        }
+    }
+    out.push_str(line.get(from..).unwrap_or_default());
+    out
 }
 
 #[cfg(test)]

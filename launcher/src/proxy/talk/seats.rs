@@ -16,9 +16,10 @@ const MAX_UNREAD: usize = 1 << 20;
 impl Talk {
     /// An instance runs. Whether it is ready at once; else it has been greeted, and its answer decides. A quiet
     /// one takes the place of another, which the client is not to notice.
-    pub fn join(&mut self, number: u32, quiet: bool) -> bool {
+    pub fn join(&mut self, lane: usize, number: u32, quiet: bool) -> bool {
         let mut seat = Seat {
             number,
+            lane,
             inbox: Outbox::default(),
             greeted: None,
             quiet,
@@ -26,7 +27,7 @@ impl Talk {
             swallow: BTreeSet::new(),
             acknowledgements: BTreeSet::new(),
         };
-        let greeting = self.memory.greeting();
+        let greeting = self.memory.greeting(lane > 0);
         if let Some((line, id)) = greeting {
             seat.inbox.push(line.as_bytes());
             seat.greeted = Some(id);
@@ -40,16 +41,18 @@ impl Talk {
     /// reached nobody after all are counted.
     pub fn settle(&mut self, number: u32) -> u64 {
         let Some(seat) = self.seats.iter_mut().find(|seat| seat.number == number) else { return 0 };
-        let replay = self.memory.replay(&mut seat.inbox);
+        let lane = seat.lane;
+        let replay = self.memory.replay(lane, &mut seat.inbox);
         (seat.swallow, seat.acknowledgements) = (replay.answers, replay.acknowledgements);
-        for id in &replay.listens {
-            self.of_client.move_to(id, number);
+        if lane == 0 {
+            replay.listens.iter().for_each(|id| self.of_client.move_to(id, number));
         }
-        if number > 0 && !seat.quiet {
+        let Some(place) = self.lanes.get_mut(lane) else { return 0 };
+        if lane == 0 && std::mem::replace(&mut place.ran, true) && !seat.quiet {
             self.memory.tell_changes(&mut self.to_client);
         }
-        self.current = Some(number);
-        self.let_go(None)
+        place.current = Some(number);
+        self.let_go(lane, None)
     }
 
     /// No new request goes to this instance.
@@ -57,7 +60,9 @@ impl Talk {
         if let Some(seat) = self.seat(number) {
             seat.leaving = true;
         }
-        self.current = self.current.filter(|current| *current != number);
+        if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.current == Some(number)) {
+            lane.current = None;
+        }
     }
 
     /// An instance is gone, and has said everything: its open requests are answered with the notice, and the
@@ -84,17 +89,21 @@ impl Talk {
         lost
     }
 
-    /// Answers what was held, as no instance will come for it. Lines without an answer are counted.
-    pub fn refuse_held(&mut self, notice: &Notice) -> u64 {
-        self.let_go(Some(notice))
+    /// Answers what was held for a scope, as no instance will come for it. Lines without an answer are counted.
+    pub fn refuse_held(&mut self, lane: usize, notice: &Notice) -> u64 {
+        self.let_go(lane, Some(notice))
     }
 
-    fn let_go(&mut self, notice: Option<&Notice>) -> u64 {
+    fn let_go(&mut self, lane: usize, notice: Option<&Notice>) -> u64 {
         let otherwise = notice.map_or(Otherwise::First, Otherwise::Refuse);
         let mut lost = 0;
-        while let Some(line) = self.held.take() {
+        while let Some(line) = self.lanes.get_mut(lane).and_then(|lane| lane.held.take()) {
             let taken = match Message::parse(&line) {
-                Ok(message) => self.client_line(&line, &message, otherwise),
+                Ok(message) if matches!(message.kind, Kind::Request(_)) => {
+                    self.client_line(&line, &message, lane, otherwise)
+                }
+                // Whoever else is to hear of it has heard it when it came.
+                Ok(_) => self.tell(&line, otherwise),
                 Err(_) => Err(Drop::NotMessage),
             };
             lost += u64::from(taken.is_err());
@@ -108,16 +117,41 @@ impl Talk {
         self.of_client.busy(number) || self.of_servers.busy(number) || self.tasks.busy(number)
     }
 
-    /// Whether a request of the client waits for an instance.
+    /// Whether a request of the client waits for an instance of a scope.
     #[must_use]
-    pub fn holds(&self) -> bool {
-        !self.held.is_empty()
+    pub fn holds(&self, lane: usize) -> bool {
+        self.lanes.get(lane).is_some_and(|lane| !lane.held.is_empty())
     }
 
-    /// Who gets the client's requests.
+    /// Who gets the client's requests of a scope.
     #[must_use]
-    pub fn current(&self) -> Option<u32> {
-        self.current
+    pub fn current(&self, lane: usize) -> Option<u32> {
+        self.lanes.get(lane)?.current
+    }
+
+    /// The scope of an instance.
+    #[must_use]
+    pub fn lane_of(&self, number: u32) -> Option<usize> {
+        self.seats.iter().find(|seat| seat.number == number).map(|seat| seat.lane)
+    }
+
+    /// The scope of the instance that runs a task (raw JSON).
+    #[must_use]
+    pub fn lane_of_task(&self, raw: &str) -> Option<usize> {
+        self.lane_of(self.tasks.instance(&Id::of(raw))?)
+    }
+
+    /// The launch has these scopes now: where each of them was before, if it was. What those that are gone held has
+    /// to be refused before.
+    pub fn plan(&mut self, before: &[Option<usize>]) {
+        let mut old: Vec<_> = std::mem::take(&mut self.lanes).into_iter().map(Some).collect();
+        let take = |place: &Option<usize>| place.and_then(|place| old.get_mut(place)?.take());
+        self.lanes = before.iter().map(take).map(Option::unwrap_or_default).collect();
+        for seat in &mut self.seats {
+            let now = before.iter().position(|place| *place == Some(seat.lane));
+            seat.lane = now.unwrap_or(usize::MAX);
+        }
+        self.memory.plan(before);
     }
 
     /// Whether the client ever got a good answer from a server.
@@ -129,10 +163,11 @@ impl Talk {
     /// Whether the client may be read on.
     #[must_use]
     pub fn has_room(&self, first: bool) -> bool {
-        let seat = self.seats.iter().find(|seat| Some(seat.number) == self.current);
+        let seat = self.seats.iter().find(|seat| Some(seat.number) == self.current(0));
+        let comfortable = || self.lanes.first().is_none_or(|lane| lane.held.comfortable());
         match seat {
             Some(seat) => seat.inbox.has_room() && self.to_client.waiting().len() < MAX_UNREAD,
-            None => self.to_client.has_room() && (!first || self.held.comfortable()),
+            None => self.to_client.has_room() && (!first || comfortable()),
         }
     }
 

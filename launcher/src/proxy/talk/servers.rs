@@ -2,7 +2,7 @@
 
 use super::asked::{Asked, What};
 use super::id::Id;
-use super::{Heard, Talk, spliced};
+use super::{Heard, Talk, respelled, spliced};
 use crate::proxy::message::{Kind, Message, Method};
 use crate::proxy::rule::Drop;
 
@@ -33,7 +33,7 @@ impl Talk {
             },
             Kind::Other => {}
         }
-        self.to_client.push(line.as_bytes());
+        self.say(number, line);
         Ok(Heard::Taken)
     }
 
@@ -48,7 +48,8 @@ impl Talk {
         let seat = self.seat(number).ok_or(Drop::Undelivered)?;
         if seat.greeted.as_ref() == Some(&id) {
             seat.greeted = None;
-            return Ok(if self.memory.agrees(line) { Heard::Agreed } else { Heard::Differs });
+            let other = seat.lane > 0;
+            return Ok(if self.memory.agrees(line, other) { Heard::Agreed } else { Heard::Differs });
         }
         if seat.swallow.remove(&id) {
             return Ok(Heard::Taken);
@@ -70,7 +71,7 @@ impl Talk {
             self.learn(&id, asked, line, message.failed);
         }
         self.answered |= !message.failed;
-        self.to_client.push(line.as_bytes());
+        self.say(number, line);
         Ok(Heard::Answer)
     }
 
@@ -82,10 +83,35 @@ impl Talk {
             What::Task(task, about) => self.tasks.answered(&task, about, line, asked.modern, failed),
             What::Initialize => self.memory.opened(id, line, failed),
             What::Listen => self.memory.unlisten(id),
-            What::SetLevel(line) if !failed => self.memory.set_level(line),
-            What::Subscribe(uri) if !failed => self.memory.subscribe(uri),
+            What::SetLevel(line) if !failed => self.set_level(line),
+            What::Subscribe(uri) if !failed => {
+                let lane = asked.instance.and_then(|number| self.lane_of(number)).unwrap_or_default();
+                self.memory.subscribe(uri, lane);
+            }
             What::Unsubscribe(uri) if !failed => self.memory.unsubscribe(&uri),
             _ => {}
+        }
+    }
+
+    /// The level that the first scope's instance has taken is everybody's.
+    fn set_level(&mut self, line: Box<str>) {
+        self.memory.set_level(line);
+        let others: Vec<_> = self.lanes.iter().skip(1).filter_map(|lane| lane.current).collect();
+        for number in others {
+            let Some(seat) = self.seats.iter_mut().find(|seat| seat.number == number) else { continue };
+            self.levels += 1;
+            let id = format!("\"mcp-run:level:{}\"", self.levels);
+            if self.memory.tell_level(&id, &mut seat.inbox) {
+                seat.swallow.insert(Id::of(&id));
+            }
+        }
+    }
+
+    /// Says a line of an instance to the client.
+    fn say(&mut self, number: u32, line: &str) {
+        match self.tasks.to_client(number, line) {
+            Some(respelled) => self.to_client.push(respelled.as_bytes()),
+            None => self.to_client.push(line.as_bytes()),
         }
     }
 
@@ -97,7 +123,6 @@ impl Talk {
         message: &Message<'_>,
         raw: &str,
     ) -> Result<Heard, Drop> {
-        let asked = |what| Asked::new(number, what, false).with_token(message.params.token);
         if !self.of_servers.has_room() {
             let inbox = &mut self.seat(number).ok_or(Drop::Undelivered)?.inbox;
             if !inbox.has_room() {
@@ -111,15 +136,26 @@ impl Talk {
         }
         let id = Id::of(raw);
         let taken = self.of_servers.get(&id).is_some_and(|asked| asked.instance != Some(number));
-        if !taken && !self.of_servers.forgetful() {
-            self.of_servers.insert(id, asked(What::Other));
-            self.to_client.push(line.as_bytes());
+        let token = message.params.token.map(|raw| (raw, Id::of(raw)));
+        let used = token.as_ref().is_some_and(|(_, token)| self.of_servers.uses(token, number));
+        if !taken && !used && !self.of_servers.forgetful() {
+            let asked =
+                Asked::new(number, What::Other, false).with_token(token.map(|(_, token)| token), None);
+            self.of_servers.insert(id, asked);
+            self.say(number, line);
             return Ok(Heard::Taken);
         }
         self.renamed += 1;
         let name = format!("\"mcp-run:request:{}\"", self.renamed);
-        self.of_servers.insert(Id::of(&name), asked(What::Renamed(id)));
-        self.to_client.push_parts(&spliced(line, raw, &name).map(str::as_bytes));
+        let mut asked = Asked::new(number, What::Renamed(id), false);
+        let mut changes = vec![(raw, name.as_str())];
+        if let Some((raw, original)) = token {
+            asked = asked.with_token(Some(Id::of(&name)), Some(original));
+            changes.push((raw, name.as_str()));
+        }
+        self.of_servers.insert(Id::of(&name), asked);
+        let line = respelled(line, &mut changes);
+        self.say(number, &line);
         Ok(Heard::Taken)
     }
 

@@ -14,7 +14,7 @@ impl Scene {
     /// With an instance that is ready.
     fn new() -> Self {
         let mut scene = Self(Talk::default());
-        assert!(scene.0.join(0, false));
+        assert!(scene.0.join(0, 0, false));
         scene.0.settle(0);
         scene
     }
@@ -35,7 +35,7 @@ impl Scene {
     }
 
     fn client_or(&mut self, line: &str, otherwise: Otherwise<'_>) -> Result<(), Drop> {
-        self.0.client_line(line, &Message::parse(line).unwrap(), otherwise)
+        self.0.client_line(line, &Message::parse(line).unwrap(), 0, otherwise)
     }
 
     fn client(&mut self, line: &str) -> Result<(), Drop> {
@@ -60,7 +60,7 @@ impl Scene {
 
     /// Another instance that agrees with the one before it.
     fn next(&mut self, number: u32) {
-        assert!(!self.0.join(number, false), "it has to answer first");
+        assert!(!self.0.join(0, number, false), "it has to answer first");
         self.0.inbox(number).unwrap().clear();
         let answer = r#"{"id":0,"result":{"capabilities":{"resources":{},"prompts":{"listChanged":true},"tools":{"listChanged":true}},"protocolVersion":"2025-11-25","serverInfo":{"version":"2"}}}"#;
         assert_eq!(self.server(number, answer), Ok(Heard::Agreed));
@@ -153,9 +153,9 @@ fn what_is_held_goes_in_order_and_within_bounds() {
     scene.clear();
     scene.client(&call(400)).unwrap();
     scene.client(r#"{"method":"notifications/x"}"#).unwrap();
-    assert_eq!(scene.0.refuse_held(&locked()), 1);
+    assert_eq!(scene.0.refuse_held(0, &locked()), 1);
     assert_eq!(scene.json(CLIENT)[0]["error"]["code"], 1001);
-    assert!(!scene.0.holds());
+    assert!(!scene.0.holds(0));
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn a_fresh_instance_is_told_what_the_old_one_knew() {
     }
     scene.0.gone(0, Some(&locked()));
     scene.clear();
-    assert!(!scene.0.join(1, false));
+    assert!(!scene.0.join(0, 1, false));
     assert_eq!(scene.take(1), [r#"{"id":0,"method":"initialize","params":{"x": 1}}"#], "byte for byte");
     scene.server(1, r#"{"method":"notifications/message"}"#).unwrap();
     let answer = r#"{"id":0,"result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{"listChanged":true},"prompts":{"listChanged":true},"resources":{}}}}"#;
@@ -207,7 +207,7 @@ fn an_instance_that_answers_otherwise_is_not_used() {
         r#"{"id":0,"error":{"code":1,"message":"no"}}"#,
     ] {
         let mut scene = Scene::greeted();
-        scene.0.join(1, false);
+        scene.0.join(0, 1, false);
         assert_eq!(scene.server(1, answer), Ok(Heard::Differs), "{answer}");
         assert!(scene.take(CLIENT).is_empty());
     }
@@ -226,7 +226,7 @@ fn a_subscription_of_the_stateless_era_stays_open() {
     scene.server(0, r#"{"id":"listen-1","result":{}}"#).unwrap();
     scene.0.gone(0, Some(&locked()));
     assert!(scene.take(CLIENT).is_empty(), "the client's subscription is open still");
-    assert!(scene.0.join(1, false), "nothing has to be answered first");
+    assert!(scene.0.join(0, 1, false), "nothing has to be answered first");
     scene.0.settle(1);
     assert_eq!(scene.take(1), [listen]);
     scene.server(1, acknowledged).unwrap();
@@ -239,7 +239,7 @@ fn a_subscription_of_the_stateless_era_stays_open() {
     scene.server(1, r#"{"id":"listen-1","result":{}}"#).unwrap();
     assert_eq!(scene.take(CLIENT).len(), 1);
     scene.0.gone(1, Some(&locked()));
-    scene.0.join(2, false);
+    scene.0.join(0, 2, false);
     scene.0.settle(2);
     assert!(scene.take(2).is_empty());
 }
@@ -248,7 +248,7 @@ fn a_subscription_of_the_stateless_era_stays_open() {
 fn a_quiet_successor_is_not_noticed() {
     let mut scene = Scene::greeted();
     scene.client(r#"{"id":1,"method":"x"}"#).unwrap();
-    scene.0.join(1, true);
+    scene.0.join(0, 1, true);
     scene.client(r#"{"id":2,"method":"x"}"#).unwrap();
     let answer = r#"{"id":0,"result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{"listChanged":true},"prompts":{"listChanged":true},"resources":{}}}}"#;
     assert_eq!(scene.server(1, answer), Ok(Heard::Agreed));
@@ -275,7 +275,7 @@ fn a_request_of_a_dead_instance_is_nobody_s() {
         "params": { "requestId": 5, "reason": "the server that asked is gone" },
     });
     assert_eq!(scene.json(CLIENT).last(), Some(&cancelled));
-    scene.0.join(1, false);
+    scene.0.join(0, 1, false);
     scene.0.settle(1);
     scene.server(1, r#"{"method":"roots/list", "id" : 5,"params":{"id":5}}"#).unwrap();
     let asked = scene.take(CLIENT).remove(0);
@@ -300,7 +300,7 @@ fn answers_are_told_apart_even_where_too_many_are_late() {
     }
     scene.0.gone(0, None);
     scene.clear();
-    scene.0.join(1, false);
+    scene.0.join(0, 1, false);
     scene.0.settle(1);
     scene.server(1, r#"{"id":7,"method":"roots/list"}"#).unwrap();
     assert_eq!(scene.json(CLIENT)[0]["id"], "mcp-run:request:1");
@@ -355,7 +355,7 @@ fn a_replaced_instance_does_not_end_a_subscription_of_the_stateless_era() {
     scene.client(listen).unwrap();
     scene.clear();
     let ends = r#"{"method":"notifications/cancelled","params":{"requestId":"l"}}"#;
-    scene.0.join(1, true);
+    scene.0.join(0, 1, true);
     scene.0.settle(1);
     scene.0.leave(0);
     scene.server(0, ends).unwrap();
@@ -421,15 +421,17 @@ fn progress_is_told_to_who_asked() {
     };
     scene.server(0, &ask(1, "1")).unwrap();
     scene.server(0, &ask(2, "\"a\"")).unwrap();
-    scene.0.join(1, true);
+    scene.0.join(0, 1, true);
     scene.0.settle(1);
     scene.0.leave(0);
     scene.server(1, &ask(3, "1")).unwrap();
     scene.client(&progress("\"a\"")).unwrap();
     assert_eq!(scene.take(0), [progress("\"a\"")], "the old one had asked");
-    assert_eq!(scene.client(&progress("1")), Err(Drop::Undelivered), "two may be meant");
-    scene.client(r#"{"id":1,"result":{}}"#).unwrap();
     scene.client(&progress("1")).unwrap();
+    assert_eq!(scene.take(0), [progress("1")]);
+    let asked = scene.json(CLIENT).remove(2);
+    assert_eq!(asked["id"], asked["params"]["_meta"]["progressToken"], "two call it the same");
+    scene.client(&progress(&asked["id"].to_string())).unwrap();
     assert_eq!(scene.take(1), [progress("1")]);
     scene.0.gone(0, None);
     assert_eq!(scene.client(&progress("\"a\"")), Err(Drop::Undelivered), "who asked is gone");
@@ -487,7 +489,7 @@ fn a_task_is_of_the_instance_that_runs_it() {
         scene.client(call).unwrap();
         scene.server(0, &format!(r#"{{"id":1,"result":{created}}}"#)).unwrap();
         assert!(scene.0.busy(0), "it was answered with a task: {created}");
-        scene.0.join(1, true);
+        scene.0.join(0, 1, true);
         scene.0.settle(1);
         scene.0.leave(0);
         scene.clear();
