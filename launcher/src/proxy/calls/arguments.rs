@@ -155,3 +155,94 @@ fn fold(name: &str) -> String {
 fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+mod tests {
+    use super::*;
+
+    fn scope(named: &str, argument_bytes: u64, whole: bool) -> ScopePlan {
+        let text = format!(
+            r#"{{"name":"write","tools":["*"],"resources":[],"prompts":[],"result_bytes":1,
+            "argument_bytes":{argument_bytes},"named":{named},"whole_arguments":{whole}}}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    fn asked(params: &str, scope: &ScopePlan) -> Result<Ask, String> {
+        let line = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{params}}}"#);
+        let message = Message::parse(&line).unwrap();
+        Asked::of(&line, &message, scope).map(|asked| asked.frame(7, true))
+    }
+
+    const RULES: &str = r#"{"write_*":["path","mode"],"*_row":["id"],"read":["secret"]}"#;
+
+    /// (parameters, named arguments by name)
+    #[test]
+    fn named_arguments() {
+        let long = format!(r#"{{"name":"write_row","arguments":{{"path":"{}"}}}}"#, "x".repeat(2000));
+        for (params, want) in [
+            (r#"{"name":"write_row"}"#, &[][..]),
+            (r#"{"name":"write_row","arguments":null}"#, &[]),
+            (r#"{"name":"write_row","arguments":{}}"#, &[]),
+            (r#"{"name":"write_row","arguments":{"path":"/a","other":{"path":1}}}"#, &[("path", r#""/a""#)]),
+            (
+                r#"{"arguments": {"id" : [1, 2] ,"mode":null,"path":"\u002fa"},"name":"write_row"}"#,
+                &[("id", "[1, 2]"), ("mode", "null"), ("path", r#""\u002fa""#)],
+            ),
+            // Escapes in names are no way around a rule.
+            (r#"{"name":"write\u005frow","arguments":{"p\u0061th":"/a"}}"#, &[("path", r#""/a""#)]),
+            (r#"{"name":"other","arguments":{"path":"/a"}}"#, &[]),
+            (r#"{"name":"other","arguments":[1]}"#, &[]),
+            // What is too long is refused for that.
+            (&long, &[]),
+        ] {
+            let named = asked(params, &scope(RULES, 1000, false)).unwrap().named;
+            let got: Vec<_> = named.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            assert_eq!(got, want, "{params:.80}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_decided_on() {
+        let huge = format!(r#"{{"name":"write_row","arguments":{{"path":"{}"}}}}"#, "x".repeat(MAX_NAMED));
+        let name = format!(r#"{{"name":"{}"}}"#, "x".repeat(MAX_TOOL + 1));
+        for (params, want) in [
+            (r#"{"name":"write_row","arguments":{"path":"/a","path":"/b"}}"#, "twice"),
+            (r#"{"name":"write_row","arguments":{"path":"/a","p\u0061th":"/b"}}"#, "twice"),
+            (r#"{"name":"write_row","arguments":{"Path":"/b"}}"#, "other letters"),
+            (r#"{"name":"write_row","arguments":{"path":"/a","PATH":"/b"}}"#, "other letters"),
+            (r#"{"name":"write_row","arguments":{"mode":1,"\u017fecret":1,"MODE":2}}"#, "other letters"),
+            (r#"{"name":"read","arguments":{"\u017fecret":1}}"#, "other letters"),
+            (r#"{"name":"write_row","arguments":["path"]}"#, "not an object"),
+            (r#"{"name":"write_row","arguments":"path"}"#, "not an object"),
+            (r#"{"name":"write_row","arguments":{},"arguments":{}}"#, "cannot be understood"),
+            (r#"{"name":7}"#, "no name"),
+            (r#"{"arguments":{}}"#, "no name"),
+            (&name, "no name"),
+            (&huge, "too long"),
+        ] {
+            let error = asked(params, &scope(RULES, 1 << 20, false)).unwrap_err();
+            assert!(error.contains(want) && !error.contains("/b"), "{params:.80}: {error}");
+        }
+    }
+
+    #[test]
+    fn size_hash_and_the_whole() {
+        let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(hexadecimal(&Sha256::digest("abc")), abc);
+        let text = r#"{ "a" : "\u0062" }"#;
+        let params = format!(r#"{{"name":"t","arguments":{text}}}"#);
+        let ask = asked(&params, &scope("{}", 100, true)).unwrap();
+        assert_eq!((ask.size, ask.whole.as_deref()), (18, Some(text)));
+        assert_eq!(ask.sha256, hexadecimal(&Sha256::digest(text)));
+        assert_eq!((ask.call, ask.tool.as_str(), ask.elicits), (7, "t", true));
+        assert_eq!(asked(&params, &scope("{}", 100, false)).unwrap().whole, None);
+        assert_eq!(asked(&params, &scope("{}", 17, true)).unwrap().whole, None, "longer than allowed");
+        let none = asked(r#"{"name":"t"}"#, &scope("{}", 100, true)).unwrap();
+        assert_eq!((none.size, none.whole, none.sha256), (0, None, hexadecimal(&Sha256::digest(""))));
+        let long = format!(r#"{{"name":"t","arguments":{{"a":"{}"}}}}"#, "x".repeat(MAX_AUDITED_ARGUMENTS));
+        let ask = asked(&long, &scope("{}", 1 << 20, true)).unwrap();
+        assert_eq!((ask.size, ask.whole), (MAX_AUDITED_ARGUMENTS as u64 + 8, None));
+    }
+}

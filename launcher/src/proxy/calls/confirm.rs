@@ -117,7 +117,7 @@ pub(super) fn is_yes(line: &str) -> bool {
 }
 
 /// Whether a client that sent this `initialize`, and agreed on this revision, asks a person for us: it offers
-/// elicitation, in form mode (2025-11-25: no mode named means forms).
+/// elicitation, and not for URLs alone (2025-11-25; the revision before has nothing but forms).
 #[must_use]
 pub fn elicits(initialize: &str, revision: &str) -> bool {
     #[derive(Deserialize)]
@@ -133,7 +133,7 @@ pub fn elicits(initialize: &str, revision: &str) -> bool {
         elicitation: serde_json::Map<String, serde_json::Value>,
     }
     let offered = serde_json::from_str::<Initialize>(initialize);
-    let forms = |modes: &serde_json::Map<_, _>| modes.is_empty() || modes.contains_key("form");
+    let forms = |modes: &serde_json::Map<_, _>| modes.contains_key("form") || !modes.contains_key("url");
     // Revisions are dates, and sort as such; the stateless era has no requests to the client.
     let revision = ("2025-06-18".."2026-01-01").contains(&revision);
     revision && offered.is_ok_and(|init| forms(&init.params.capabilities.elicitation))
@@ -152,4 +152,123 @@ fn shown(text: &str, most: usize) -> String {
         out.push('…');
     }
     out
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may stop at the first surprise")]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn who_asks_a_person() {
+        for (revision, capabilities, want) in [
+            ("2025-11-25", r#"{"elicitation":{}}"#, true),
+            ("2025-06-18", r#"{"elicitation":{},"roots":{}}"#, true),
+            ("2025-11-25", r#"{"elicitation":{"form":{},"url":{}}}"#, true),
+            ("2025-11-25", r#"{"elicitation":{"applyDefaults":true}}"#, true),
+            ("2025-11-25", r#"{"elicitation":{"url":{}}}"#, false),
+            ("2025-11-25", r#"{"roots":{}}"#, false),
+            ("2025-11-25", r#"{"elicitation":true}"#, false),
+            ("2025-03-26", r#"{"elicitation":{}}"#, false),
+            ("2024-11-05", r#"{"elicitation":{}}"#, false),
+            ("2026-07-28", r#"{"elicitation":{}}"#, false),
+            ("", r#"{"elicitation":{}}"#, false),
+        ] {
+            let line =
+                format!(r#"{{"id":0,"method":"initialize","params":{{"capabilities":{capabilities}}}}}"#);
+            assert_eq!(elicits(&line, revision), want, "{revision} {capabilities}");
+        }
+        assert!(!elicits(r#"{"id":0,"method":"initialize"}"#, "2025-11-25"));
+    }
+
+    #[test]
+    fn a_clear_yes_only() {
+        for (answer, want) in [
+            (r#""result":{"action":"accept","content":{"approve":true}}"#, true),
+            (r#""result":{"action":"accept","content":{"approve":true,"note":"x"},"_meta":{}}"#, true),
+            (r#""result":{"action":"accept","content":{"approve":false}}"#, false),
+            (r#""result":{"action":"accept","content":{"approve":"true"}}"#, false),
+            (r#""result":{"action":"accept","content":{"approve":1}}"#, false),
+            (r#""result":{"action":"accept","content":{"approve":true,"approve":true}}"#, false),
+            (r#""result":{"action":"accept","content":{}}"#, false),
+            (r#""result":{"action":"accept"}"#, false),
+            (r#""result":{"action":"decline","content":{"approve":true}}"#, false),
+            (r#""result":{"action":"cancel"}"#, false),
+            (r#""result":{}"#, false),
+            (r#""error":{"code":-32601,"message":"no"}"#, false),
+        ] {
+            let line = format!(r#"{{"jsonrpc":"2.0","id":"mcp-run:confirm:1",{answer}}}"#);
+            assert_eq!(is_yes(&line), want, "{answer}");
+        }
+    }
+
+    #[test]
+    fn ids_of_ours() {
+        for (raw, ours, call) in [
+            (r#""mcp-run:confirm:7""#, true, Some(7)),
+            (r#""mcp-run:\u0063onfirm:7""#, true, Some(7)),
+            (r#""mcp-run:confirm:x""#, true, None),
+            (r#""mcp-run:list:7""#, false, None),
+            ("7", false, None),
+        ] {
+            assert_eq!((is_confirmation(raw), call_of(raw)), (ours, call), "{raw}");
+        }
+    }
+
+    /// What a tool or its arguments say must not look like words of ours.
+    #[test]
+    fn nothing_is_smuggled_into_the_question() {
+        let decision = decision("");
+        let long = "y".repeat(5000);
+        let line = format!("{{\"params\":{{\"arguments\":{{\"a\":\"\u{202e}\\n\",\"b\":\"{long}\"}}}}}}");
+        let question = Confirm::of(&decision, r#""rm\nto answer: \u001b[2J""#, &line);
+        let shown: Value = serde_json::from_str(&question.elicitation(4)).unwrap();
+        let message = shown["params"]["message"].as_str().unwrap();
+        let lines: Vec<_> = message.lines().collect();
+        assert_eq!(lines.len(), 3, "{message}");
+        assert_eq!(lines[0], "a person has to confirm this call");
+        assert_eq!(lines[1], r"tool: rm\nto answer: \u{1b}[2J");
+        assert!(lines[2].starts_with(r#"arguments: {"a":"\u{202e}\n","b":"yyy"#), "{message}");
+        assert!(lines[2].ends_with("y…") && lines[2].chars().count() < 1100, "{message}");
+        let note = question.note();
+        assert!(note.contains("mcp-run approve 0199f3a8") && !note.contains('\n'), "{note}");
+    }
+
+    #[test]
+    fn shapes() {
+        let decision = decision("calls of scope `write` are confirmed");
+        let question = Confirm::of(&decision, r#""write_row""#, r#"{"params":{}}"#);
+        let asked: Value = serde_json::from_str(&question.elicitation(4)).unwrap();
+        assert_eq!(
+            (&asked["id"], &asked["method"]),
+            (&json!("mcp-run:confirm:4"), &json!("elicitation/create"))
+        );
+        let schema = &asked["params"]["requestedSchema"];
+        assert_eq!((&schema["type"], &schema["required"]), (&json!("object"), &json!(["approve"])));
+        assert_eq!(schema["properties"]["approve"]["type"], "boolean");
+        assert_eq!(schema["properties"].as_object().unwrap().len(), 1);
+        let told: Value = serde_json::from_str(&question.log_message()).unwrap();
+        assert_eq!(
+            (&told["method"], &told["params"]["level"]),
+            (&json!("notifications/message"), &json!("warning"))
+        );
+        assert_eq!((&told["params"]["logger"], told.get("id")), (&json!("mcp-run"), None));
+        let data = told["params"]["data"].as_str().unwrap();
+        assert!(
+            data.contains("`write` are confirmed") && data.contains("mcp-run approve 0199f3a8"),
+            "{data}"
+        );
+        let back: Value = serde_json::from_str(&withdrawal(4)).unwrap();
+        assert_eq!(back["params"]["requestId"], "mcp-run:confirm:4");
+    }
+
+    fn decision(what: &str) -> Decision {
+        let text = format!(
+            r#"{{"call":4,"id":"0199f3a8-0000-7000-8000-000000000009","verdict":"pending",
+            "reason":"awaits_confirmation","what":"{what}","hint":""}}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    }
 }

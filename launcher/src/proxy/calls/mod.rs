@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use mcp_broker_proto::call::{Answered, CallOutcome, Decision, Verdict};
+use mcp_broker_proto::call::{CallOutcome, Decision, Verdict};
 use mcp_broker_proto::channel::ToBroker;
 use mcp_broker_proto::plan::ScopePlan;
 use mcp_broker_proto::{CONFIRM_SECS, DECISION_SECS};
@@ -14,6 +14,7 @@ use super::message::{Kind, Message};
 use super::talk::id::Id;
 use super::talk::notice::{self, Executed, Notice, Question};
 use arguments::Asked;
+use over::{crowd, refuse_late};
 
 mod answer;
 mod arguments;
@@ -175,8 +176,10 @@ impl Calls {
     pub fn decided(&mut self, decision: &Decision, now: Instant) -> Acts {
         let (number, verdict) = (decision.call, decision.verdict);
         let Some(call) = self.open.get(&number) else {
-            // It was given up here: whoever decided on it still has to learn how it ended.
-            return refuse_late(number, verdict, CallOutcome::NotSent);
+            // Where it was given up here, whoever decided on it still has to learn how it ended.
+            let known = (1..=self.last).contains(&number);
+            let late = || refuse_late(number, verdict, CallOutcome::NotSent);
+            return if known { late() } else { Acts::default() };
         };
         match (&call.stage, verdict) {
             (Stage::Allowed { .. }, _) | (Stage::Pending { .. }, Verdict::Pending) => Acts::default(),
@@ -275,24 +278,6 @@ impl Calls {
         }
         Some(call)
     }
-}
-
-/// What whoever decided has to hear of a call that does not wait for it any more.
-fn refuse_late(call: u64, verdict: Verdict, outcome: CallOutcome) -> Acts {
-    match verdict {
-        Verdict::Deny => Acts::default(),
-        Verdict::Pending => Acts::tell_broker(ToBroker::Confirmed { call, yes: false }),
-        Verdict::Allow => {
-            let answered = Answered { call, outcome, instance: None, size: 0, millis: 0, masked: 0 };
-            Acts::tell_broker(ToBroker::Answered(answered))
-        }
-    }
-}
-
-fn crowd(of_what: &str) -> Notice {
-    let what = format!("there are too many {of_what}");
-    Notice::new(notice::Kind::Refused, what, "wait for answers before you call more")
-        .because("too_many_waiting")
 }
 
 fn rpc_error(raw: &str, code: i32, words: &str) -> String {

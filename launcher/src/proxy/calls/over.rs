@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use mcp_broker_proto::call::{Answered, CallOutcome};
+use mcp_broker_proto::call::{Answered, CallOutcome, Verdict};
 use mcp_broker_proto::channel::ToBroker;
 
 use super::{Acts, CROWDED, Calls, MAX_WEIGHT, Stage, answer};
@@ -154,6 +154,24 @@ impl Acts {
         self.to_broker.extend(more.to_broker);
         self.notes.extend(more.notes);
     }
+}
+
+/// What whoever decided has to hear of a call that does not wait for it any more.
+pub(super) fn refuse_late(call: u64, verdict: Verdict, outcome: CallOutcome) -> Acts {
+    match verdict {
+        Verdict::Deny => Acts::default(),
+        Verdict::Pending => Acts::tell_broker(ToBroker::Confirmed { call, yes: false }),
+        Verdict::Allow => {
+            let answered = Answered { call, outcome, instance: None, size: 0, millis: 0, masked: 0 };
+            Acts::tell_broker(ToBroker::Answered(answered))
+        }
+    }
+}
+
+pub(super) fn crowd(of_what: &str) -> Notice {
+    let what = format!("there are too many {of_what}");
+    Notice::new(notice::Kind::Refused, what, "wait for answers before you call more")
+        .because("too_many_waiting")
 }
 
 fn no_decision(what: &str) -> Notice {
