@@ -1,8 +1,9 @@
 //! How an instance is asked for its tools on the relay's own account: page by page, in the era that is in use, under
 //! ids that no client has. Answers are taken here and seen by nobody else.
 
-use super::Client;
-use crate::proxy::message::Message;
+use super::page::Page;
+use super::{Client, List};
+use crate::proxy::message::{Message, text};
 
 /// The most pages that are asked for.
 pub const MAX_PAGES: usize = 64;
@@ -61,8 +62,23 @@ impl Listing {
 
     /// Takes the answer that it waits for.
     pub fn take(&mut self, line: &str, message: &Message<'_>, counter: &mut u64) -> Took {
-        let _ = (line, message, counter, &self.tools);
-        Took::Failed
+        if message.failed {
+            // A server without tools has no such list.
+            return if self.pages == 1 { Took::Done(Vec::new()) } else { Took::Failed };
+        }
+        let Ok(Some(page)) = Page::read(line, List::Tools.shape()) else { return Took::Failed };
+        for element in &page.elements {
+            let Some(name) = text(element.name) else { return Took::Failed };
+            self.tools.push(Tool { name: name.as_ref().into(), text: element.text.into() });
+        }
+        let more = page.next.is_some();
+        if self.tools.len() > MAX_TOOLS || (more && self.pages >= MAX_PAGES) {
+            return Took::Failed;
+        }
+        match page.next {
+            Some(cursor) => Took::Next(self.ask(Some(cursor), counter)),
+            None => Took::Done(std::mem::take(&mut self.tools)),
+        }
     }
 
     fn ask(&mut self, cursor: Option<&str>, counter: &mut u64) -> String {

@@ -8,6 +8,8 @@ use mcp_broker_proto::names::Label;
 use mcp_broker_proto::plan::Plan;
 
 use names::Names;
+use pins::Pins;
+use record::Named;
 
 pub use client::{Client, Offers};
 pub use list::{List, Listed};
@@ -19,11 +21,13 @@ pub mod client;
 pub mod list;
 pub mod listing;
 mod names;
+mod page;
 pub mod pins;
 pub mod record;
 pub mod refusal;
 pub mod route;
 pub mod server;
+mod template;
 
 /// A scope by its place in the plan. Lane 0 answers what belongs to no tool, prompt or resource.
 pub type Lane = usize;
@@ -34,6 +38,10 @@ pub struct Filter {
     tools: Names,
     prompts: Names,
     resources: Names,
+    /// What was approved; nothing where nothing was.
+    pins: Option<Pins>,
+    /// What names the items of the record.
+    names: Vec<Named>,
     /// What an instance of the lane listed last, and what is wrong with it; by lane.
     shown: Vec<Shown>,
 }
@@ -52,7 +60,10 @@ impl Filter {
     #[must_use]
     pub fn new(plan: &Plan) -> Self {
         let scopes = || plan.scopes.iter();
+        let names = record::names(plan);
         Self {
+            pins: Pins::new(plan, &names),
+            names,
             tools: Names::new(scopes().map(|scope| scope.tools.as_slice())),
             prompts: Names::new(scopes().map(|scope| scope.prompts.as_slice())),
             resources: Names::new(scopes().map(|scope| scope.resources.as_slice())),

@@ -34,4 +34,9 @@ impl Names {
         let by_pattern = || self.patterns.iter().find(|(pattern, _)| pattern::matches(pattern, name));
         self.exact.get(name).copied().or_else(|| by_pattern().map(|(_, lane)| *lane))
     }
+    /// Every pattern with its lane, whole names first.
+    pub(super) fn patterns(&self) -> impl Iterator<Item = (&str, Lane)> {
+        let exact = self.exact.iter().map(|(name, lane)| (name.as_ref(), *lane));
+        exact.chain(self.patterns.iter().map(|(pattern, lane)| (pattern.as_ref(), *lane)))
+    }
 }

@@ -1,17 +1,58 @@
 //! Whether an instance shows the tools that were approved: each definition as canonical text, compared with the
 //! record of its scope.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
-use mcp_broker_proto::call::Change;
+use mcp_broker_proto::MAX_CHANGED;
+use mcp_broker_proto::call::{Change, Changed};
+use mcp_broker_proto::plan::{Plan, Variant};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
 
 use super::{Client, Filter, Lane, Tool};
 
 /// The canonical text of a tool's definition: its members sorted, one spelling of each value. Nothing where it is no
-/// JSON, names a member twice anywhere, or is nested too deep.
+/// JSON, names a member twice anywhere, or is nested deeper than 127 levels.
 #[must_use]
 pub fn canonical(definition: &str) -> Option<String> {
-    serde_json::from_str::<serde_json::Value>(definition).ok().map(|value| value.to_string())
+    serde_json::from_str::<Strict>(definition).ok().map(|Strict(value)| value.to_string())
+}
+
+/// The tools that were approved, by lane and name: the canonical texts of each.
+pub(super) struct Pins {
+    lanes: Vec<BTreeMap<Box<str>, BTreeSet<Box<str>>>>,
+}
+
+impl Pins {
+    /// Of a plan, where something was approved; `names` are those of the record's items.
+    pub(super) fn new(plan: &Plan, names: &[super::record::Named]) -> Option<Self> {
+        let record = plan.record.as_ref()?;
+        let lanes = plan.scopes.iter().map(|scope| {
+            let mut tools: BTreeMap<Box<str>, BTreeSet<Box<str>>> = BTreeMap::new();
+            let lists = record.variants.iter().filter_map(|variant| variant.scopes.get(&scope.name));
+            let places: BTreeSet<usize> =
+                lists.flat_map(|lists| lists.tools.iter().flatten().copied()).collect();
+            for place in places {
+                let name = names.get(place).and_then(|named| named.name.clone());
+                let text = record.item(place).and_then(canonical);
+                if let (Some(name), Some(text)) = (name, text) {
+                    tools.entry(name).or_default().insert(text.into());
+                }
+            }
+            tools
+        });
+        Some(Self { lanes: lanes.collect() })
+    }
+
+    /// Whether this definition of a tool was approved.
+    pub(super) fn has(&self, lane: Lane, name: &str, canonical: &str) -> bool {
+        self.of(lane, name).is_some_and(|texts| texts.contains(canonical))
+    }
+
+    fn of(&self, lane: Lane, name: &str) -> Option<&BTreeSet<Box<str>>> {
+        self.lanes.get(lane)?.get(name)
+    }
 }
 
 impl Filter {
@@ -24,9 +65,136 @@ impl Filter {
         client: Option<&Client>,
     ) -> &BTreeMap<String, Change> {
         static NONE: BTreeMap<String, Change> = BTreeMap::new();
-        let _ = client;
+        let changed = self.compared(lane, &tools, client);
         let Some(shown) = self.shown.get_mut(lane) else { return &NONE };
         shown.tools = Some(tools);
+        shown.changed = changed;
         &shown.changed
+    }
+
+    /// The instance of a lane is gone: what it listed is listed no more, what was hidden stays so.
+    pub fn gone(&mut self, lane: Lane) {
+        if let Some(shown) = self.shown.get_mut(lane) {
+            shown.tools = None;
+        }
+    }
+
+    /// What the broker is told of a lane: [`Filter::changed`] as far as it fits.
+    #[must_use]
+    pub fn report(&self, lane: Lane) -> Option<Changed> {
+        let (scope, changed) = (self.label(lane)?.clone(), self.changed(lane)?);
+        let tools = changed.iter().take(MAX_CHANGED).map(|(name, change)| (name.clone(), *change));
+        Some(Changed { scope, tools: tools.collect() })
+    }
+
+    fn compared(&self, lane: Lane, tools: &[Tool], client: Option<&Client>) -> BTreeMap<String, Change> {
+        let Some(pins) = &self.pins else { return BTreeMap::new() };
+        let (mut changed, mut listed) = (BTreeMap::new(), BTreeSet::new());
+        let ours = |name: &str| self.tools.lane(name) == Some(lane);
+        for tool in tools.iter().filter(|tool| ours(&tool.name)) {
+            listed.insert(tool.name.as_ref());
+            let approved = canonical(&tool.text).is_some_and(|text| pins.has(lane, &tool.name, &text));
+            if !approved {
+                let change = pins.of(lane, &tool.name).map_or(Change::Added, |_| Change::Altered);
+                changed.insert(tool.name.to_string(), change);
+            }
+        }
+        let expected = self.expected(lane, client);
+        for name in expected.into_iter().filter(|name| ours(name) && !listed.contains(name)) {
+            changed.insert(name.to_owned(), Change::Missing);
+        }
+        changed
+    }
+
+    /// The tools that an instance must show to this client: those that it showed to every kind of client that this
+    /// one may be.
+    fn expected(&self, lane: Lane, client: Option<&Client>) -> BTreeSet<&str> {
+        let (Some(record), Some(label)) = (&self.plan.record, self.label(lane)) else {
+            return BTreeSet::new();
+        };
+        let fits = |variant: &&Variant| {
+            client.is_none_or(|client| {
+                *variant.revision == *client.revision
+                    && if variant.capable { !client.offers.none() } else { !client.offers.all() }
+            })
+        };
+        let names = |variant: &Variant| -> BTreeSet<&str> {
+            let places = variant.scopes.get(label).and_then(|lists| lists.tools.as_ref());
+            let named = places.into_iter().flatten().filter_map(|place| self.names.get(*place));
+            named.filter_map(|named| named.name.as_deref()).collect()
+        };
+        let all = record.variants.iter().filter(fits).map(names);
+        all.reduce(|all, these| &all & &these).unwrap_or_default()
+    }
+}
+
+/// A value whose objects name each member once.
+struct Strict(Value);
+
+impl<'de> Deserialize<'de> for Strict {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Once.deserialize(deserializer).map(Self)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Once;
+
+impl<'de> DeserializeSeed<'de> for Once {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Once {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut members = Map::new();
+        while let Some(name) = map.next_key::<String>()? {
+            let value = map.next_value_seed(Self)?;
+            if members.insert(name, value).is_some() {
+                return Err(A::Error::custom("a name stands there twice"));
+            }
+        }
+        Ok(Value::Object(members))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+        let mut values = Vec::new();
+        while let Some(value) = seq.next_element_seed(Self)? {
+            values.push(value);
+        }
+        Ok(Value::Array(values))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Value, E> {
+        Ok(text.into())
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Value, E> {
+        Ok(number.into())
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Value, E> {
+        Ok(number.into())
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Value, E> {
+        Number::from_f64(number).map(Value::Number).ok_or_else(|| E::custom("a number out of range"))
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Value, E> {
+        Ok(Value::Null)
     }
 }

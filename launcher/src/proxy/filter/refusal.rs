@@ -41,6 +41,12 @@ pub fn unknown_task(id: &str) -> String {
     error(id, INVALID_PARAMS, "Task not found")
 }
 
+/// To a list request that the server knows as no method (JSON-RPC 2.0 section 5.1).
+#[must_use]
+pub fn unknown_method(id: &str) -> String {
+    error(id, -32601, "Method not found")
+}
+
 /// To a cursor that nobody gave out.
 #[must_use]
 pub fn unknown_cursor(id: &str) -> String {

@@ -3,12 +3,10 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use mcp_broker_proto::pattern;
-use serde_json::value::RawValue;
-
 use super::{Filter, Lane, List, refusal};
-use crate::proxy::message::{Kind, Message, Method, Params, text};
+use crate::proxy::message::{Kind, Message, Method, Params, members, same_but_for_case, text};
 use crate::proxy::rule::Drop;
+use mcp_broker_proto::pattern;
 
 /// Where a message of the client goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,26 +61,27 @@ impl Filter {
             Kind::Request(id) => self.request(id, message),
             Kind::Response(id) => Route::Answer(id),
             Kind::Notification => notification(message),
-            Kind::Other => Route::Nowhere(Drop::Undelivered),
+            Kind::Other => Route::Nowhere(Drop::Ambiguous),
         }
     }
 
     /// The arguments of a call that the broker has to see, as JSON text by name ([`mcp_broker_proto::call::Ask`]).
     #[must_use]
     pub fn named_arguments(&self, call: &Call<'_>) -> BTreeMap<String, String> {
-        let named = self.plan.scopes.get(call.lane).map(|scope| scope.named.iter()).into_iter().flatten();
-        let wanted: BTreeSet<&str> = named
-            .filter(|(tools, _)| pattern::matches(tools, &call.tool))
-            .flat_map(|(_, names)| names.iter().map(String::as_str))
-            .collect();
+        let wanted = self.wanted(call.lane, &call.tool);
         if wanted.is_empty() {
             return BTreeMap::new();
         }
-        let all = call
-            .arguments
-            .and_then(|raw| serde_json::from_str::<BTreeMap<Cow<'_, str>, &RawValue>>(raw).ok());
-        let kept = all.into_iter().flatten().filter(|(name, _)| wanted.contains(name.as_ref()));
-        kept.map(|(name, value)| (name.into_owned(), value.get().to_owned())).collect()
+        let all = call.arguments.and_then(|raw| members(raw, &[])).unwrap_or_default();
+        let kept = all.into_iter().filter(|(name, _)| wanted.contains(name.as_ref()));
+        kept.map(|(name, value)| (name.into_owned(), value.to_owned())).collect()
+    }
+
+    /// The names of arguments that somebody has rules for.
+    fn wanted(&self, lane: Lane, tool: &str) -> BTreeSet<&str> {
+        let named = self.plan.scopes.get(lane).map(|scope| scope.named.iter()).into_iter().flatten();
+        let theirs = named.filter(|(tools, _)| pattern::matches(tools, tool));
+        theirs.flat_map(|(_, names)| names.iter().map(String::as_str)).collect()
     }
 
     fn request<'m>(&self, id: &'m str, message: &Message<'m>) -> Route<'m> {
@@ -93,6 +92,8 @@ impl Filter {
             Method::Read | Method::Subscribe | Method::Unsubscribe => {
                 found(self.resource_of(id, params.uri, params.version.is_some()))
             }
+            Method::Complete => found(self.completion(id, params)),
+            Method::Listen => found(self.listen(id, params)),
             Method::Initialize | Method::Discover => Route::Discovery,
             Method::SetLevel => Route::Every,
             Method::Task | Method::TaskResult => {
@@ -100,7 +101,10 @@ impl Filter {
             }
             Method::TaskList => Route::Tasks,
             Method::Ping => Route::Ping,
-            method => List::of(method).map_or(Route::Lane(0), Route::List),
+            Method::Tools | Method::Prompts | Method::Resources | Method::Templates => {
+                List::of(message.method).map_or(Route::Lane(0), Route::List)
+            }
+            _ => Route::Lane(0),
         }
     }
 
@@ -108,9 +112,49 @@ impl Filter {
         let Some(tool) = params.name.and_then(text) else {
             return Route::Refused(refusal::invalid_params(id, "the name of a tool is missing"));
         };
-        match self.tool(&tool) {
-            Some(lane) => Route::Call(Call { id, lane, tool, arguments: params.arguments }),
-            None => Route::Refused(refusal::unknown_tool(id, &tool)),
+        let Some(lane) = self.tool(&tool) else {
+            return Route::Refused(refusal::unknown_tool(id, &tool));
+        };
+        let wanted = self.wanted(lane, &tool);
+        if !wanted.is_empty() && params.arguments.is_some_and(|raw| disguised(raw, &wanted)) {
+            return Route::Refused(refusal::invalid_params(
+                id,
+                "an argument that has rules, in another case",
+            ));
+        }
+        Route::Call(Call { id, lane, tool, arguments: params.arguments })
+    }
+
+    /// A completion of an argument: as what it is for.
+    fn completion(&self, id: &str, params: &Params<'_>) -> Result<Lane, String> {
+        let of = &params.reference;
+        match of.kind.and_then(text).as_deref() {
+            Some("ref/prompt") => self.prompt_of(id, of.name),
+            Some("ref/resource") => {
+                let template = of.uri.and_then(text).and_then(|uri| self.template(&uri));
+                template.map_or_else(|| self.resource_of(id, of.uri, params.version.is_some()), Ok)
+            }
+            _ => Err(refusal::invalid_params(id, "what is to be completed is missing")),
+        }
+    }
+
+    /// A subscription of the stateless era: to the lane of the resources that it names, else to the first.
+    fn listen(&self, id: &str, params: &Params<'_>) -> Result<Lane, String> {
+        let unclear = |what| move || refusal::invalid_params(id, what);
+        let Some(raw) = params.notifications else { return Ok(0) };
+        let wanted =
+            members(raw, &["resourceSubscriptions"]).ok_or_else(unclear("notifications are no object"))?;
+        let uris = wanted.iter().find(|(name, _)| name == "resourceSubscriptions").map(|(_, uris)| *uris);
+        let uris: Vec<Cow<'_, str>> = serde_json::from_str(uris.unwrap_or("[]"))
+            .map_err(|_quotes| unclear("resourceSubscriptions are no list of URIs")())?;
+        let mut lanes = BTreeSet::new();
+        for uri in &uris {
+            let unknown = || refusal::unknown_resource(id, uri, true);
+            lanes.insert(self.resource(uri).ok_or_else(unknown)?);
+        }
+        match lanes.len() {
+            0 | 1 => Ok(lanes.pop_first().unwrap_or(0)),
+            _ => Err(unclear("resources of several scopes: listen to each scope on its own")()),
         }
     }
 
@@ -127,6 +171,13 @@ impl Filter {
     }
 }
 
+/// Whether a name in these arguments is one of the wanted but for its case: some servers take it for that.
+fn disguised(arguments: &str, wanted: &BTreeSet<&str>) -> bool {
+    let all = members(arguments, &[]).unwrap_or_default();
+    let other = |name: &str| wanted.iter().any(|one| same_but_for_case(one, name));
+    all.iter().any(|(name, _)| !wanted.contains(name.as_ref()) && other(name))
+}
+
 fn found<'m>(lane: Result<Lane, String>) -> Route<'m> {
     lane.map_or_else(Route::Refused, Route::Lane)
 }
@@ -137,8 +188,8 @@ fn notification<'m>(message: &Message<'m>) -> Route<'m> {
         Method::Initialized | Method::RootsChanged => Route::Every,
         Method::Cancelled => params.request_id.map_or(Route::Nowhere(Drop::Undelivered), Route::Cancel),
         Method::Progress => params.token.map_or(Route::Nowhere(Drop::Undelivered), Route::Progress),
-        Method::Other => Route::Lane(0),
+        Method::ToolsChanged | Method::Other => Route::Lane(0),
         // A request that nobody could answer, and that a lenient server might carry out.
-        _ => Route::Nowhere(Drop::Undelivered),
+        _ => Route::Nowhere(Drop::Ambiguous),
     }
 }

@@ -38,9 +38,15 @@ impl Filter {
             (Kind::Request(id), Method::Sampling) => asks(id, ClientRequest::Sampling, "sampling"),
             (Kind::Request(id), Method::Elicitation) => asks(id, ClientRequest::Elicitation, "elicitation"),
             (Kind::Request(id), Method::Roots) => asks(id, ClientRequest::Roots, "roots"),
+            // What it asks about the tasks that the client runs for it (MCP 2025-11-25).
+            (Kind::Request(id), Method::Task | Method::TaskResult | Method::TaskList)
+                if allowed(ClientRequest::Sampling) || allowed(ClientRequest::Elicitation) =>
+            {
+                Said::Asks(id)
+            }
             (Kind::Request(id), _) => Said::Refused(refusal::not_for_servers(id, "that")),
             (Kind::Notification, _) => Said::Tells,
-            (Kind::Other, _) => Said::Nothing(Drop::NotMessage),
+            (Kind::Other, _) => Said::Nothing(Drop::Ambiguous),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! One line as a JSON-RPC message, borrowed and complete: the whole line is parsed, what the relay decides
-//! by is kept as it stands there, and the rest is only checked. A key that it decides by may stand there
-//! once: peers disagree on which of two counts, so neither is guessed.
+//! by is kept as it stands there, and the rest is only checked. No name stands twice in an object that it
+//! looks into.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -8,14 +8,14 @@ use std::marker::PhantomData;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-pub use params::{Params, Reference, text};
+use keys::{Key, Place};
+use params::Members;
 
+pub use keys::{MAX_MEMBERS, Seen, same_but_for_case};
+pub use params::{Params, Reference, members, place, text, trimmed};
+
+mod keys;
 mod params;
-
-/// Where a request of the stateless era names its revision (MCP 2026-07-28, `_meta`).
-const VERSION: &str = "io.modelcontextprotocol/protocolVersion";
-/// What the notifications of a `subscriptions/listen` bear.
-const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 
 /// What a message is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +85,8 @@ pub enum Method {
     Roots,
     /// `notifications/roots/list_changed`.
     RootsChanged,
+    /// `notifications/tools/list_changed`.
+    ToolsChanged,
     /// Any other, or none.
     #[default]
     Other,
@@ -107,14 +109,22 @@ impl<'a> Message<'a> {
     /// Parses a complete line.
     ///
     /// # Errors
-    /// Where it is not exactly one JSON object, where a key that counts stands there twice or has a value of
-    /// the wrong kind, or where it claims to be a request and a response at once.
+    /// Where it is not exactly one JSON object; and, as an error of [`serde_json::error::Category::Data`], where it
+    /// is ambiguous: a name stands twice in it, a value that counts is of the wrong kind, or it is a request and a
+    /// response at once.
     pub fn parse(line: &'a str) -> Result<Self, serde_json::Error> {
-        let fields: Fields<'a> = serde_json::from_str(line)?;
-        let id = fields.id.filter(|id| *id != "null");
+        let mut deserializer = serde_json::Deserializer::from_str(line);
+        let fields = TopLevel { line }.deserialize(&mut deserializer)?;
+        deserializer.end()?;
+        let id = match fields.id {
+            Some("null") | None => None,
+            Some(id) if is_id(id) => Some(id),
+            Some(_) => return Err(Error::custom("an id that is neither text nor number")),
+        };
         let answers = fields.result || fields.error;
         let kind = match (fields.method, id) {
             (Some(_), _) if answers => return Err(Error::custom("request and response at once")),
+            (None, _) if fields.result && fields.error => return Err(Error::custom("two answers at once")),
             (Some(_), Some(id)) => Kind::Request(id),
             (Some(_), None) => Kind::Notification,
             (None, Some(id)) if answers => Kind::Response(id),
@@ -131,12 +141,59 @@ impl<'a> Message<'a> {
     }
 }
 
-/// The id of a line that is no message, as raw JSON: nothing where it has none, or several, or one that is neither
-/// text nor number.
+/// Whether raw JSON is text or a number, as ids are (JSON-RPC 2.0 section 4).
+fn is_id(raw: &str) -> bool {
+    raw.starts_with(|first: char| matches!(first, '"' | '-' | '0'..='9'))
+}
+
+/// The id of a line that is no message, as raw JSON: nothing where it is no JSON object, has none or several, or one
+/// that is neither text nor number.
 #[must_use]
 pub fn id_of(line: &str) -> Option<&str> {
-    let _ = line;
-    None
+    let ids: Ids<'_> = serde_json::from_str(line).ok()?;
+    ids.only.filter(|id| ids.count == 1 && is_id(id))
+}
+
+/// The ids of an object, whatever else is wrong with it.
+#[derive(Default)]
+struct Ids<'a> {
+    only: Option<&'a str>,
+    count: usize,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Ids<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Ids<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Ids<'de>, A::Error> {
+                let mut ids = Ids::default();
+                while let Some(is_id) = map.next_key_seed(Lookup::<IsId>::NEW)? {
+                    if is_id.0 {
+                        ids = Ids { only: Some(map.next_value::<&RawValue>()?.get()), count: ids.count + 1 };
+                    } else {
+                        map.next_value::<IgnoredAny>()?;
+                    }
+                }
+                Ok(ids)
+            }
+        }
+        deserializer.deserialize_map(Object)
+    }
+}
+
+/// Whether a name is that of an id to anybody.
+struct IsId(bool);
+
+impl Word for IsId {
+    fn of(text: &str) -> Self {
+        Self(same_but_for_case("id", text))
+    }
 }
 
 #[derive(Default)]
@@ -148,100 +205,47 @@ struct Fields<'a> {
     error: bool,
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(TopLevel)
+struct TopLevel<'a> {
+    line: &'a str,
+}
+
+impl<'a> DeserializeSeed<'a> for TopLevel<'a> {
+    type Value = Fields<'a>;
+
+    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<Fields<'a>, D::Error> {
+        deserializer.deserialize_map(self)
     }
 }
 
-struct TopLevel;
-
-impl<'de> Visitor<'de> for TopLevel {
-    type Value = Fields<'de>;
+impl<'a> Visitor<'a> for TopLevel<'a> {
+    type Value = Fields<'a>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut fields = Fields::default();
-        let mut has_params = false;
-        while let Some(key) = map.next_key_seed(Lookup::<Key>::NEW)? {
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Fields<'a>, A::Error> {
+        let (mut fields, mut seen) = (Fields::default(), Seen::new(Place::Message.names()));
+        while let Some((key, _)) = seen.next(&mut map)? {
             match key {
-                Key::Id => raw(&mut map, &mut fields.id, "id")?,
-                Key::Method => {
-                    let method = map.next_value_seed(Lookup::NEW)?;
-                    once(fields.method.replace(method).is_none(), "method")?;
-                }
+                Key::Id => fields.id = Some(map.next_value::<&'a RawValue>()?.get()),
+                Key::Method => fields.method = Some(map.next_value_seed(Lookup::NEW)?),
                 Key::Params => {
-                    once(!std::mem::replace(&mut has_params, true), "params")?;
-                    fields.params = map.next_value()?;
+                    let members = Members { line: self.line, place: Place::Params };
+                    fields.params = map.next_value_seed(members)?;
                 }
                 Key::Result => {
                     map.next_value::<IgnoredAny>()?;
-                    once(!std::mem::replace(&mut fields.result, true), "result")?;
+                    fields.result = true;
                 }
                 Key::Error => {
                     map.next_value::<IgnoredAny>()?;
-                    once(!std::mem::replace(&mut fields.error, true), "error")?;
+                    fields.error = true;
                 }
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }
         }
         Ok(fields)
-    }
-}
-
-fn once<E: Error>(first: bool, name: &'static str) -> Result<(), E> {
-    if first { Ok(()) } else { Err(E::duplicate_field(name)) }
-}
-
-/// A value as it stands there.
-fn raw<'de, A: MapAccess<'de>>(
-    map: &mut A,
-    into: &mut Option<&'de str>,
-    name: &'static str,
-) -> Result<(), A::Error> {
-    let value: &'de RawValue = map.next_value()?;
-    once(into.replace(value.get()).is_none(), name)
-}
-
-#[derive(Clone, Copy)]
-enum Key {
-    Id,
-    Method,
-    Params,
-    Result,
-    Error,
-    Name,
-    RequestId,
-    Uri,
-    Meta,
-    Version,
-    Subscription,
-    Token,
-    Task,
-    Other,
-}
-
-impl Word for Key {
-    fn of(text: &str) -> Self {
-        match text {
-            "id" => Self::Id,
-            "method" => Self::Method,
-            "params" => Self::Params,
-            "result" => Self::Result,
-            "error" => Self::Error,
-            "name" => Self::Name,
-            "requestId" => Self::RequestId,
-            "uri" => Self::Uri,
-            "_meta" => Self::Meta,
-            VERSION => Self::Version,
-            SUBSCRIPTION => Self::Subscription,
-            "progressToken" => Self::Token,
-            "taskId" => Self::Task,
-            _ => Self::Other,
-        }
     }
 }
 
@@ -274,6 +278,7 @@ impl Word for Method {
             "elicitation/create" => Self::Elicitation,
             "roots/list" => Self::Roots,
             "notifications/roots/list_changed" => Self::RootsChanged,
+            "notifications/tools/list_changed" => Self::ToolsChanged,
             _ => Self::Other,
         }
     }
@@ -347,19 +352,91 @@ mod tests {
             "{\"a\":01}",
             "{} {}",
             "\u{feff}{}",
-            r#"{"id":1,"id":2}"#,
-            r#"{"method":"a","method":"b"}"#,
-            r#"{"method":"a","\u006dethod":"b"}"#,
-            r#"{"params":{},"params":{}}"#,
-            r#"{"params":{"name":"a","name":"b"}}"#,
-            r#"{"params":{"_meta":{},"_meta":{}}}"#,
-            r#"{"result":1,"result":2,"id":1}"#,
-            r#"{"id":1,"method":"x","result":{}}"#,
-            r#"{"method":"x","error":{}}"#,
-            r#"{"method":5}"#,
+            r#"{"method":"\ud800"}"#,
             &deep,
         ] {
             assert!(Message::parse(line).is_err(), "{line:.60}");
+        }
+    }
+
+    /// An object is refused where two readers could understand it otherwise.
+    #[test]
+    fn what_is_ambiguous() {
+        let many: String = (0..=MAX_MEMBERS + 10).map(|n| format!("\"k{n}\":1,")).collect();
+        let many = format!("{{\"params\":{{\"arguments\":{{{many}\"z\":1}}}}}}");
+        for line in [
+            r#"{"id":1,"id":2}"#,
+            r#"{"x":1,"x":1}"#,
+            r#"{"x":1,"\u0078":1}"#,
+            r#"{"\u0078":1,"x":1}"#,
+            r#"{"\u0078":1,"\u0078":1}"#,
+            r#"{"jsonrpc":"2.0","jsonrpc":"2.0"}"#,
+            r#"{"method":"a","method":"b"}"#,
+            r#"{"method":"a","\u006dethod":"b"}"#,
+            r#"{"method":"a","Method":"b"}"#,
+            r#"{"METHOD":"b"}"#,
+            r#"{"paramſ":{}}"#,
+            r#"{"params":{},"params":{}}"#,
+            r#"{"params":{"name":"a","name":"b"}}"#,
+            r#"{"params":{"name":"a","Name":"b"}}"#,
+            r#"{"params":{"taſKId":"b"}}"#,
+            r#"{"params":{"a":1,"a":1}}"#,
+            r#"{"params":{"_meta":{},"_meta":{}}}"#,
+            r#"{"params":{"_meta":{"a":1,"a":1}}}"#,
+            r#"{"params":{"_meta":{"io.modelcontextprotocol/ProtocolVersion":1}}}"#,
+            r#"{"params":{"arguments":{"a":1,"a":1}}}"#,
+            r#"{"params":{"arguments":{"a":1,"\u0061":1}}}"#,
+            r#"{"params":{"\u0061rguments":{"a":1,"a":1}}}"#,
+            r#"{"params":{"ref":{"type":"x","type":"y"}}}"#,
+            r#"{"result":1,"result":2,"id":1}"#,
+            r#"{"result":1,"error":2,"id":1}"#,
+            r#"{"id":1,"method":"x","result":{}}"#,
+            r#"{"method":"x","error":{}}"#,
+            r#"{"method":5}"#,
+            r#"{"method":null,"id":1}"#,
+            r#"{"id":{},"method":"x"}"#,
+            r#"{"id":false,"result":{}}"#,
+            r#"{"a":1,"b":1,"c":1,"d":1,"e":1,"f":1,"g":1,"h":1,"i":1,"j":1,"j":1}"#,
+            r#"{"a":1,"b":1,"c":1,"d":1,"e":1,"f":1,"g":1,"h":1,"i":1,"j":1,"a":1}"#,
+            &many,
+        ] {
+            let error = Message::parse(line).map(|_| ()).unwrap_err();
+            assert_eq!(error.classify(), serde_json::error::Category::Data, "{line:.90}");
+        }
+    }
+
+    /// Names that only look alike are no reason.
+    #[test]
+    fn what_is_not_ambiguous() {
+        for line in [
+            r#"{"id":1,"method":"x","params":{"arguments":{"Name":1,"name":2,"nested":{"a":1,"a":2}},"x":{"y":1,"y":2}}}"#,
+            r#"{"id":1,"method":"x","params":{"ID":1,"METHOD":2}}"#,
+            r#"{"id":1,"method":"x","params":{"_meta":{"Name":1,"name":2,"uri":3}}}"#,
+            r#"{"id":1,"result":{"a":1,"a":2}}"#,
+        ] {
+            assert!(Message::parse(line).is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn arguments_are_kept_as_they_stand() {
+        for raw in [
+            "{}",
+            "{ }",
+            r#"{"a":1}"#,
+            "{ \"a\" : [ 1 , { \"b\" : \"}\" } ] \t}",
+            r#"{"\u0061":"\"","b":{}}"#,
+            "null",
+            "[1]",
+            r#""text""#,
+            "5",
+        ] {
+            for (name, gap) in [("arguments", ""), ("argument\\u0073", ""), ("arguments", " \t")] {
+                for after in ["", r#","name":"q""#, r#" , "_meta":{"arguments":{}}"#] {
+                    let line = format!(r#"{{"params":{{"x":"ä","{name}"{gap}:{gap}{raw}{gap}{after}}}}}"#);
+                    assert_eq!(Message::parse(&line).unwrap().params.arguments, Some(raw), "{line}");
+                }
+            }
         }
     }
 
@@ -370,10 +447,21 @@ mod tests {
         let got = Message::parse(line).unwrap();
         assert_eq!((got.method, got.params.name), (Method::Call, Some("\"q\"")));
         assert_eq!((got.params.version, got.params.uri), (Some("\"2026-07-28\""), None));
+        let arguments = r#"{"name":"inner","uri":1}"#;
+        assert_eq!((got.params.arguments, text(r#""\u0071""#)), (Some(arguments), Some("q".into())));
         assert!(got.needs_server());
         let line = r#"{"method":"notifications/cancelled","params":{"requestId":"x","_meta":5}}"#;
         let got = Message::parse(line).unwrap();
         assert_eq!((got.method, got.params.request_id), (Method::Cancelled, Some("\"x\"")));
+        let line = r#"{"id":1,"method":"completion/complete","params":{"ref":{"type":"ref/prompt","name":"p","uri":"u"},
+            "cursor":"","protocolVersion":"x","capabilities":{},"_meta":{"name":1,"io.modelcontextprotocol/clientCapabilities":{"a":1}}}}"#;
+        let got = Message::parse(line).unwrap().params;
+        let reference = Reference { kind: Some("\"ref/prompt\""), name: Some("\"p\""), uri: Some("\"u\"") };
+        assert_eq!((got.reference, got.name), (reference, None));
+        assert_eq!(
+            (got.cursor, got.revision, got.capabilities),
+            (Some("\"\""), Some("\"x\""), Some("{\"a\":1}"))
+        );
         let nested = format!("{{\"params\":{{\"a\":{}{}}}}}", "[".repeat(5000), "]".repeat(5000));
         assert!(Message::parse(&nested).is_ok(), "depth is no reason");
     }

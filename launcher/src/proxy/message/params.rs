@@ -4,16 +4,17 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
-use super::{Key, Lookup, once, raw};
+use super::keys::{Key, Place, Seen};
 
 /// The parameters by which the relay decides, as raw JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Params<'a> {
     /// `name`: the tool of a call, the prompt.
     pub name: Option<&'a str>,
-    /// `arguments` of a call or a prompt.
+    /// `arguments` of a call or a prompt. No name stands twice at their top level.
     pub arguments: Option<&'a str>,
     /// `requestId` of a cancellation.
     pub request_id: Option<&'a str>,
@@ -25,7 +26,7 @@ pub struct Params<'a> {
     pub cursor: Option<&'a str>,
     /// `protocolVersion` of `initialize`.
     pub revision: Option<&'a str>,
-    /// What the client can do: `capabilities` of `initialize`, else what a request of the stateless era says.
+    /// What the client can do: `capabilities` of `initialize`, or what a request of the stateless era says.
     pub capabilities: Option<&'a str>,
     /// What a listen request asks to be told.
     pub notifications: Option<&'a str>,
@@ -54,92 +55,214 @@ pub struct Reference<'a> {
 #[must_use]
 pub fn text(raw: &str) -> Option<Cow<'_, str>> {
     let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
-    if inner.contains('\\') {
-        serde_json::from_str(raw).ok().map(Cow::Owned)
-    } else {
-        Some(Cow::Borrowed(inner))
+    if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
+        return Some(Cow::Borrowed(inner));
+    }
+    serde_json::from_str(raw).ok().map(Cow::Owned)
+}
+
+/// The members of an object in their order, by the text of their names; nothing where it is no object, a name stands
+/// there twice, or one of those that count (ASCII) stands there in another case.
+#[must_use]
+pub fn members<'a>(
+    object: &'a str,
+    counting: &'static [&'static str],
+) -> Option<Vec<(Cow<'a, str>, &'a str)>> {
+    struct Object(&'static [&'static str]);
+    impl<'a> Visitor<'a> for Object {
+        type Value = Vec<(Cow<'a, str>, &'a str)>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let (mut seen, mut members) = (Seen::new(self.0), Vec::new());
+            while let Some(name) = seen.name(&mut map)? {
+                members.push((name, map.next_value::<&'a RawValue>()?.get()));
+            }
+            Ok(members)
+        }
+    }
+    serde_json::Deserializer::from_str(object).deserialize_map(Object(counting)).ok()
+}
+
+/// Reads `params`, or an object of them; what is no object has no members.
+pub(super) struct Members<'a> {
+    /// What is being read.
+    pub(super) line: &'a str,
+    pub(super) place: Place,
+}
+
+impl<'a> DeserializeSeed<'a> for Members<'a> {
+    type Value = Params<'a>;
+
+    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<Params<'a>, D::Error> {
+        deserializer.deserialize_any(self)
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Params<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Members { meta: false })
-    }
-}
-
-/// The members of `params`, or of its `_meta`. Whatever is no object has none.
-struct Members {
-    meta: bool,
-}
-
-impl<'de> Visitor<'de> for Members {
-    type Value = Params<'de>;
+impl<'a> Visitor<'a> for Members<'a> {
+    type Value = Params<'a>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("parameters")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut params = Params::default();
-        let (mut has_meta, mut in_meta) = (false, None);
-        while let Some(key) = map.next_key_seed(Lookup::<Key>::NEW)? {
-            match key {
-                Key::Token => raw(&mut map, &mut params.token, "progressToken")?,
-                Key::Task if !self.meta => raw(&mut map, &mut params.task, "taskId")?,
-                Key::Name if !self.meta => raw(&mut map, &mut params.name, "name")?,
-                Key::RequestId if !self.meta => raw(&mut map, &mut params.request_id, "requestId")?,
-                Key::Uri if !self.meta => raw(&mut map, &mut params.uri, "uri")?,
-                Key::Version if self.meta => raw(&mut map, &mut params.version, super::VERSION)?,
-                Key::Subscription if self.meta => {
-                    raw(&mut map, &mut params.subscription, super::SUBSCRIPTION)?
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Params<'a>, A::Error> {
+        let (mut params, mut seen) = (Params::default(), Seen::new(self.place.names()));
+        let mut in_meta = Params::default();
+        while let Some((key, name)) = seen.next(&mut map)? {
+            match (self.place, key) {
+                (Place::Params, Key::Meta) => {
+                    in_meta = map.next_value_seed(Members { line: self.line, place: Place::Meta })?;
                 }
-                Key::Meta if !self.meta => {
-                    once(!std::mem::replace(&mut has_meta, true), "_meta")?;
-                    let meta: Meta<'de> = map.next_value()?;
-                    (params.version, params.subscription) = (meta.0.version, meta.0.subscription);
-                    in_meta = meta.0.token;
+                (Place::Params, Key::Ref) => {
+                    let of = map.next_value_seed(Members { line: self.line, place: Place::Reference })?;
+                    params.reference = of.reference;
                 }
-                _ => drop(map.next_value::<IgnoredAny>()?),
+                (Place::Params, Key::Arguments) => {
+                    params.arguments = Some(arguments(&mut map, self.line, name)?);
+                }
+                (place, key) => match field(&mut params, place, key) {
+                    Some(field) => *field = Some(map.next_value::<&'a RawValue>()?.get()),
+                    None => drop(map.next_value::<IgnoredAny>()?),
+                },
             }
         }
-        params.token = params.token.or(in_meta);
+        if self.place == Place::Params {
+            (params.version, params.subscription) = (in_meta.version, in_meta.subscription);
+            params.capabilities = in_meta.capabilities.or(params.capabilities);
+            params.token = params.token.or(in_meta.token);
+        }
         Ok(params)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+    fn visit_seq<A: SeqAccess<'a>>(self, mut seq: A) -> Result<Params<'a>, A::Error> {
         while seq.next_element::<IgnoredAny>()?.is_some() {}
         Ok(Params::default())
     }
 
-    fn visit_str<E: Error>(self, _: &str) -> Result<Self::Value, E> {
+    fn visit_str<E: Error>(self, _: &str) -> Result<Params<'a>, E> {
         Ok(Params::default())
     }
 
-    fn visit_bool<E: Error>(self, _: bool) -> Result<Self::Value, E> {
+    fn visit_bool<E: Error>(self, _: bool) -> Result<Params<'a>, E> {
         Ok(Params::default())
     }
 
-    fn visit_u64<E: Error>(self, _: u64) -> Result<Self::Value, E> {
+    fn visit_u64<E: Error>(self, _: u64) -> Result<Params<'a>, E> {
         Ok(Params::default())
     }
 
-    fn visit_i64<E: Error>(self, _: i64) -> Result<Self::Value, E> {
+    fn visit_i64<E: Error>(self, _: i64) -> Result<Params<'a>, E> {
         Ok(Params::default())
     }
 
-    fn visit_f64<E: Error>(self, _: f64) -> Result<Self::Value, E> {
+    fn visit_f64<E: Error>(self, _: f64) -> Result<Params<'a>, E> {
         Ok(Params::default())
     }
 
-    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+    fn visit_unit<E: Error>(self) -> Result<Params<'a>, E> {
         Ok(Params::default())
     }
 }
 
-struct Meta<'a>(Params<'a>);
+/// Where a value belongs that is kept as it stands there.
+fn field<'p, 'a>(params: &'p mut Params<'a>, place: Place, key: Key) -> Option<&'p mut Option<&'a str>> {
+    match (place, key) {
+        (Place::Params, Key::Name) => Some(&mut params.name),
+        (Place::Params, Key::RequestId) => Some(&mut params.request_id),
+        (Place::Params, Key::Uri) => Some(&mut params.uri),
+        (Place::Params, Key::Cursor) => Some(&mut params.cursor),
+        (Place::Params, Key::Revision) => Some(&mut params.revision),
+        (Place::Params, Key::Capabilities) | (Place::Meta, Key::ClientCapabilities) => {
+            Some(&mut params.capabilities)
+        }
+        (Place::Params, Key::Notifications) => Some(&mut params.notifications),
+        (Place::Params, Key::Task) => Some(&mut params.task),
+        (Place::Params | Place::Meta, Key::Token) => Some(&mut params.token),
+        (Place::Meta, Key::Version) => Some(&mut params.version),
+        (Place::Meta, Key::Subscription) => Some(&mut params.subscription),
+        (Place::Reference, Key::Type) => Some(&mut params.reference.kind),
+        (Place::Reference, Key::Name) => Some(&mut params.reference.name),
+        (Place::Reference, Key::Uri) => Some(&mut params.reference.uri),
+        _ => None,
+    }
+}
 
-impl<'de: 'a, 'a> Deserialize<'de> for Meta<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Members { meta: true }).map(Self)
+/// The value of `arguments` as it stands there, with its names looked at. It may be as long as the line, so it is
+/// read once: where it begins is seen from the name before it, where it ends from its last value.
+fn arguments<'a, A: MapAccess<'a>>(
+    map: &mut A,
+    line: &'a str,
+    name: Option<&'a str>,
+) -> Result<&'a str, A::Error> {
+    if let Some(start) = name.and_then(|name| object_after(line, name)) {
+        let end = map.next_value_seed(Arguments { line, start })?;
+        return line.get(start..end).ok_or_else(|| A::Error::custom("arguments that end nowhere"));
+    }
+    // No object, or a name with escapes.
+    let raw = map.next_value::<&'a RawValue>()?.get();
+    if raw.starts_with('{') {
+        let mut again = serde_json::Deserializer::from_str(raw);
+        Arguments { line: raw, start: 0 }.deserialize(&mut again).map_err(A::Error::custom)?;
+    }
+    Ok(raw)
+}
+
+/// Where the object begins that is the value of a member, by the text of its name.
+fn object_after(line: &str, name: &str) -> Option<usize> {
+    let after = place(line, name)? + name.len();
+    let rest = line.get(after..)?.strip_prefix('"')?;
+    let value = trimmed(trimmed(rest).strip_prefix(':')?);
+    value.starts_with('{').then(|| line.len() - value.len())
+}
+
+/// Where a part of a line begins in it.
+#[must_use]
+pub fn place(line: &str, part: &str) -> Option<usize> {
+    let at = (part.as_ptr() as usize).checked_sub(line.as_ptr() as usize)?;
+    (at <= line.len()).then_some(at)
+}
+
+/// Without the white space that JSON has (RFC 8259 section 2) at its beginning.
+#[must_use]
+pub fn trimmed(text: &str) -> &str {
+    text.trim_start_matches([' ', '\t', '\n', '\r'])
+}
+
+/// Reads an object that begins at `start`, and answers where it ends.
+struct Arguments<'a> {
+    line: &'a str,
+    start: usize,
+}
+
+impl<'a> DeserializeSeed<'a> for Arguments<'a> {
+    type Value = usize;
+
+    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<usize, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'a> Visitor<'a> for Arguments<'a> {
+    type Value = usize;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<usize, A::Error> {
+        let mut seen = Seen::new(Place::Arguments.names());
+        let mut end = self.start + 1;
+        while seen.next(&mut map)?.is_some() {
+            let value = map.next_value::<&'a RawValue>()?.get();
+            end = place(self.line, value).unwrap_or_default() + value.len();
+        }
+        let rest = self.line.get(end..).map(trimmed);
+        let closes = rest.is_some_and(|rest| rest.starts_with('}'));
+        let rest = rest.filter(|_| closes).ok_or_else(|| A::Error::custom("arguments that end nowhere"))?;
+        Ok(self.line.len() - rest.len() + 1)
     }
 }

@@ -1,0 +1,210 @@
+//! One page of a list, in an answer as it stands: where its elements begin and end, and what else a filter has to
+//! know or change. Read once, as a list may be long; what is no clean list is an error.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Range;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::proxy::message::{Seen, place, trimmed};
+
+/// What is looked for.
+#[derive(Clone, Copy)]
+pub(super) struct Shape {
+    /// The names that count in the result: the list first.
+    pub(super) members: &'static [&'static str],
+    /// What names an element: one name.
+    pub(super) name: &'static [&'static str],
+}
+
+/// An answer with a list.
+#[derive(Debug, Default)]
+pub(super) struct Page<'a> {
+    /// Its elements in order.
+    pub(super) elements: Vec<Element<'a>>,
+    /// Where they stand, without the brackets.
+    pub(super) inside: Range<usize>,
+    /// What is asked for next, as raw JSON.
+    pub(super) next: Option<&'a str>,
+    /// `ttlMs` and `cacheScope`, as raw JSON.
+    pub(super) ttl: Option<&'a str>,
+    pub(super) scope: Option<&'a str>,
+}
+
+/// An element of a list.
+#[derive(Debug)]
+pub(super) struct Element<'a> {
+    /// What names it, as raw JSON.
+    pub(super) name: &'a str,
+    /// The whole of it.
+    pub(super) text: &'a str,
+}
+
+impl<'a> Page<'a> {
+    /// Reads the answer in a line; nothing where it has no result.
+    pub(super) fn read(line: &'a str, shape: Shape) -> Result<Option<Self>, serde_json::Error> {
+        let mut deserializer = serde_json::Deserializer::from_str(line);
+        let page = Answer { line, shape }.deserialize(&mut deserializer)?;
+        deserializer.end()?;
+        Ok(page)
+    }
+}
+
+/// Objects and arrays are read by visitors that know the line, as the parser does not say where it stands.
+macro_rules! reader {
+    ($name:ident, $value:ty, $method:ident, $what:literal) => {
+        impl<'a> DeserializeSeed<'a> for $name<'a> {
+            type Value = $value;
+
+            fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<$value, D::Error> {
+                deserializer.$method(self)
+            }
+        }
+        impl<'a> $name<'a> {
+            fn expected(f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str($what)
+            }
+        }
+    };
+}
+
+struct Answer<'a> {
+    line: &'a str,
+    shape: Shape,
+}
+reader!(Answer, Option<Page<'a>>, deserialize_map, "an answer");
+
+impl<'a> Visitor<'a> for Answer<'a> {
+    type Value = Option<Page<'a>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Self::expected(f)
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let (mut seen, mut page) = (Seen::new(&["result", "error", "id"]), None);
+        while let Some(name) = seen.name(&mut map)? {
+            if name == "result" {
+                page = Some(map.next_value_seed(Body { line: self.line, shape: self.shape })?);
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(page)
+    }
+}
+
+struct Body<'a> {
+    line: &'a str,
+    shape: Shape,
+}
+reader!(Body, Page<'a>, deserialize_map, "a result");
+
+impl<'a> Visitor<'a> for Body<'a> {
+    type Value = Page<'a>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Self::expected(f)
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Page<'a>, A::Error> {
+        let (mut seen, mut page, mut has_list) = (Seen::new(self.shape.members), Page::default(), false);
+        let list = self.shape.members.first().copied().unwrap_or_default();
+        while let Some(name) = seen.name(&mut map)? {
+            match name.as_ref() {
+                found if found == list => {
+                    let start = value_of(self.line, &name, '[');
+                    let start = start.ok_or_else(|| A::Error::custom("no list"))?;
+                    let array = Array { line: self.line, start: start + 1, shape: self.shape };
+                    (page.elements, page.inside) = map.next_value_seed(array)?;
+                    has_list = true;
+                }
+                "nextCursor" => page.next = Some(map.next_value::<&'a RawValue>()?.get()),
+                "ttlMs" => page.ttl = Some(map.next_value::<&'a RawValue>()?.get()),
+                "cacheScope" => page.scope = Some(map.next_value::<&'a RawValue>()?.get()),
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        page.next = page.next.filter(|next| *next != "null");
+        if has_list { Ok(page) } else { Err(A::Error::custom("no list")) }
+    }
+}
+
+/// Where the value of a member begins, by its name in the line; it must begin with this.
+fn value_of(line: &str, name: &Cow<'_, str>, first: char) -> Option<usize> {
+    // Nobody writes such a name with escapes.
+    let Cow::Borrowed(name) = name else { return None };
+    let after = place(line, name)? + name.len();
+    let rest = line.get(after..)?.strip_prefix('"')?;
+    let value = trimmed(trimmed(rest).strip_prefix(':')?);
+    value.starts_with(first).then(|| line.len() - value.len())
+}
+
+struct Array<'a> {
+    line: &'a str,
+    /// Behind its bracket.
+    start: usize,
+    shape: Shape,
+}
+reader!(Array, (Vec<Element<'a>>, Range<usize>), deserialize_seq, "an array");
+
+impl<'a> Visitor<'a> for Array<'a> {
+    type Value = (Vec<Element<'a>>, Range<usize>);
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Self::expected(f)
+    }
+
+    fn visit_seq<A: SeqAccess<'a>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let (mut elements, mut end) = (Vec::new(), self.start);
+        loop {
+            let rest = self.line.get(end..).map(trimmed).unwrap_or_default();
+            let rest = if end > self.start { trimmed(rest.strip_prefix(',').unwrap_or(rest)) } else { rest };
+            let item = Item { line: self.line, start: self.line.len() - rest.len(), shape: self.shape };
+            let Some(element) = seq.next_element_seed(item)? else { break };
+            end = place(self.line, element.text).unwrap_or_default() + element.text.len();
+            elements.push(element);
+        }
+        let closes = self.line.get(end..).map(trimmed).is_some_and(|rest| rest.starts_with(']'));
+        if closes {
+            Ok((elements, self.start..end))
+        } else {
+            Err(A::Error::custom("a list that ends nowhere"))
+        }
+    }
+}
+
+struct Item<'a> {
+    line: &'a str,
+    start: usize,
+    shape: Shape,
+}
+reader!(Item, Element<'a>, deserialize_map, "an object");
+
+impl<'a> Visitor<'a> for Item<'a> {
+    type Value = Element<'a>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Self::expected(f)
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Element<'a>, A::Error> {
+        let mut seen = Seen::new(self.shape.name);
+        let (mut name, mut end) = (None, self.start + 1);
+        while let Some(member) = seen.name(&mut map)? {
+            let value = map.next_value::<&'a RawValue>()?.get();
+            end = place(self.line, value).unwrap_or_default() + value.len();
+            if self.shape.name.first().is_some_and(|wanted| *wanted == member) {
+                name = Some(value);
+            }
+        }
+        let rest = self.line.get(end..).map(trimmed).filter(|rest| rest.starts_with('}'));
+        let text = rest.and_then(|rest| self.line.get(self.start..=self.line.len() - rest.len()));
+        match (name, text.filter(|text| text.starts_with('{'))) {
+            (Some(name), Some(text)) => Ok(Element { name, text }),
+            _ => Err(A::Error::custom("an element without a name")),
+        }
+    }
+}
