@@ -37,9 +37,9 @@ fn another_scope_starts_at_the_first_call_of_one_of_its_tools() {
 #[test]
 fn requests_of_both_under_the_same_id_reach_the_client_and_come_back() {
     let (_broker, _channel, mut client) = running_both("lane-ids", 0);
-    let asked: Vec<_> = ["read_ask", "write_ask"]
-        .map(|tool| {
-            client.call(5, tool);
+    let asked: Vec<_> = [(5, "read_ask"), (6, "write_ask")]
+        .map(|(id, tool)| {
+            client.call(id, tool);
             client.line()
         })
         .into();
@@ -70,6 +70,7 @@ fn what_the_client_takes_back_or_tells_reaches_who_is_meant() {
     let (_broker, _channel, mut client) = running_both("lane-cancel", 0);
     for (id, tool, who) in [(5, "write_hang", "i1"), (6, "read_hang", "i0")] {
         client.call(id, tool);
+        both_have_heard(&mut client);
         client.send(
             &json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": { "requestId": id } }),
         );

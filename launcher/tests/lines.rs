@@ -14,7 +14,7 @@ fn what_is_no_message_is_answered() {
     for (line, code) in [
         (b"[{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}]".as_slice(), -32600),
         (b"{\"id\":1,\"method\":", -32700),
-        (b"{\"id\":1,\"id\":2,\"method\":\"ping\"}", -32700),
+        (b"{\"id\":1,\"id\":2,\"method\":\"ping\"}", -32600),
         (b"{\"id\":1,\"method\":\"\xff\"}", -32700),
         (long.as_bytes(), -32700),
     ] {

@@ -15,7 +15,9 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -72,6 +74,7 @@ while IFS= read -r line; do
     *'_task"'*) say '"id":'"$id"',"result":{"task":{"taskId":"t","status":"working"}}' ;;
     *'tasks/get"'*'"t"'*) say '"id":'"$id"',"result":{"taskId":"t","status":"working","statusMessage":"'$MARK'"}' ;;
     *'_hang"'*) ;;
+    *'_long"'*) text "$(printf '%01000d' 0)" ;;
     *'_sleep"'*) sleep 1; text "slept $MARK" ;;
     *'_die"'*) exit 3 ;;
     esac
@@ -146,7 +149,6 @@ impl Broker {
             }
         };
         stream.set_nonblocking(false).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut reader = BufReader::new(stream.try_clone().unwrap());
         let mut length = 0;
         loop {
@@ -162,8 +164,7 @@ impl Broker {
         let mut body = vec![0; length];
         reader.read_exact(&mut body).unwrap();
         let body: Value = serde_json::from_slice(&body).unwrap();
-        let channel = Channel { stream, reader };
-        (channel, body["want"].as_bool().unwrap())
+        (Channel::over(stream, reader), body["want"].as_bool().unwrap())
     }
 }
 
@@ -173,14 +174,58 @@ impl Drop for Broker {
     }
 }
 
+/// The broker's end of a launch.
 pub struct Channel {
-    pub stream: UnixStream,
-    pub reader: BufReader<UnixStream>,
+    stream: Arc<Mutex<UnixStream>>,
+    /// Whether every call is allowed as soon as it is asked about.
+    allows: Arc<AtomicBool>,
+    /// What is said of calls, and of what servers show.
+    calls: Receiver<Value>,
+    /// Everything else but beats.
+    pub frames: Receiver<Value>,
 }
 
 impl Channel {
+    fn over(stream: UnixStream, reader: BufReader<UnixStream>) -> Self {
+        let (stream, allows) = (Arc::new(Mutex::new(stream)), Arc::new(AtomicBool::new(true)));
+        let ((say, frames), (tell, calls)) = (channel(), channel());
+        let (writer, open) = (Arc::clone(&stream), Arc::clone(&allows));
+        std::thread::spawn(move || {
+            for line in reader.lines().map_while(Result::ok) {
+                let frame: Value = serde_json::from_str(&line).unwrap();
+                match frame["type"].as_str().unwrap() {
+                    "beat" => {}
+                    "ask" if open.load(Ordering::Relaxed) => {
+                        let line = format!("{}\n", decision(&frame, "allow", "allowed"));
+                        let _ = writer.lock().unwrap().write_all(line.as_bytes());
+                    }
+                    "ask" | "confirmed" | "answered" | "changed" | "leaked" => drop(tell.send(frame)),
+                    _ => drop(say.send(frame)),
+                }
+            }
+        });
+        Self { stream, allows, calls, frames }
+    }
+
     pub fn raw(&mut self, text: &str) {
-        self.stream.write_all(text.as_bytes()).unwrap();
+        self.stream.lock().unwrap().write_all(text.as_bytes()).unwrap();
+    }
+
+    /// From now on calls are decided by the test.
+    pub fn decides(&mut self) {
+        self.allows.store(false, Ordering::Relaxed);
+    }
+
+    /// The next word about calls.
+    #[track_caller]
+    pub fn of_calls(&mut self, kind: &str) -> Value {
+        let frame = self.calls.recv_timeout(PATIENCE).expect("the launcher says something of calls");
+        assert_eq!(frame["type"], kind, "{frame}");
+        frame
+    }
+
+    pub fn decide(&mut self, ask: &Value, verdict: &str, reason: &str) {
+        self.send(&decision(ask, verdict, reason));
     }
 
     pub fn send(&mut self, frame: &Value) {
@@ -204,16 +249,11 @@ impl Channel {
         }));
     }
 
-    /// The next frame that is no beat.
+    /// The next frame that is not about calls.
     pub fn frame(&mut self) -> Value {
-        loop {
-            let mut line = String::new();
-            assert!(self.reader.read_line(&mut line).unwrap() > 0, "the launcher has closed the channel");
-            let frame: Value = serde_json::from_str(&line).unwrap();
-            if frame["type"] != "beat" {
-                return frame;
-            }
-        }
+        self.frames
+            .recv_timeout(PATIENCE)
+            .expect("the launcher says something, and has not closed the channel")
     }
 
     #[track_caller]
@@ -245,6 +285,21 @@ impl Channel {
 
     pub fn resume(&mut self) {
         self.send(&json!({ "type": "resume" }));
+    }
+}
+
+/// What the broker says to a call.
+pub fn decision(ask: &Value, verdict: &str, reason: &str) -> Value {
+    let (what, hint) = if verdict == "allow" { ("", "") } else { ("not so", "ask the owner") };
+    json!({
+        "type": "decision", "call": ask["call"], "id": LAUNCH, "verdict": verdict, "reason": reason, "what": what,
+        "hint": hint,
+    })
+}
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        let _ = self.stream.lock().unwrap().shutdown(std::net::Shutdown::Both);
     }
 }
 
@@ -399,10 +454,20 @@ impl Channel {
     }
 }
 
+/// The plan of [`TWICE`].
+pub fn two() -> Value {
+    plan_of(&[("read", &["read_*"]), ("write", &["write_*"])])
+}
+
 /// A launch of [`TWICE`] whose first scope's instance, 0, has answered the handshake.
 pub fn running_two(name: &str) -> (Broker, Channel, Client) {
+    running_by(name, two())
+}
+
+/// The same by another plan.
+pub fn running_by(name: &str, plan: Value) -> (Broker, Channel, Client) {
     let mut broker = Broker::start(name);
-    broker.plan = plan_of(&[("read", &["read_*"]), ("write", &["write_*"])]);
+    broker.plan = plan;
     let mut client = Client::start(&broker);
     let (mut channel, _) = broker.accept();
     channel.ticket_for_command("read", 0, 0, TWICE);

@@ -77,7 +77,10 @@ impl Relay {
                 }
             },
             ToLauncher::Plan(plan) => self.take_plan(&plan, now),
-            ToLauncher::Decision(_) => {}
+            ToLauncher::Decision(decision) => {
+                let acts = self.calls.decided(&decision, now);
+                self.act(acts, now);
+            }
             ToLauncher::Refused { scope, problem } => {
                 let lane = self.lane(&scope);
                 if let Some(failure) = lane.and_then(|lane| self.life.refused(lane, &problem, random(), now))
@@ -86,6 +89,8 @@ impl Relay {
                 }
             }
             ToLauncher::Park(park) => {
+                let acts = self.calls.refuse_all(&Notice::from(&park));
+                self.act(acts, now);
                 self.kill_all(&Notice::from(&park));
                 self.life.park(&park, random(), now);
                 self.owes_dead = true;
@@ -178,6 +183,8 @@ impl Relay {
         self.owes_dead = false;
         self.planned = false;
         self.life.lost(&notice);
+        let acts = self.calls.lost();
+        self.act(acts, now);
     }
 
     fn take_dial(&mut self, now: Instant) {

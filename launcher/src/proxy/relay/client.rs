@@ -4,17 +4,19 @@ use std::time::Instant;
 
 use super::wait::Ready;
 use super::{Closing, Relay};
-use crate::proxy::filter::{Filter, Route, refusal};
+use crate::proxy::calls::{self, Acts, Calls, Reach};
+use crate::proxy::filter::{self, Filter, Route, refusal};
 use crate::proxy::life::Life;
 use crate::proxy::message::{Kind, Message};
 use crate::proxy::rule::{self, Drop};
 use crate::proxy::source::Read;
-use crate::proxy::talk::Talk;
+use crate::proxy::talk::id::Id;
+use crate::proxy::talk::{self, Talk};
 
 impl Relay {
     /// Whether the client may be read on.
     pub(super) fn client_wanted(&self) -> bool {
-        self.filter.is_some() && self.talk.has_room(self.life.is_first())
+        self.filter.is_some() && self.calls.has_room() && self.talk.has_room(self.life.is_first())
     }
 
     /// The client's three streams.
@@ -25,13 +27,20 @@ impl Relay {
         self.err.ready(error, &mut self.words);
         let wanted = self.client_wanted();
         let too_long = self.client.lines().too_long_count();
-        let Self { client, talk, life, filter, .. } = self;
+        let mut acts = Acts::default();
+        let Self { client, talk, life, calls, filter, shown, .. } = self;
         let read = client.ready(input, wanted, |line| {
             let Some(filter) = filter else { return Err(Drop::Undelivered) };
-            let parsed = rule::from_client(line);
-            let (text, message) = parsed.inspect_err(|why| talk.misunderstood(*why))?;
-            Desk { talk, life, filter }.take(text, &message, now)
+            let taken = rule::from_client(line).and_then(|(text, message)| {
+                let mut desk = Desk { talk, life, calls, filter, shown, acts: &mut acts };
+                desk.take(text, &message, now)
+            });
+            taken.inspect_err(|why| {
+                let answer = rule::answer(line, *why);
+                answer.into_iter().for_each(|answer| talk.to_client.push(answer.as_bytes()));
+            })
         });
+        self.act(acts, now);
         for _ in too_long..self.client.lines().too_long_count() {
             self.talk.misunderstood(Drop::TooLong);
         }
@@ -60,19 +69,33 @@ impl Relay {
 struct Desk<'a> {
     talk: &'a mut Talk,
     life: &'a mut Life,
+    calls: &'a mut Calls,
     filter: &'a Filter,
+    shown: &'a mut Option<filter::Client>,
+    /// What has to be done when all that was read is sorted.
+    acts: &'a mut Acts,
 }
 
 impl Desk<'_> {
     fn take(&mut self, line: &str, message: &Message<'_>, now: Instant) -> Result<(), Drop> {
         match self.filter.route(message) {
-            Route::Call(call) => self.pass(line, message, call.lane, now),
+            Route::Call(call) => {
+                self.call(line, message, call.lane, now);
+                Ok(())
+            }
             Route::Lane(lane) => self.pass(line, message, lane, now),
-            Route::Discovery | Route::List(_) | Route::Tasks | Route::Every => {
+            Route::Discovery | Route::List(_) => {
+                self.look(message);
                 self.pass(line, message, 0, now)
             }
+            Route::Tasks | Route::Every => self.pass(line, message, 0, now),
             Route::Task(raw) => self.task(line, message, raw, now),
-            Route::Ping | Route::Cancel(_) | Route::Progress(_) | Route::Answer(_) => {
+            Route::Cancel(raw) => self.cancel(line, message, raw, now),
+            Route::Answer(id) if calls::is_confirmation(id) => {
+                self.acts.add(self.calls.confirmed(id, line, now));
+                Ok(())
+            }
+            Route::Ping | Route::Progress(_) | Route::Answer(_) => {
                 self.talk.client_line(line, message, 0, self.life.otherwise(0))
             }
             Route::Refused(answer) => {
@@ -81,6 +104,35 @@ impl Desk<'_> {
             }
             Route::Nowhere(why) => Err(why),
         }
+    }
+
+    /// What the client shows of itself: with its handshake, or with any request of the stateless era.
+    fn look(&mut self, message: &Message<'_>) {
+        if let Some(client) = filter::Client::of(message) {
+            *self.shown = Some(client);
+        }
+    }
+
+    /// A call is asked about. Where nothing can run it is answered with the reason for that, which says more.
+    fn call(&mut self, line: &str, message: &Message<'_>, lane: usize, now: Instant) {
+        let modern = message.params.version.is_some();
+        if modern && self.shown.is_none() {
+            self.look(message);
+        }
+        match (self.life.refuses(lane, now), message.kind) {
+            (Some(notice), Kind::Request(id)) => self.talk.refuse(notice, talk::question(message, id)),
+            _ => {
+                let Some(scope) = self.filter.plan().scopes.get(lane) else { return };
+                let reach = if modern { Reach::default() } else { self.talk.reach() };
+                self.acts.add(self.calls.ask(line, message, (lane, scope), reach, now));
+            }
+        }
+    }
+
+    fn cancel(&mut self, line: &str, message: &Message<'_>, raw: &str, now: Instant) -> Result<(), Drop> {
+        let (waited, acts) = self.calls.cancelled(&Id::of(raw), now);
+        self.acts.add(acts);
+        if waited { Ok(()) } else { self.talk.client_line(line, message, 0, self.life.otherwise(0)) }
     }
 
     fn pass(&mut self, line: &str, message: &Message<'_>, lane: usize, now: Instant) -> Result<(), Drop> {

@@ -123,8 +123,8 @@ impl Relay {
             self.status = Some(ended.status);
         }
         if by_itself || left {
-            let others =
-                (0..self.life.count()).any(|other| Some(other) != lane && self.waits_for(other, now));
+            let mut others = (0..self.life.count()).filter(|other| Some(*other) != lane);
+            let others = self.decides() || others.any(|other| self.waits_for(other, now));
             if !others && !self.backends.iter().any(Backend::alive) {
                 // How one ends that was told to says nothing; one that only ignored its end does.
                 let own = if given_up.is_none() { ended.status } else { self.own_status() };
@@ -168,6 +168,7 @@ impl Relay {
     /// What the clock brings.
     pub(super) fn on_time(&mut self, now: Instant) {
         self.tend_link(now);
+        self.give_up_calls(now);
         for index in 0..self.backends.len() {
             if let Some(backend) = self.backends.get_mut(index)
                 && backend.on_time(now)

@@ -10,7 +10,8 @@ use rustix::process::Pid;
 
 use super::backend::Backend;
 use super::backoff::Backoff;
-use super::filter::Filter;
+use super::calls::Calls;
+use super::filter::{self, Filter};
 use super::life::Life;
 use super::lines::Long;
 use super::outbox::Outbox;
@@ -26,6 +27,7 @@ use crate::spawn::{Ended, Keeper};
 use link::Link;
 
 mod broker;
+mod calls;
 mod client;
 mod instances;
 mod link;
@@ -57,6 +59,8 @@ pub struct Relay {
     link: Link,
     /// What the launch is, as its plan says; the client is not read before that is known.
     filter: Option<Filter>,
+    /// What is known of the client.
+    shown: Option<filter::Client>,
     /// Whether the broker that is there has said its plan.
     planned: bool,
     redial: Backoff,
@@ -67,6 +71,7 @@ pub struct Relay {
     /// What standard error is going to get: the servers' lines, and our own words between them.
     words: Outbox,
     talk: Talk,
+    calls: Calls,
     life: Life,
     backends: Vec<Backend>,
     /// Instances that were started so far.
@@ -126,6 +131,7 @@ impl Relay {
             runtime,
             link: Link::up(channel, now),
             filter: None,
+            shown: None,
             planned: false,
             redial: Backoff::reconnects(),
             signals,
@@ -134,6 +140,7 @@ impl Relay {
             err: Sink::new(error, None),
             words: Outbox::default(),
             talk: Talk::default(),
+            calls: Calls::default(),
             life: Life::new(now),
             backends: Vec::new(),
             count: 0,
@@ -184,6 +191,7 @@ impl Relay {
                 self.client.lost(lost);
             }
         }
+        self.report_calls(now);
         self.retire_replaced(now);
         self.close_down(now);
         self.say_dead();

@@ -17,6 +17,9 @@ impl Relay {
             return;
         }
         self.left_at.get_or_insert(now);
+        if self.decides() {
+            return;
+        }
         let waits: Vec<_> = (0..self.life.count()).map(|lane| self.waits_for(lane, now)).collect();
         let mut alive = false;
         for backend in self.backends.iter_mut().filter(|backend| backend.alive()) {
@@ -35,6 +38,11 @@ impl Relay {
             let status = failure.as_ref().map_or_else(own, |failure| failure.exit);
             self.finish(status, failure, now);
         }
+    }
+
+    /// Whether a call of the client may still go on, if it is decided so.
+    pub(super) fn decides(&self) -> bool {
+        self.calls.waits() && !self.by_signal()
     }
 
     pub(super) fn by_signal(&self) -> bool {
@@ -80,6 +88,8 @@ impl Relay {
                 let lost = self.talk.refuse_held(lane, &notice);
                 self.client.lost(lost);
             }
+            let acts = self.calls.refuse_all(&notice);
+            self.act(acts, now);
         }
         self.kill_all(&notice);
         self.owes_dead = true;

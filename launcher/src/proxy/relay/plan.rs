@@ -27,7 +27,7 @@ impl Relay {
         self.life.plan(&before, plan.lazy, now);
         self.talk.plan(&before);
         self.filter = Some(match self.filter.take() {
-            Some(filter) => filter.replaced(plan, None),
+            Some(filter) => filter.replaced(plan, self.shown.as_ref()),
             None => Filter::new(plan),
         });
         self.planned = true;

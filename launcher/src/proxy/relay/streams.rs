@@ -9,6 +9,7 @@ use crate::proxy::rule::{self, Drop};
 use crate::proxy::sink::Wrote;
 use crate::proxy::source::{Read, Source};
 use crate::proxy::talk::Heard;
+use crate::proxy::talk::servers::Ears;
 
 /// What an instance did that concerns the launch.
 enum News {
@@ -51,12 +52,14 @@ impl Relay {
     ) -> Option<News> {
         let room = self.talk.to_client.has_room();
         let backend = self.backends.get_mut(index)?;
-        let (talk, life, number) = (&mut self.talk, &mut self.life, backend.number);
-        let mut news = None;
+        let (talk, life, calls, number) = (&mut self.talk, &mut self.life, &mut self.calls, backend.number);
+        let filter = self.filter.as_ref()?;
+        let (mut news, mut to_broker) = (None, Vec::new());
         let read = backend.stdout.ready(events, room, |line| {
             let (text, message) = rule::from_server(line)?;
-            match talk.server_line(number, text, &message)? {
-                Heard::Taken => {}
+            let mut ears = Ears { filter, calls, to_broker: &mut to_broker, masked: 0, now };
+            match talk.server_line(number, text, &message, &mut ears)? {
+                Heard::Taken | Heard::Listed | Heard::ToolsChanged => {}
                 Heard::Answer => talk.lane_of(number).into_iter().for_each(|lane| life.used(lane, now)),
                 Heard::Agreed => news = Some(News::Agreed(number)),
                 Heard::Differs => news = Some(News::Differs(number)),
@@ -67,6 +70,7 @@ impl Relay {
             self.moved_at = now;
             backend.moved(now);
         }
+        to_broker.iter().for_each(|frame| self.send(frame));
         news
     }
 

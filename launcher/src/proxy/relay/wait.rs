@@ -88,11 +88,12 @@ impl Relay {
         let buffers = self.holds_memory().then(|| self.moved_at + IDLE);
         let over = self.over.as_ref().map(|over| over.until);
         let holds = (0..self.life.count()).any(|lane| self.talk.holds(lane));
-        let nothing = !holds && !self.backends.iter().any(super::Backend::alive);
+        let nothing = !holds && !self.calls.waits() && !self.backends.iter().any(super::Backend::alive);
         let left = self.left_at.filter(|_| nothing && self.life.is_first() && over.is_none());
         let times = [
             left.map(|at| at + LEFT),
             self.link.next(),
+            self.calls.next_due(),
             self.life.next().filter(|_| over.is_none()),
             buffers,
             over,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::id::Id;
 use super::notice::Question;
 use super::tasks::About;
+use crate::proxy::filter::List;
 use crate::proxy::message::{Message, Method};
 
 /// The most requests that are open in one direction.
@@ -29,6 +30,10 @@ pub enum What {
     Unsubscribe(Box<str>),
     /// `subscriptions/listen`.
     Listen,
+    /// A list.
+    List(List),
+    /// `tasks/list`.
+    Tasks,
     /// Something about a task of this id.
     Task(Id, About),
     /// A request of an instance which the client knows under another id than this.
@@ -45,7 +50,7 @@ impl What {
                 text.len()
             }
             Self::Renamed(id) | Self::Task(id, _) => id.weight(),
-            Self::Initialize | Self::Listen | Self::Other => 0,
+            Self::Initialize | Self::Listen | Self::List(_) | Self::Tasks | Self::Other => 0,
         }
     }
 
@@ -63,7 +68,8 @@ impl What {
             Method::Listen => Self::Listen,
             Method::TaskResult => task(About::Result),
             Method::Task => task(About::State),
-            _ => Self::Other,
+            Method::TaskList => Self::Tasks,
+            method => List::of(method).map_or(Self::Other, Self::List),
         }
     }
 }

@@ -54,6 +54,12 @@ impl Held {
         self.bytes < COMFORTABLE
     }
 
+    /// How many lines wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lines.len()
+    }
+
     /// Whether nothing waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -8,6 +8,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::id::Id;
+use crate::proxy::calls::{self, Reach};
 use crate::proxy::outbox::Outbox;
 
 /// Resources that a client may be subscribed to; further ones are refused.
@@ -15,7 +16,7 @@ const MAX_SUBSCRIPTIONS: usize = 4096;
 /// The most bytes of what is kept for them.
 const MAX_WEIGHT: usize = 4 << 20;
 /// Kinds of lists whose change is told.
-const LISTS: [&str; 3] = ["tools", "prompts", "resources"];
+pub const LISTS: [&str; 3] = ["tools", "prompts", "resources"];
 
 /// The memory of a conversation.
 #[derive(Default)]
@@ -45,6 +46,8 @@ struct Handshake {
     id: Id,
     line: Box<str>,
     agreed: Agreed,
+    /// Whether the client can ask the person.
+    elicits: bool,
     /// The client's `notifications/initialized`, once it has come.
     initialized: Option<Box<str>>,
 }
@@ -60,6 +63,8 @@ struct Agreed {
 /// An open `subscriptions/listen` (MCP 2026-07-28).
 struct Listen {
     line: Box<str>,
+    /// The scope whose instance hears it alone; none where all do, and the first one's word counts.
+    lane: Option<usize>,
     lists: Vec<&'static str>,
     /// Whether the client has seen the acknowledgement, before which it takes no notification.
     acknowledged: bool,
@@ -95,8 +100,16 @@ impl Memory {
             return;
         };
         if let (false, Some(agreed)) = (failed, agreed(answer)) {
-            self.handshake = Some(Handshake { id, line, agreed, initialized });
+            let elicits = agreed.version.as_str().is_some_and(|revision| calls::elicits(&line, revision));
+            self.handshake = Some(Handshake { id, line, agreed, elicits, initialized });
         }
+    }
+
+    /// How the client can be reached: once its handshake is complete.
+    #[must_use]
+    pub fn reach(&self) -> Reach {
+        let complete = self.handshake.as_ref().filter(|handshake| handshake.initialized.is_some());
+        complete.map_or_else(Reach::default, |handshake| Reach { elicits: handshake.elicits, told: true })
     }
 
     /// Its `initialize` will not be answered by a server.
@@ -155,6 +168,9 @@ impl Memory {
     /// Where each scope was before.
     pub fn plan(&mut self, before: &[Option<usize>]) {
         let now = |lane: usize| before.iter().position(|place| *place == Some(lane));
+        for listen in self.listens.values_mut() {
+            listen.lane = listen.lane.map(|lane| now(lane).unwrap_or(usize::MAX));
+        }
         self.subscriptions.retain(|_, lane| now(*lane).map(|place| *lane = place).is_some());
     }
 
@@ -164,12 +180,12 @@ impl Memory {
     }
 
     /// The client listens.
-    pub fn listen(&mut self, id: Id, line: &str) {
+    pub fn listen(&mut self, id: Id, line: &str, lane: Option<usize>) {
         let asked: Option<Asking<ListenParams>> = serde_json::from_str(line).ok();
         let wanted = asked.map(|asked| asked.params.notifications).unwrap_or_default();
         let wants = |list: &&str| wanted.get(&format!("{list}ListChanged")) == Some(&Value::Bool(true));
         let lists = LISTS.into_iter().filter(wants).collect();
-        self.listens.insert(id, Listen { line: line.into(), lists, acknowledged: false });
+        self.listens.insert(id, Listen { line: line.into(), lane, lists, acknowledged: false });
     }
 
     /// The client saw the acknowledgement of a listen request.
@@ -207,10 +223,13 @@ impl Memory {
         for (uri, _) in self.subscriptions.iter().filter(|(_, owner)| **owner == lane) {
             ask("resources/subscribe", &format!(r#"{{"uri":{uri}}}"#));
         }
-        for (id, listen) in &self.listens {
+        for (id, listen) in self.listens.iter().filter(|(_, one)| one.lane.is_none_or(|own| own == lane)) {
             into.push(listen.line.as_bytes());
-            replay.listens.push(id.clone());
-            if listen.acknowledged || lane > 0 {
+            let own = listen.lane.unwrap_or(0) == lane;
+            if own {
+                replay.listens.push(id.clone());
+            }
+            if listen.acknowledged || !own {
                 replay.acknowledgements.insert(id.clone());
             }
         }
@@ -227,20 +246,20 @@ impl Memory {
     }
 
     /// Tells the client, where it listens for that, that the lists may have changed.
-    pub fn tell_changes(&self, to_client: &mut Outbox) {
+    pub fn tell_changes(&self, which: &[&str], to_client: &mut Outbox) {
         if let Some(Handshake { agreed, initialized: Some(_), .. }) = &self.handshake {
             let declared = |list: &&str| {
                 let capability = agreed.capabilities.get(list);
                 capability.and_then(|one| one.get("listChanged")) == Some(&Value::Bool(true))
             };
-            for list in LISTS.iter().filter(|list| declared(list)) {
+            for list in which.iter().filter(|list| declared(list)) {
                 let line = format!(r#"{{"jsonrpc":"2.0","method":"notifications/{list}/list_changed"}}"#);
                 to_client.push(line.as_bytes());
             }
         }
         for (id, listen) in self.listens.iter().filter(|(_, listen)| listen.acknowledged) {
             let meta = format!(r#"{{"_meta":{{"io.modelcontextprotocol/subscriptionId":{}}}}}"#, id.raw());
-            for list in &listen.lists {
+            for list in listen.lists.iter().filter(|list| which.contains(list)) {
                 let method = format!("notifications/{list}/list_changed");
                 let line = format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":{meta}}}"#);
                 to_client.push(line.as_bytes());

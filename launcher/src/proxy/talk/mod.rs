@@ -3,6 +3,9 @@
 
 use std::collections::BTreeSet;
 
+use mcp_broker_proto::call::CallOutcome;
+
+use super::calls::Reach;
 use super::message::{Kind, Message, Method};
 use super::outbox::Outbox;
 use super::rule::Drop;
@@ -48,12 +51,27 @@ pub enum Heard {
     Agreed,
     /// The instance has answered it otherwise.
     Differs,
+    /// It answers a list request of our own.
+    Listed,
+    /// It says that its tools are others now; that was passed on.
+    ToolsChanged,
+}
+
+/// What became of a call beside its answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// It went to this instance.
+    Sent(Id, u32),
+    /// It ended without an answer of a server.
+    Ended(Id, CallOutcome),
 }
 
 /// The conversation.
 pub struct Talk {
     /// What the client is going to read.
     pub to_client: Outbox,
+    /// What became of calls, for whoever keeps account of them.
+    pub news: Vec<News>,
     seats: Vec<Seat>,
     /// The scopes of the launch; never none.
     lanes: Vec<Lane>,
@@ -78,6 +96,8 @@ struct Lane {
     held: Held,
     /// Whether an instance of it ever worked.
     ran: bool,
+    /// Calls wait: what the instance shows is not known yet.
+    sealed: bool,
 }
 
 /// An instance as the conversation knows it.
@@ -99,6 +119,7 @@ impl Default for Talk {
     fn default() -> Self {
         Self {
             to_client: Outbox::default(),
+            news: Vec::new(),
             seats: Vec::new(),
             lanes: vec![Lane::default()],
             of_client: Questions::default(),
@@ -137,7 +158,9 @@ impl Talk {
             }
             (Kind::Notification, Method::RootsChanged) => {
                 self.share(line);
-                self.tell(line, otherwise)
+                // Whoever comes later asks for the roots as they are then.
+                let held = self.current(0).is_some() || matches!(otherwise, Otherwise::First);
+                if held { self.tell(line, otherwise) } else { Ok(()) }
             }
             (Kind::Notification | Kind::Other, _) => self.tell(line, otherwise),
         }
@@ -185,7 +208,10 @@ impl Talk {
         let question = question(message, raw);
         // A task is known to the instance that runs it, and to no other.
         let runs = message.params.task.and_then(|raw| self.tasks.instance(&Id::of(raw)));
-        let Some(number) = runs.or(self.current(lane)) else {
+        let call = message.method == Method::Call;
+        let sealed = call && self.lanes.get(lane).is_some_and(|lane| lane.sealed);
+        let current = self.current(lane).filter(|_| !sealed);
+        let Some(number) = runs.or(current) else {
             self.wait(line, message, lane, otherwise, question);
             return Ok(());
         };
@@ -193,16 +219,21 @@ impl Talk {
         let stuffed =
             lane > 0 && self.seat(number).is_some_and(|seat| seat.inbox.waiting().len() > MAX_UNREAD);
         if stuffed || !self.of_client.has_room() || (subscribes && !self.memory.has_room()) {
-            self.answer(&too_many(), question);
+            self.refuse(&too_many(), question);
             return Ok(());
         }
         let id = Id::of(raw);
         match message.method {
             Method::Initialize => self.memory.open(id.clone(), line, false),
             Method::Listen => {
-                self.memory.listen(id.clone(), line);
-                self.listen_too(&id, line);
+                // Resources are of one scope; lists are of all.
+                let shared = lane == 0 && !line.contains("resourceSubscriptions");
+                self.memory.listen(id.clone(), line, (!shared).then_some(lane));
+                if shared {
+                    self.listen_too(&id, line);
+                }
             }
+            Method::Call => self.news.push(News::Sent(id.clone(), number)),
             _ => {}
         }
         let what = What::of(line, message);
@@ -223,16 +254,16 @@ impl Talk {
         question: Question<'_>,
     ) {
         let Some(held) = self.lanes.get_mut(lane).map(|lane| &mut lane.held) else {
-            return self.answer(&too_many(), question);
+            return self.refuse(&too_many(), question);
         };
         let kept = match otherwise {
             Otherwise::First => held.keep(line, false),
             _ if message.method == Method::Ping => return self.pong(question.id),
             Otherwise::Hold => held.keep(line, true),
-            Otherwise::Refuse(notice) => return self.answer(notice, question),
+            Otherwise::Refuse(notice) => return self.refuse(notice, question),
         };
         if !kept {
-            return self.answer(&too_many(), question);
+            return self.refuse(&too_many(), question);
         }
         if message.method == Method::Initialize {
             // Another scope's instance may be up before it has reached its own.
@@ -252,8 +283,18 @@ impl Talk {
         }
     }
 
-    fn answer(&mut self, notice: &Notice, question: Question<'_>) {
+    /// Answers a request that reaches no instance, with the reason why.
+    pub fn refuse(&mut self, notice: &Notice, question: Question<'_>) {
+        if question.call.is_some() {
+            self.news.push(News::Ended(Id::of(question.id), CallOutcome::NotSent));
+        }
         self.to_client.push(notice.answer(question, Executed::No).as_bytes());
+    }
+
+    /// How the client can be reached beside its requests.
+    #[must_use]
+    pub fn reach(&self) -> Reach {
+        self.memory.reach()
     }
 
     fn pong(&mut self, raw: &str) {
@@ -321,7 +362,8 @@ impl Talk {
 }
 
 /// What is known of a request that is answered at once.
-fn question<'a>(message: &Message<'a>, id: &'a str) -> Question<'a> {
+#[must_use]
+pub fn question<'a>(message: &Message<'a>, id: &'a str) -> Question<'a> {
     let call = (message.method == Method::Call).then(|| message.params.name.unwrap_or_default());
     Question { id, call, modern: message.params.version.is_some() }
 }

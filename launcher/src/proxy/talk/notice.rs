@@ -51,6 +51,8 @@ pub enum Executed {
     No,
     /// It reached one that ended before it answered.
     Unknown,
+    /// It was answered, and the answer is not passed on.
+    Yes,
 }
 
 /// Why a request is not answered by a server.
@@ -103,6 +105,7 @@ impl Notice {
         let executed = match executed {
             Executed::No => "no",
             Executed::Unknown => "unknown",
+            Executed::Yes => "yes",
         };
         let Some(tool) = question.call else {
             let error = json!({
@@ -136,6 +139,7 @@ impl Notice {
     fn text(&self, tool: &str, executed: &str) -> String {
         let more = match executed {
             "no" => format!("the call of {tool} did not reach the server"),
+            "yes" => format!("the server has carried the call of {tool} out; its answer was withheld"),
             _ => format!(
                 "the server ended during the call of {tool}; look at what it did before you repeat it"
             ),

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use mcp_broker_proto::call::CallOutcome;
+
 use super::asked::What;
 use super::id::Id;
+use super::memory::LISTS;
 use super::notice::{Executed, Notice};
-use super::{Otherwise, Seat, Talk};
+use super::{News, Otherwise, Seat, Talk};
 use crate::proxy::message::{Kind, Message};
 use crate::proxy::outbox::Outbox;
 use crate::proxy::rule::Drop;
@@ -44,12 +47,10 @@ impl Talk {
         let lane = seat.lane;
         let replay = self.memory.replay(lane, &mut seat.inbox);
         (seat.swallow, seat.acknowledgements) = (replay.answers, replay.acknowledgements);
-        if lane == 0 {
-            replay.listens.iter().for_each(|id| self.of_client.move_to(id, number));
-        }
+        replay.listens.iter().for_each(|id| self.of_client.move_to(id, number));
         let Some(place) = self.lanes.get_mut(lane) else { return 0 };
         if lane == 0 && std::mem::replace(&mut place.ran, true) && !seat.quiet {
-            self.memory.tell_changes(&mut self.to_client);
+            self.memory.tell_changes(&LISTS, &mut self.to_client);
         }
         place.current = Some(number);
         self.let_go(lane, None)
@@ -78,7 +79,13 @@ impl Talk {
             if asked.what == What::Initialize {
                 self.memory.not_opened();
             }
-            let executed = if unread.contains(&id) { Executed::No } else { Executed::Unknown };
+            let (executed, outcome) = match unread.contains(&id) {
+                true => (Executed::No, CallOutcome::NotSent),
+                false => (Executed::Unknown, CallOutcome::Unknown),
+            };
+            if matches!(asked.what, What::Call(_)) {
+                self.news.push(News::Ended(id.clone(), outcome));
+            }
             self.to_client.push(notice.answer(asked.question(&id.raw()), executed).as_bytes());
         }
         for id in asking {
@@ -97,7 +104,9 @@ impl Talk {
     fn let_go(&mut self, lane: usize, notice: Option<&Notice>) -> u64 {
         let otherwise = notice.map_or(Otherwise::First, Otherwise::Refuse);
         let mut lost = 0;
-        while let Some(line) = self.lanes.get_mut(lane).and_then(|lane| lane.held.take()) {
+        let count = self.lanes.get(lane).map_or(0, |lane| lane.held.len());
+        for _ in 0..count {
+            let Some(line) = self.lanes.get_mut(lane).and_then(|lane| lane.held.take()) else { break };
             let taken = match Message::parse(&line) {
                 Ok(message) if matches!(message.kind, Kind::Request(_)) => {
                     self.client_line(&line, &message, lane, otherwise)

@@ -1,40 +1,86 @@
 //! What instances say, and where it goes: answers to who asked, requests under an id that is free at the client.
 
+use std::time::Instant;
+
+use mcp_broker_proto::channel::ToBroker;
+
 use super::asked::{Asked, What};
 use super::id::Id;
+use super::notice::{self, Executed, Notice};
 use super::{Heard, Talk, respelled, spliced};
-use crate::proxy::message::{Kind, Message, Method};
+use crate::proxy::calls::Calls;
+use crate::proxy::filter::{self, Filter, Listed, Said};
+use crate::proxy::message::{Message, Method};
 use crate::proxy::rule::Drop;
+
+/// How the raw ids of list requests of our own begin.
+const OWN_LIST: &str = "\"mcp-run:list:";
+
+/// What decides on the lines of an instance, and who hears of them.
+pub struct Ears<'a> {
+    /// What may pass.
+    pub filter: &'a Filter,
+    /// The calls that are open.
+    pub calls: &'a mut Calls,
+    /// What the broker hears.
+    pub to_broker: &'a mut Vec<ToBroker>,
+    /// Secrets that were masked in the line.
+    pub masked: u64,
+    /// The time.
+    pub now: Instant,
+}
 
 impl Talk {
     /// Takes a line of an instance.
     ///
     /// # Errors
-    /// Where it answers what it was not asked.
-    pub fn server_line(&mut self, number: u32, line: &str, message: &Message<'_>) -> Result<Heard, Drop> {
-        match message.kind {
-            Kind::Response(id) => return self.server_answer(number, line, message, id),
-            Kind::Request(id) => return self.server_request(number, line, message, id),
-            Kind::Notification => match (message.method, message.params) {
-                (Method::Acknowledged, params) => {
-                    let id = params.subscription.map(Id::of);
-                    let seat = self.seat(number).ok_or(Drop::Undelivered)?;
-                    if id.as_ref().is_some_and(|id| seat.acknowledgements.remove(id)) {
-                        return Ok(Heard::Taken);
-                    }
-                    id.into_iter().for_each(|id| self.memory.acknowledged(&id));
+    /// Where it answers what it was not asked, or is nothing that may pass.
+    pub fn server_line(
+        &mut self,
+        number: u32,
+        line: &str,
+        message: &Message<'_>,
+        ears: &mut Ears<'_>,
+    ) -> Result<Heard, Drop> {
+        match ears.filter.said(message) {
+            Said::Answer(id) => self.server_answer(number, line, message, id, ears),
+            Said::Asks(id) | Said::Ping(id) => self.server_request(number, line, message, id),
+            Said::Tells => self.server_notice(number, line, message),
+            Said::Refused(answer) => {
+                let inbox = &mut self.seat(number).ok_or(Drop::Undelivered)?.inbox;
+                // One that floods and does not read is not told, as that would only fill the memory.
+                let room = inbox.has_room();
+                if room {
+                    inbox.push(answer.as_bytes());
                 }
-                (Method::Cancelled, params) => {
-                    if let Some(raw) = params.request_id {
-                        return self.server_cancels(number, line, raw);
-                    }
+                if room { Ok(Heard::Taken) } else { Err(Drop::Undelivered) }
+            }
+            Said::Nothing(why) => Err(why),
+        }
+    }
+
+    fn server_notice(&mut self, number: u32, line: &str, message: &Message<'_>) -> Result<Heard, Drop> {
+        let params = &message.params;
+        let mut heard = Heard::Taken;
+        match message.method {
+            Method::Acknowledged => {
+                let id = params.subscription.map(Id::of);
+                let seat = self.seat(number).ok_or(Drop::Undelivered)?;
+                if id.as_ref().is_some_and(|id| seat.acknowledgements.remove(id)) {
+                    return Ok(Heard::Taken);
                 }
-                _ => {}
-            },
-            Kind::Other => {}
+                id.into_iter().for_each(|id| self.memory.acknowledged(&id));
+            }
+            Method::Cancelled => {
+                if let Some(raw) = params.request_id {
+                    return self.server_cancels(number, line, raw);
+                }
+            }
+            Method::ToolsChanged => heard = Heard::ToolsChanged,
+            _ => {}
         }
         self.say(number, line);
-        Ok(Heard::Taken)
+        Ok(heard)
     }
 
     fn server_answer(
@@ -43,6 +89,7 @@ impl Talk {
         line: &str,
         message: &Message<'_>,
         raw: &str,
+        ears: &mut Ears<'_>,
     ) -> Result<Heard, Drop> {
         let id = Id::of(raw);
         let seat = self.seat(number).ok_or(Drop::Undelivered)?;
@@ -54,10 +101,10 @@ impl Talk {
         if seat.swallow.remove(&id) {
             return Ok(Heard::Taken);
         }
-        let leaving = seat.leaving;
+        let (leaving, lane) = (seat.leaving, seat.lane);
         let Some(asked) = self.of_client.get(&id) else {
-            self.to_client.push(line.as_bytes());
-            return Ok(Heard::Taken);
+            // What nobody waits for may be a list that was called off: it is not sorted, and does not pass.
+            return if raw.starts_with(OWN_LIST) { Ok(Heard::Listed) } else { Err(Drop::Undelivered) };
         };
         let theirs = asked.instance == Some(number);
         if asked.what == What::Listen && (leaving || !theirs) {
@@ -68,11 +115,49 @@ impl Talk {
             return Err(Drop::Undelivered);
         }
         if let Some(asked) = self.of_client.remove(&id) {
-            self.learn(&id, asked, line, message.failed);
+            self.answered |= !message.failed;
+            self.pass_answer((number, lane), (line, raw), (&id, asked), message.failed, ears);
         }
-        self.answered |= !message.failed;
-        self.say(number, line);
         Ok(Heard::Answer)
+    }
+
+    /// Passes the answer to a request of the client on: lists as far as they may be seen, results as far as they
+    /// are not too long.
+    fn pass_answer(
+        &mut self,
+        (number, lane): (u32, usize),
+        (line, raw): (&str, &str),
+        (id, asked): (&Id, Asked),
+        failed: bool,
+        ears: &mut Ears<'_>,
+    ) {
+        let listed = match &asked.what {
+            What::List(list) => ears.filter.list(*list, line),
+            What::Tasks => filter::list::tasks(line, |raw| self.tasks.runs(number, &Id::of(raw))),
+            What::Call(_) | What::Task(..) => {
+                let most = ears.filter.plan().scopes.get(lane).map_or(u64::MAX, |scope| scope.result_bytes);
+                let size = line.len() as u64;
+                let call = matches!(asked.what, What::Call(_));
+                if size > most {
+                    let answer = too_long(size, most).answer(asked.question(raw), Executed::Yes);
+                    self.to_client.push(answer.as_bytes());
+                    let report = call.then(|| ears.calls.withheld(id, size, ears.masked, ears.now));
+                    return ears.to_broker.extend(report.flatten());
+                }
+                if call {
+                    let report = ears.calls.answered(id, line, failed, ears.masked, ears.now);
+                    ears.to_broker.extend(report);
+                }
+                Listed::Same
+            }
+            _ => Listed::Same,
+        };
+        self.learn(id, asked, line, failed);
+        match listed {
+            Listed::Same => self.say(number, line),
+            Listed::Line(line) => self.say(number, &line),
+            Listed::Unclear => self.to_client.push(filter::refusal::unclear_list(raw).as_bytes()),
+        }
     }
 
     fn learn(&mut self, id: &Id, asked: Asked, line: &str, failed: bool) {
@@ -178,4 +263,10 @@ impl Talk {
         }
         Ok(Heard::Taken)
     }
+}
+
+fn too_long(size: u64, most: u64) -> Notice {
+    let what = format!("the answer of {size} bytes is longer than the {most} bytes that are allowed");
+    let hint = "ask for less at once; the limit is result_size in the server's definition";
+    Notice::new(notice::Kind::Refused, what, hint).because("result_too_long")
 }

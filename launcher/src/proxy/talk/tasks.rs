@@ -150,6 +150,13 @@ impl Tasks {
         self.open.get(task).map(|task| task.instance)
     }
 
+    /// Whether an instance runs a task that it calls so.
+    #[must_use]
+    pub fn runs(&self, number: u32, id: &Id) -> bool {
+        let called = |(name, task): (&Id, &Task)| task.original.as_ref().unwrap_or(name) == id;
+        self.open.iter().any(|(name, task)| task.instance == number && called((name, task)))
+    }
+
     /// A line of an instance with the client's names for its tasks, where one of them has another name.
     #[must_use]
     pub fn to_client(&self, number: u32, line: &str) -> Option<String> {

@@ -1,10 +1,15 @@
 //! The conversation, line by line: what each side gets for what the other says, while instances come and go.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may stop at the first surprise")]
 
+use std::time::Instant;
+
 use serde_json::{Value, json};
 
 use super::notice::{Kind, Notice};
+use super::servers::Ears;
 use super::*;
+use crate::proxy::calls::Calls;
+use crate::proxy::filter::Filter;
 
 const CLIENT: u32 = u32::MAX;
 
@@ -43,7 +48,11 @@ impl Scene {
     }
 
     fn server(&mut self, number: u32, line: &str) -> Result<Heard, Drop> {
-        self.0.server_line(number, line, &Message::parse(line).unwrap())
+        let (mut calls, mut to_broker) = (Calls::default(), Vec::new());
+        let now = Instant::now();
+        let filter = filter();
+        let mut ears = Ears { filter: &filter, calls: &mut calls, to_broker: &mut to_broker, masked: 0, now };
+        self.0.server_line(number, line, &Message::parse(line).unwrap(), &mut ears)
     }
 
     /// What waits for somebody, taken.
@@ -68,6 +77,19 @@ impl Scene {
     }
 }
 
+/// Everything is the first scope's, and anything may be asked.
+fn filter() -> Filter {
+    let scope = json!({
+        "name": "all", "tools": ["*"], "resources": ["*"], "prompts": ["*"], "result_bytes": 1 << 20,
+        "argument_bytes": 1 << 20, "named": {}, "whole_arguments": false,
+    });
+    let plan = json!({
+        "launch": "019ab000-0000-7000-8000-000000000001", "server": "t", "scopes": [scope],
+        "client_requests": ["sampling", "elicitation", "roots"], "lazy": false, "record": null,
+    });
+    Filter::new(&serde_json::from_value(plan).unwrap())
+}
+
 fn locked() -> Notice {
     Notice::new(Kind::Locked, "the session is locked", "unlock it")
 }
@@ -78,11 +100,19 @@ fn lines_pass_as_they_are() {
     let lines = [r#" {"method" : "x","id":"a\/b"} "#, r#"{"method":"n"}"#, r#"{"id":9,"result":{}}"#, "{}"];
     lines.iter().for_each(|line| scene.client(line).unwrap());
     assert_eq!(scene.take(0), lines);
-    let lines = [r#"{"id":"a/b","result":1 }"#, r#"{"id":1,"method":"m"}"#, r#"{"id":77,"result":{}}"#, "{}"];
+    let lines = [r#"{"id":"a/b","result":1 }"#, r#"{"id":1, "method":"roots\/list"}"#, r#"{"method":"m"}"#];
     for line in lines {
         scene.server(0, line).unwrap();
     }
     assert_eq!(scene.take(CLIENT), lines);
+    // What nobody waits for could be anything, also a list that was called off.
+    for line in [r#"{"id":77,"result":{"tools":[]}}"#, r#"{"id":"a/b","result":1 }"#] {
+        assert_eq!(scene.server(0, line), Err(Drop::Undelivered));
+    }
+    assert_eq!(scene.server(0, "{}"), Err(Drop::Ambiguous));
+    scene.server(0, r#"{"id":5,"method":"tools/call"}"#).unwrap();
+    assert!(scene.take(CLIENT).is_empty(), "that is nothing to ask a client");
+    assert_eq!(scene.json(0)[0]["error"]["code"], 1002);
 }
 
 #[test]
@@ -312,7 +342,7 @@ fn neither_side_can_fill_the_memory_with_ids() {
     let mut scene = Scene::new();
     let mut refused = [0, 0];
     for id in 0..20_000 {
-        scene.server(0, &format!(r#"{{"id":{id},"method":"m"}}"#)).unwrap();
+        scene.server(0, &format!(r#"{{"id":{id},"method":"roots/list"}}"#)).unwrap();
         scene.client(&format!(r#"{{"id":{id},"method":"m"}}"#)).unwrap();
         for (count, whom) in refused.iter_mut().zip([CLIENT, 0]) {
             *count += scene.take(whom).iter().filter(|line| line.contains("\"error\"")).count();
@@ -386,7 +416,7 @@ fn nothing_that_is_kept_grows_without_bounds() {
             scene.client(&format!(r#"{{"id":{id},"method":"{method}","params":{params}}}"#)).unwrap();
             if method.starts_with("resources") {
                 // Its answer makes it a subscription.
-                scene.server(0, &format!(r#"{{"id":{id},"result":{{}}}}"#)).unwrap();
+                drop(scene.server(0, &format!(r#"{{"id":{id},"result":{{}}}}"#)));
             }
             scene.0.inbox(0).unwrap().clear();
         }
@@ -395,7 +425,7 @@ fn nothing_that_is_kept_grows_without_bounds() {
     // A server that asks and does not read.
     let mut scene = Scene::new();
     for id in 0..40_000 {
-        let outcome = scene.server(0, &format!(r#"{{"id":{id},"method":"m"}}"#));
+        let outcome = scene.server(0, &format!(r#"{{"id":{id},"method":"roots/list"}}"#));
         assert!(outcome.is_ok() || id > 16_384);
     }
     let waiting = scene.0.inbox(0).unwrap().waiting().len();
