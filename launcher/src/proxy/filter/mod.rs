@@ -145,3 +145,6 @@ impl Filter {
         self.shown.get(lane).is_some_and(|shown| shown.changed.contains_key(name))
     }
 }
+
+#[cfg(test)]
+mod tests;

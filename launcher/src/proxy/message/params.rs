@@ -223,7 +223,7 @@ fn object_after(line: &str, name: &str) -> Option<usize> {
 #[must_use]
 pub fn place(line: &str, part: &str) -> Option<usize> {
     let at = (part.as_ptr() as usize).checked_sub(line.as_ptr() as usize)?;
-    (at <= line.len()).then_some(at)
+    (at.checked_add(part.len())? <= line.len()).then_some(at)
 }
 
 /// Without the white space that JSON has (RFC 8259 section 2) at its beginning.
