@@ -12,7 +12,7 @@ use mcp_broker_proto::{CONFIRM_SECS, DECISION_SECS};
 
 use super::message::{Kind, Message};
 use super::talk::id::Id;
-use super::talk::notice::{self, Executed, Notice, Question};
+use super::talk::notice::{Executed, Notice, Question};
 use arguments::Asked;
 use over::{crowd, refuse_late};
 

@@ -10,6 +10,7 @@ use mcp_broker_proto::call::Ask;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::proxy::talk::notice;
 
 struct World {
     calls: Calls,

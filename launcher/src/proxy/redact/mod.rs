@@ -1,16 +1,35 @@
 //! Live secrets in what instances say: found in every form that is looked for, and masked. The only part of the
 //! proxy that a secret reaches, and that only as bytes to look for; it hands none out, and wipes them when no
 //! instance can say them any more.
+//!
+//! Found are the value itself, its base64 (both alphabets, wherever it begins, padded or not) and its hexadecimal
+//! digits, all of them also behind up to four layers of escapes with backslashes or percent signs. Not found are
+//! values that a server shortens, spaces out, encrypts or encodes in other ways: masking stops accidents, not a
+//! server that means to tell.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use zeroize::Zeroizing;
 
+use search::Search;
+
+mod escapes;
+mod forms;
+mod replace;
+mod search;
+#[cfg(test)]
+mod tests;
+
 /// What stands in place of a secret.
 pub const MASK: &str = "[masked]";
-/// Shorter values are not looked for: they would be found everywhere.
+/// Shorter values are not looked for, in bytes: they would be found everywhere.
 pub const SHORTEST: usize = 4;
+/// The most that is held back of a long line of diagnostics.
+const MOST_HELD: usize = 32 << 10;
+/// What an escape makes of one byte, at most (`\u0041`).
+const STRETCH: usize = 6;
 
 /// The secrets of one instance, to be looked for. Wiped when dropped.
 #[derive(Default)]
@@ -38,6 +57,7 @@ pub struct Masked<'a> {
 #[derive(Default)]
 pub struct Redactor {
     secrets: BTreeMap<u32, Secrets>,
+    search: Option<Search>,
 }
 
 /// What is held back of the diagnostics of one instance, where a long line comes in pieces.
@@ -47,53 +67,86 @@ pub struct Across {
 }
 
 impl Redactor {
-    /// Looks for these from now on; to be called before the instance can say anything.
+    /// Looks for the secrets of one more instance from now on; to be called before it can say anything. The number
+    /// must be one that no other instance of this launcher ever had.
     pub fn learn(&mut self, instance: u32, secrets: Secrets) {
         self.secrets.insert(instance, secrets);
+        self.search_anew();
     }
 
     /// Forgets what only this instance could say; to be called when nothing more comes from it.
     pub fn forget(&mut self, instance: u32) {
-        self.secrets.remove(&instance);
+        if self.secrets.remove(&instance).is_some() {
+            self.search_anew();
+        }
+    }
+
+    fn search_anew(&mut self) {
+        // The old one is wiped before the new one is made.
+        self.search = None;
+        self.search =
+            Search::of(self.secrets.values().flat_map(|one| &one.0).map(|secret| secret.as_slice()));
     }
 
     /// Masks a line of JSON: it stays one.
     #[must_use]
     pub fn message<'a>(&self, line: &'a [u8]) -> Masked<'a> {
-        self.plain(line)
+        match &self.search {
+            Some(search) => masked(line, &search.ranges(line, false), replace::json),
+            None => Masked { text: line.into(), count: 0 },
+        }
     }
 
     /// Masks a line of diagnostics. Where it is as long as `piece` it may be the first part of a longer one: then
-    /// its end is held back until the rest comes, and with a short one that is all of it.
+    /// its end is held back until the rest comes, which may be all there is; a shorter one is the last part.
     #[must_use]
     pub fn diagnostic<'a>(&self, across: &mut Across, line: &'a [u8], piece: usize) -> Option<Masked<'a>> {
-        if across.held.is_empty() && line.len() < piece {
+        let last = line.len() < piece;
+        if across.held.is_empty() && (last || self.search.is_none()) {
             return Some(self.plain(line));
         }
         let mut all = std::mem::take(&mut across.held);
         all.extend_from_slice(line);
-        let masked = self.plain(&all);
-        Some(Masked { text: masked.text.into_owned().into(), count: masked.count })
+        let Some(search) = self.search.as_ref().filter(|_| !last) else {
+            return Some(self.plain(&all).into_owned());
+        };
+        let mut ranges = search.ranges(&all, true);
+        // Whatever begins before the cut ends in what is here.
+        let mut cut = all.len().saturating_sub((search.longest() * STRETCH).min(MOST_HELD));
+        if let Some(range) = ranges.iter().find(|range| range.contains(&cut)) {
+            cut = range.end;
+        }
+        ranges.retain(|range| range.end <= cut);
+        across.held = all.split_off(cut);
+        (cut > 0).then(|| masked(&all, &ranges, replace::plain).into_owned())
+    }
+
+    /// What is still held back of an instance's diagnostics when nothing more comes.
+    #[must_use]
+    pub fn rest(&self, across: &mut Across) -> Option<Masked<'static>> {
+        let held = std::mem::take(&mut across.held);
+        (!held.is_empty()).then(|| self.plain(&held).into_owned())
     }
 
     fn plain<'a>(&self, line: &'a [u8]) -> Masked<'a> {
-        let mut out = Masked { text: line.into(), count: 0 };
-        for secret in self.secrets.values().flat_map(|secrets| &secrets.0) {
-            while let Some(at) = memchr::memmem::find(&out.text, secret) {
-                out.text.to_mut().splice(at..at + secret.len(), MASK.bytes());
-                out.count += 1;
-            }
+        match &self.search {
+            Some(search) => masked(line, &search.ranges(line, true), replace::plain),
+            None => Masked { text: line.into(), count: 0 },
         }
-        out
     }
 }
 
-impl Across {
-    /// What is still held back when nothing more comes.
-    #[must_use]
-    pub fn rest(&mut self, redactor: &Redactor) -> Option<Masked<'static>> {
-        let held = std::mem::take(&mut self.held);
-        let masked = redactor.plain(&held);
-        (!held.is_empty()).then(|| Masked { text: masked.text.into_owned().into(), count: masked.count })
+impl Masked<'_> {
+    fn into_owned(self) -> Masked<'static> {
+        Masked { text: self.text.into_owned().into(), count: self.count }
     }
+}
+
+fn masked<'a>(
+    text: &'a [u8],
+    ranges: &[Range<usize>],
+    replace: impl Fn(&[u8], &[Range<usize>]) -> Vec<u8>,
+) -> Masked<'a> {
+    let text = if ranges.is_empty() { text.into() } else { replace(text, ranges).into() };
+    Masked { text, count: ranges.len() as u64 }
 }
