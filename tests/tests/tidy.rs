@@ -284,6 +284,11 @@ const NEVER: &[(&str, &[&str], &str)] = &[
     ("broker/", &["mcp_run"], "broker and launcher never import each other"),
     ("launcher/", &["mcp_broker::"], "broker and launcher never import each other"),
     ("launcher/", &["tokio"], "the launcher's relay works on the pipes themselves"),
+    (
+        "launcher/src/proxy/redact/",
+        &["std::io", "std::fs", "crate::client", "crate::spawn", "crate::say", "ToBroker"],
+        "the search for secrets gives none away",
+    ),
     ("broker/src/policy/", &["tokio", "std::fs", "std::net", "async fn"], "policy is pure"),
     ("broker/src/audit/", &["Secret", "Zeroizing"], "audit cannot name a secret"),
     (
@@ -337,6 +342,25 @@ const MAY_EXPOSE: &[&str] = &[
     "launcher/src/inject",
     "launcher/src/spawn",
 ];
+
+/// The relay passes tickets on and lets what servers say be searched; what is in a ticket it never sees.
+#[test]
+fn the_relay_reaches_no_secret_but_through_its_search() {
+    const TYPES: &[&str] = &["Secret", "IssuedCredential", "Zeroizing", "ChildPlan"];
+    const USES: &[&str] = &[".expose(", ".credentials", ".environment."];
+    for breach in ["let a = &ticket.credentials;\n", "use zeroize::Zeroizing;\n"] {
+        rule(&source("launcher/src/proxy/talk/x.rs", breach), |source, breaches| {
+            let inside = source.path.starts_with("launcher/src/proxy/") && !source.is_test();
+            let search = source.path.starts_with("launcher/src/proxy/redact/");
+            for (number, code) in code_lines(source).filter(|_| inside && !search) {
+                let named = TYPES.iter().filter(|word| has_word(code, word));
+                for word in named.chain(USES.iter().filter(|word| code.contains(**word))) {
+                    breaches.push(format!("{}:{number}: `{word}` in the relay", source.path));
+                }
+            }
+        });
+    }
+}
 
 #[test]
 fn a_secret_is_exposed_on_its_way_only_and_says_to_whom() {

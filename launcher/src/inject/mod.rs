@@ -117,13 +117,14 @@ fn fields(credentials: BTreeMap<Label, IssuedCredential>) -> BTreeMap<Label, BTr
 #[expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 mod tests {
     use super::*;
+    use crate::proxy::redact::Redactor;
 
     fn ticket(inject: &str) -> SecretsTicket {
         let id = "0199f3a8-0000-7000-8000-000000000000";
         let text = format!(
             r#"{{"launch":"{id}","instance":0,"idle_secs":0,"server":"s","scope":"read","command":["/bin/s","-x"],"cwd":"/tmp",
             "env":{{"MODE":"prod","HOME":"/elsewhere"}},
-            "credentials":{{"db":{{"lease":"{id}","fields":{{"pw":"p w"}},"expires_at":null,"revocability":"immediate"}}}},
+            "credentials":{{"db":{{"lease":"{id}","fields":{{"pw":"pass w"}},"expires_at":null,"revocability":"immediate"}}}},
             "inject":[{inject}]}}"#
         );
         serde_json::from_str(&text).unwrap()
@@ -143,7 +144,7 @@ mod tests {
         let plan = planned(inject).unwrap();
         let got: Vec<_> = plan.environment.iter().map(|(k, v)| (k.as_str(), v.as_slice())).collect();
         let want: [(&str, &[u8]); 4] =
-            [("DSN", b"x:p%20w"), ("HOME", b"/elsewhere"), ("MODE", b"p w"), ("PATH", b"/bin")];
+            [("DSN", b"x:pass%20w"), ("HOME", b"/elsewhere"), ("MODE", b"pass w"), ("PATH", b"/bin")];
         assert_eq!(got, want);
         assert_eq!(plan.command, ["/bin/s", "-x"]);
     }
@@ -152,6 +153,42 @@ mod tests {
     fn a_template_that_does_not_fit_is_a_configuration_error() {
         let failure = planned(r#"{"way":"env","name":"A","value":"{db.nope}"}"#).err().unwrap();
         assert_eq!(failure.exit, CONFIG);
-        assert!(failure.what.contains("`A`") && !failure.what.contains("p w"), "{failure:?}");
+        assert!(failure.what.contains("`A`") && !failure.what.contains("pass w"), "{failure:?}");
+    }
+
+    fn found(inject: &str, line: &str) -> String {
+        let mut ticket = ticket(inject);
+        let mut redactor = Redactor::default();
+        redactor.learn(0, secrets(&mut ticket));
+        assert_eq!(
+            ticket.credentials.values().map(|credential| credential.fields.len()).collect::<Vec<_>>(),
+            [1],
+            "the ticket is as it was"
+        );
+        String::from_utf8(redactor.message(line.as_bytes()).text.into_owned()).unwrap()
+    }
+
+    #[test]
+    fn what_a_server_may_not_say() {
+        let inject = r#"{"way":"env","name":"DSN","value":"x://u:{db.pw|url}@host"},
+                        {"way":"file","name":"MODE","value":"mode: production"},
+                        {"way":"env","name":"BAD","value":"{db.nope}"}"#;
+        for (line, want) in [
+            (r#"["pass w"]"#, r#"["[masked]"]"#),
+            (r#"["x://u:pass%20w@host/y"]"#, r#"["[masked]/y"]"#),
+            (r#"["mode: production"]"#, r#"["mode: production"]"#),
+        ] {
+            assert_eq!(found(inject, line), want);
+        }
+    }
+
+    #[test]
+    fn a_server_may_say_whose_credential_it_has() {
+        let mut ticket = ticket(r#"{"way":"env","name":"USER_NAME","value":"{db.username}"}"#);
+        let credential = ticket.credentials.values_mut().next().unwrap();
+        credential.fields.insert("username".into(), Secret::new("v-approle-orders".into()));
+        let mut redactor = Redactor::default();
+        redactor.learn(0, secrets(&mut ticket));
+        assert_eq!(redactor.message(br#"["v-approle-orders", "pass w"]"#).count, 1);
     }
 }

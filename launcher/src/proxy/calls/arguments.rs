@@ -160,6 +160,7 @@ fn hexadecimal(bytes: &[u8]) -> String {
 #[expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 mod tests {
     use super::*;
+    use crate::proxy::message::{Kind, Method, Params};
 
     fn scope(named: &str, argument_bytes: u64, whole: bool) -> ScopePlan {
         let text = format!(
@@ -169,9 +170,13 @@ mod tests {
         serde_json::from_str(&text).unwrap()
     }
 
+    /// With a message that was read by nobody, so that nobody else has refused it.
     fn asked(params: &str, scope: &ScopePlan) -> Result<Ask, String> {
         let line = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{params}}}"#);
-        let message = Message::parse(&line).unwrap();
+        let name = params.split_once(r#""name":"#).map(|(_, rest)| rest);
+        let name = name.and_then(|rest| rest.split([',', '}']).next());
+        let params = Params { name, ..Params::default() };
+        let message = Message { kind: Kind::Request("1"), method: Method::Call, params, failed: false };
         Asked::of(&line, &message, scope).map(|asked| asked.frame(7, true))
     }
 

@@ -244,9 +244,8 @@ mod tests {
             let decoded = escape.decode(text);
             for start in 0..decoded.len() {
                 for end in start + 1..=decoded.len() {
-                    let mut ranges = [start..end];
-                    escape.locate(text, &mut ranges);
-                    let [range] = ranges;
+                    let mut range = start..end;
+                    escape.locate(text, std::slice::from_mut(&mut range));
                     assert!(range.end <= whole);
                     let again = escape.decode(text.get(range).unwrap_or_default());
                     let part = decoded.get(start..end).unwrap_or_default();

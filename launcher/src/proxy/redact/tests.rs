@@ -1,5 +1,5 @@
 //! Masking, form by form.
-#![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may stop at the first surprise")]
 
 use serde_json::{Value, json};
 
@@ -100,9 +100,9 @@ fn forms(secret: &str) -> Vec<String> {
 }
 
 /// Whether what is left tells the secret in any of its forms.
-fn tells(text: &str, secret: &str) -> bool {
+fn tells(text: &str, forms: &[String]) -> bool {
     let decoded = percent_decoded(text);
-    forms(secret).iter().any(|form| text.contains(form.as_str()) || decoded.contains(form.as_str()))
+    forms.iter().any(|form| text.contains(form.as_str()) || decoded.contains(form.as_str()))
 }
 
 fn percent_decoded(text: &str) -> String {
@@ -110,41 +110,42 @@ fn percent_decoded(text: &str) -> String {
 }
 
 #[track_caller]
-fn check_message(redactor: &Redactor, line: &str, secret: &str, why: &str) {
+fn check_message(redactor: &Redactor, line: &str, forms: &[String], why: &str) {
     let masked = redactor.message(line.as_bytes());
     assert!(masked.count >= 1, "{why}: not found in {line}");
     let text = std::str::from_utf8(&masked.text).unwrap();
     let value: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{why}: {error}: {text}"));
     let left = value.to_string();
     assert!(left.contains(MASK), "{why}: {left}");
-    assert!(!tells(text, secret) && !tells(&left, secret), "{why}: {text}");
+    assert!(!tells(&left, forms), "{why}: {text}");
 }
 
 #[test]
 fn every_form_in_a_message() {
     for secret in HARD {
         let redactor = redactor(&[secret]);
-        for form in forms(secret) {
+        let forms = forms(secret);
+        for form in &forms {
             for around in [["", ""], ["x ", " y"], ["\n", "\""], ["é", "é"]] {
-                let text = around.join(&form);
+                let text = around.join(form);
                 let twice = json!({ "a": [&text] }).to_string();
                 let thrice = json!({ "b": &twice }).to_string();
                 for inner in [&text, &twice, &thrice] {
                     let line = json!({ "id": 1, "result": { "content": [{ "text": inner }] } }).to_string();
-                    check_message(&redactor, &line, secret, &form);
+                    check_message(&redactor, &line, &forms, form);
                     let slashes = line.replace('/', "\\/");
-                    check_message(&redactor, &slashes, secret, &form);
+                    check_message(&redactor, &slashes, &forms, form);
                 }
                 for every in [1, 2, 3] {
                     let line = format!(r#"{{"a":"{}"}}"#, numbered(&text, every));
-                    check_message(&redactor, &line, secret, &form);
+                    check_message(&redactor, &line, &forms, form);
                     let line = json!({ "a": line }).to_string();
-                    check_message(&redactor, &line, secret, &form);
+                    check_message(&redactor, &line, &forms, form);
                 }
             }
         }
         let key = json!({ *secret: { *secret: 1 } }).to_string();
-        check_message(&redactor, &key, secret, "as a key");
+        check_message(&redactor, &key, &forms, "as a key");
     }
 }
 
@@ -152,12 +153,13 @@ fn every_form_in_a_message() {
 fn every_form_in_diagnostics() {
     for secret in HARD {
         let redactor = redactor(&[secret]);
-        for form in forms(secret).iter().filter(|form| !form.contains('\n')) {
+        let forms = forms(secret);
+        for form in forms.iter().filter(|form| !form.contains('\n')) {
             for text in [form.clone(), format!("{form:?}"), escaped(form), numbered(form, 1)] {
                 let line = format!("error: {text} was refused");
                 let masked = redactor.diagnostic(&mut Across::default(), line.as_bytes(), 1 << 16).unwrap();
                 let left = std::str::from_utf8(&masked.text).unwrap();
-                assert!(masked.count == 1 && !tells(left, secret), "{line}: {left}");
+                assert!(masked.count == 1 && !tells(left, &forms), "{line}: {left}");
                 assert!(left.starts_with("error: ") && left.ends_with(" was refused"), "{left}");
             }
         }
@@ -297,7 +299,7 @@ fn lines_of_a_secret_of_several() {
         assert_eq!(String::from_utf8_lossy(&masked.text), want);
     }
     assert_eq!(redactor.message(b"\"MIIEvQIBADANBgkqhkiG9w0B\"").count, 0);
-    check_message(&redactor, &json!([key]).to_string(), key, "whole");
+    check_message(&redactor, &json!([key]).to_string(), &forms(key), "whole");
 }
 
 #[test]
@@ -322,8 +324,9 @@ fn many_secrets() {
         (0..100_u32).map(|n| format!("{:08x}-secret", n.wrapping_mul(2_654_435_761))).collect();
     let redactor = redactor(&secrets.iter().map(String::as_str).collect::<Vec<_>>());
     for secret in &secrets {
-        for form in forms(secret) {
-            check_message(&redactor, &json!([form]).to_string(), secret, &form);
+        let forms = forms(secret);
+        for form in &forms {
+            check_message(&redactor, &json!([form]).to_string(), &forms, form);
         }
     }
 }

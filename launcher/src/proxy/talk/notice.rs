@@ -211,6 +211,24 @@ mod tests {
     }
 
     #[test]
+    fn a_decision_is_named() {
+        let id = "0199f3a8-0000-7000-8000-000000000009";
+        let text = format!(
+            r#"{{"call":1,"id":"{id}","verdict":"deny","reason":"too_many_at_once","what":"busy","hint":"wait"}}"#
+        );
+        let notice = Notice::from(&serde_json::from_str::<Decision>(&text).unwrap());
+        let question = Question { id: "1", call: Some("\"q\""), modern: false };
+        let got: Value = serde_json::from_str(&notice.answer(question, Executed::No)).unwrap();
+        let meta = &got["result"]["_meta"];
+        assert_eq!(
+            (&meta["mcp-run/decision"], &meta["mcp-run/reason"]),
+            (&json!(id), &json!("too_many_at_once"))
+        );
+        let closer = notice.because("closer").answer(Question { call: None, ..question }, Executed::No);
+        assert_eq!(serde_json::from_str::<Value>(&closer).unwrap()["error"]["data"]["reason"], "closer");
+    }
+
+    #[test]
     fn everything_else_gets_an_error() {
         let got = answer(None, true, Executed::Unknown);
         assert_eq!(
