@@ -162,6 +162,27 @@ mod tests {
         assert!(output.out.contains("3 servers, 1 provider, 3 warnings"), "{}", output.out);
     }
 
+    /// The whole files that people begin with are right, but for what is on their machines.
+    #[test]
+    fn the_examples_are_good() {
+        let readers: Vec<_> = crate::provider::KINDS.iter().map(|kind| &kind.reader).collect();
+        for (folder, mode) in [("", Mode::System), ("user/", Mode::User)] {
+            let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/examples").join(folder);
+            let dir = TempDir::new();
+            let mut servers = 0;
+            for entry in std::fs::read_dir(examples.join("servers.d")).unwrap() {
+                let name = entry.unwrap().file_name().into_string().unwrap();
+                let text = std::fs::read_to_string(examples.join("servers.d").join(&name)).unwrap();
+                dir.write(&format!("servers.d/{name}"), &text);
+                servers += 1;
+            }
+            dir.write("broker.toml", &std::fs::read_to_string(examples.join("broker.toml")).unwrap());
+            let config = load(dir.path(), mode, &places(), &readers)
+                .unwrap_or_else(|found| unreachable!("{folder}: {found:?}"));
+            assert_eq!((config.servers.len(), config.warnings), (servers, Vec::<String>::new()), "{folder}");
+        }
+    }
+
     /// What `serve` would refuse is refused here.
     #[test]
     fn a_state_directory_that_cannot_be_used() {
