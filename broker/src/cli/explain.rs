@@ -1,6 +1,7 @@
 //! `mcp-broker explain`: the decision about one person and one server, or one tool of it, and each reason, without
 //! minting anything or asking the running broker.
 
+mod pins;
 mod scopes;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test that cannot set up its files must fail")]
@@ -110,7 +111,10 @@ fn render(args: &Args, config: &Config, subject: &Subject, decision: &Decision, 
             lines.add("hint: let the account ask its own broker, or ask the machine's with `--mode system`");
             false
         }
-        Decision::Grant(grant) => scopes::explain(&mut lines, config, grant.server(), args.tool.as_deref()),
+        Decision::Grant(grant) => {
+            let kept = pins::Pins::of(config, grant.server());
+            scopes::explain(&mut lines, config, grant.server(), &kept, args.tool.as_deref())
+        }
         Decision::Denial(denial) => {
             lines.add(&format!("hint: {}", denial.to_problem().hint));
             false

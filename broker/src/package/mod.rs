@@ -4,6 +4,7 @@
 mod check;
 mod digest;
 mod files;
+mod look;
 mod store;
 
 #[cfg(test)]
@@ -12,6 +13,7 @@ mod tests;
 
 pub use check::{Flaw, ToolDigests};
 pub use digest::{canonical, definition_digest, tool_digest};
+pub use look::{Kept, look};
 pub use store::{Approvals, Standing};
 
 /// Name of the directory of records in the state directory.

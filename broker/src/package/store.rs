@@ -25,6 +25,9 @@ use crate::config::{Config, ServerDefinition};
 /// What a file has around its record, in bytes: names, digests, punctuation.
 const OVERHEAD: usize = 16 << 10;
 
+/// The longest file, in bytes.
+pub(super) const LONGEST_FILE: usize = MAX_RECORD + OVERHEAD;
+
 /// No more files of the directory are looked at.
 const MAX_FILES: usize = 4096;
 
@@ -65,11 +68,11 @@ struct Approval {
 /// A file of the directory.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Stored {
-    server: ServerName,
-    definition: String,
-    scopes: BTreeSet<Label>,
-    record: Record,
+pub(super) struct Stored {
+    pub(super) server: ServerName,
+    pub(super) definition: String,
+    pub(super) scopes: BTreeSet<Label>,
+    pub(super) record: Record,
 }
 
 impl Approvals {
@@ -241,7 +244,7 @@ impl Kept {
 }
 
 fn read(files: &Files, name: &str, server: &ServerName) -> Result<Approval, String> {
-    let bytes = files.read(name, MAX_RECORD + OVERHEAD).map_err(|error| error.to_string())?;
+    let bytes = files.read(name, LONGEST_FILE).map_err(|error| error.to_string())?;
     let stored = serde_json::from_slice::<Stored>(&bytes);
     let Stored { server: named, definition, scopes, record } =
         stored.map_err(|_malformed| "it is not what a broker of this version writes".to_owned())?;

@@ -96,7 +96,10 @@ fn broken_rule<'a>(scope: &'a Scope, ask: &'a Ask) -> Option<(&'a String, &'a Ar
 fn words(reason: CallReason, definition: &ServerDefinition, ask: &Ask) -> (String, String) {
     let (tool, scope, server) = (tool_of(definition, ask), &ask.scope, &definition.name);
     let limits = definition.scope(scope).map(|scope| scope.limits).unwrap_or_default();
-    let number = |limit: Option<u32>| limit.map_or_else(String::new, |limit| format!("{limit} "));
+    let at_most = |limit: Option<u32>, when: &str| match limit {
+        Some(limit) => format!("scope `{scope}` allows {limit} calls {when}"),
+        None => format!("there are too many calls {when}"),
+    };
     let (what, hint) = match reason {
         CallReason::Allowed | CallReason::Confirmed => (String::new(), String::new()),
         CallReason::AwaitsConfirmation => (
@@ -126,17 +129,11 @@ fn words(reason: CallReason, definition: &ServerDefinition, ask: &Ask) -> (Strin
             format!("ask the admin to look at it and run `mcp-broker approve {server}`"),
         ),
         CallReason::TooManyPerMinute => (
-            format!(
-                "{tool} was not called: scope `{scope}` allows {}calls a minute",
-                number(limits.calls_per_minute)
-            ),
+            format!("{tool} was not called: {}", at_most(limits.calls_per_minute, "a minute")),
             "wait a minute, then call again".to_owned(),
         ),
         CallReason::TooManyAtOnce => (
-            format!(
-                "{tool} was not called: scope `{scope}` allows {}calls at once",
-                number(limits.concurrent_calls)
-            ),
+            format!("{tool} was not called: {}", at_most(limits.concurrent_calls, "at once")),
             "wait for the answers to the others, then call again".to_owned(),
         ),
         CallReason::ArgumentsTooLong => (

@@ -2,6 +2,7 @@
 //! Names credentials and providers; no path of a provider is in it.
 
 use super::Lines;
+use super::pins::Pins;
 use crate::config::{Config, CredentialSpec, OnLock, Scope, ServerDefinition, nearest, words};
 use crate::policy::{limit_words, scope_of};
 use crate::provider::sealed;
@@ -11,6 +12,7 @@ pub(super) fn explain(
     lines: &mut Lines,
     config: &Config,
     server: &ServerDefinition,
+    pins: &Pins,
     tool: Option<&str>,
 ) -> bool {
     let Some(tool) = tool else {
@@ -18,13 +20,21 @@ pub(super) fn explain(
             what_it_names(lines, scope, index == 0 && server.scopes.len() > 1);
             what_it_gets(lines, config, scope, None);
         }
+        lines.add(&format!("  {}", pins.words()));
         return true;
     };
     if let Some((scope, pattern)) = scope_of(server, tool) {
         let by = if pattern == tool { "by its name".to_owned() } else { format!("by `{pattern}`") };
         lines.add(&format!("  yes scope `{}` names the tool {by}", scope.name));
         what_it_gets(lines, config, scope, Some(tool));
-        return true;
+        let (pinned, there) = pins.of_tool(&scope.name, tool);
+        if there {
+            lines.add(&format!("    {pinned}"));
+        } else {
+            lines.add(&format!("  no  {pinned}"));
+            lines.add(&format!("hint: if the server has it now, run `mcp-broker approve {}`", server.name));
+        }
+        return there;
     }
     lines.add("  no  no scope names the tool, so for a client it does not exist");
     for scope in &server.scopes {

@@ -3,6 +3,7 @@
 use clap::Parser;
 
 use super::*;
+use crate::config::ServerDefinition;
 use crate::config::testing::{KINDS, TempDir, places};
 use crate::provider::sealed;
 
@@ -43,11 +44,21 @@ fn check(words: &[&str], code: u8, want: &str) {
 }
 
 fn check_in(mode: Mode, words: &[&str], code: u8, want: &str) {
+    check_with(mode, words, code, want, |_| ());
+}
+
+/// The same where `arrange` puts more into the directory.
+fn check_with(mode: Mode, words: &[&str], code: u8, want: &str, arrange: impl Fn(&TempDir)) {
     let dir = TempDir::new();
-    dir.write("broker.toml", "[provider.p]\nkind = \"fixed\"\n[provider.local]\nkind = \"sealed\"\n");
+    let broker = format!(
+        "[broker]\nstate_dir = \"{}/state\"\n[provider.p]\nkind = \"fixed\"\n[provider.local]\nkind = \"sealed\"\n",
+        dir.path().display()
+    );
+    dir.write("broker.toml", &broker);
     dir.write("servers.d/orders-db.toml", SERVER);
     dir.write("servers.d/two.toml", TWO_SCOPES);
     dir.write("servers.d/static.toml", &SERVER.replace("\"p\", number = \"1\"", "\"local\", secret = \"A\""));
+    arrange(&dir);
     let words = [&["explain"], words].concat();
     let args = Cli::try_parse_from(words).unwrap().args;
     let kinds = [KINDS, &[&sealed::KIND.reader]].concat();
@@ -65,7 +76,7 @@ fn allowed() {
         yes no extra arguments were given\n  \
         yes scope `all` names the tool by `*`\n    \
         mints `db` from provider `p`, 900 s without renewal\n    ends its instance after 15m without a request, until the next one; \
-        a lock ends it until the session is unlocked\n",
+        a lock ends it until the session is unlocked\n    nothing of it is pinned, as `mcp-broker approve` was not run\n",
     );
 }
 
@@ -97,7 +108,7 @@ fn a_static_value_has_no_ttl() {
         yes tier `development` can be served\n  yes `access.groups` lists group `data`\n  \
         yes no extra arguments were given\n  scope `all` has every tool of the server\n    \
         hands over `db` from provider `local`, does not expire: a static value\n    ends its instance after 15m without a request, until the next one; \
-        a lock ends it until the session is unlocked\n",
+        a lock ends it until the session is unlocked\n  nothing of it is pinned, as `mcp-broker approve` was not run\n",
     );
 }
 
@@ -147,7 +158,7 @@ fn every_scope() {
         at most 30 calls a minute\n    at most 2 calls at once\n    arguments of at most 256 KiB\n    answers of at most 1 MiB\n    \
         `*` with `db` equal to \"orders\"\n    `put_row` with `limit` at most 100, or without it\n    \
         a person is asked before a call, whose yes holds for 10m\n    the arguments of calls stand in the audit log\n    \
-        ends its instance after 2m without a request, until the next one; a lock ends it until the session is unlocked\n"
+        ends its instance after 2m without a request, until the next one; a lock ends it until the session is unlocked\n  nothing of it is pinned, as `mcp-broker approve` was not run\n"
     );
     check(&["--user", "bob", "two"], 0, &want);
 }
@@ -160,12 +171,12 @@ fn one_tool() {
         at most 30 calls a minute\n    at most 2 calls at once\n    arguments of at most 256 KiB\n    answers of at most 1 MiB\n    \
         `*` with `db` equal to \"orders\"\n    \
         a person is asked before a call, whose yes holds for 10m\n    the arguments of calls stand in the audit log\n    \
-        ends its instance after 2m without a request, until the next one; a lock ends it until the session is unlocked\n"
+        ends its instance after 2m without a request, until the next one; a lock ends it until the session is unlocked\n    nothing of it is pinned, as `mcp-broker approve` was not run\n"
     );
     check(&["--user", "bob", "two", "put_all"], 0, &want);
     let want = format!(
         "allowed: `bob` and tool `list` of server `two`\n{GRANTED}  yes scope `read` names the tool by its name\n    mints nothing\n    \
-        ends its instance after 15m without a request, until the next one; a lock ends it until the session is unlocked\n"
+        ends its instance after 15m without a request, until the next one; a lock ends it until the session is unlocked\n    nothing of it is pinned, as `mcp-broker approve` was not run\n"
     );
     check(&["--user", "bob", "two", "list"], 0, &want);
 }
@@ -192,4 +203,52 @@ fn a_tool_of_a_server_that_is_not_theirs() {
         yes no extra arguments were given\n\
         hint: ask the admin to list you or a group of yours in [access] of the server\n";
     check(&["--user", "bob", "--group", "dev", "two", "list"], 77, want);
+}
+
+/// Writes what is kept of server `two`, which showed `list` in scope `read`, for the digest of a definition.
+fn approve(dir: &TempDir, digest: impl Fn(&ServerDefinition) -> String) {
+    let kinds = [KINDS, &[&sealed::KIND.reader]].concat();
+    let config =
+        load(dir.path(), Mode::System, &places(), &kinds).map_err(|found| format!("{found:?}")).unwrap();
+    let server = config.servers.values().find(|server| server.name.as_str() == "two").unwrap();
+    let lists =
+        |tools: &str| format!("{{\"tools\":{tools},\"resources\":null,\"templates\":null,\"prompts\":null}}");
+    let (read, write, digest) = (lists("[1]"), lists("[]"), digest(server));
+    let text = format!(
+        "{{\"server\":\"two\",\"definition\":\"{digest}\",\"scopes\":[\"read\",\"write\"],\"record\":{{\"approved_at\":\"2026-11-24T12:00:00Z\",\
+        \"items\":[\"{{}}\",\"{{\\\"name\\\":\\\"list\\\"}}\"],\"variants\":[{{\"revision\":\"2025-11-25\",\"capable\":false,\"discovery\":0,\
+        \"scopes\":{{\"read\":{read},\"write\":{write}}}}}]}}}}"
+    );
+    dir.write("state/approvals/two.json", &text);
+}
+
+#[test]
+fn what_is_pinned() {
+    let ends = |idle: &str| {
+        format!(
+            "    ends its instance after {idle} without a request, until the next one; a lock ends it until the session is unlocked\n"
+        )
+    };
+    let list = format!(
+        "allowed: `bob` and tool `list` of server `two`\n{GRANTED}  yes scope `read` names the tool by its name\n    mints nothing\n{}",
+        ends("15m")
+    );
+    let words = ["--user", "bob", "two", "list"];
+    let current = |dir: &TempDir| approve(dir, crate::package::definition_digest);
+    let want = format!("{list}    pinned as it was shown at 2026-11-24T12:00:00Z: SHA-256 DIGEST…\n");
+    let digest = crate::package::tool_digest("{\"name\":\"list\"}");
+    check_with(Mode::System, &words, 0, &want.replace("DIGEST", digest.get(..12).unwrap()), current);
+    let want = format!(
+        "{list}    nothing of it is pinned, as its definition has changed since it was approved at 2026-11-24T12:00:00Z\n"
+    );
+    check_with(Mode::System, &words, 0, &want, |dir| approve(dir, |_| "0".repeat(64)));
+    let want = format!("{list}    what is pinned of it cannot be read here: it is no record\n");
+    check_with(Mode::System, &words, 0, &want, |dir| dir.write("state/approvals/two.json", "{}"));
+    let want = format!(
+        "denied: `bob` and tool `get_a` of server `two`\n{GRANTED}  yes scope `read` names the tool by `get_*`\n    mints nothing\n{}  \
+        no  the server did not show the tool when it was approved at 2026-11-24T12:00:00Z, so it is hidden\n\
+        hint: if the server has it now, run `mcp-broker approve two`\n",
+        ends("15m")
+    );
+    check_with(Mode::System, &["--user", "bob", "two", "get_a"], 77, &want, current);
 }
