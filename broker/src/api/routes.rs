@@ -8,7 +8,7 @@ use axum::routing::{get, post};
 use mcp_broker_proto::paths;
 use tokio::sync::watch;
 
-use super::{admin, answer, approvals, health, launch, servers, session, trials};
+use super::{admin, answer, approvals, confirmations, health, launch, servers, session, trials};
 use crate::config::Config;
 use crate::package::Approvals;
 use crate::session::Sessions;
@@ -42,6 +42,7 @@ pub fn person(api: Api) -> Router {
         .route(paths::SESSION_UNLOCK, post(session::unlock))
         .route(paths::SERVERS, get(servers::list))
         .route(paths::LAUNCHES, post(launch::open))
+        .route(&format!("{}/{{id}}", paths::CONFIRMATIONS), post(confirmations::answer))
         .fallback(answer::no_such_route)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(api)

@@ -1,12 +1,16 @@
 //! Everything that can stand in the audit log. Fields are ids, names, numbers and closed words, so that no
 //! caller can slip a secret into one.
 
+use std::collections::BTreeMap;
+
+use mcp_broker_proto::call::{CallOutcome, CallReason, Change, Verdict};
 use mcp_broker_proto::channel::{Containment, EndReason, GoneReason};
-use mcp_broker_proto::names::{Label, LaunchId, LeaseId, ServerName, SessionId};
+use mcp_broker_proto::names::{CallId, Label, LaunchId, LeaseId, ServerName, SessionId};
 use mcp_broker_proto::problem::ErrorCode;
 use mcp_broker_proto::session::{LockCause, Revocability, RevokeRequest};
 use serde::Serialize;
 
+use super::call::{Arguments, KeyedDigest, ToolName};
 use crate::policy::Reason;
 
 /// What brought a locked session back.
@@ -28,6 +32,16 @@ pub struct ByWhom {
     pub uid: u32,
     /// Process id that the kernel reported, for people; nothing is decided by it.
     pub pid: Option<u32>,
+}
+
+/// How a person answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// The client asked (MCP elicitation).
+    Elicitation,
+    /// `mcp-run approve`.
+    Command,
 }
 
 /// One thing that happened.
@@ -87,6 +101,37 @@ pub enum Event {
     LaunchResumed { launch: LaunchId },
     /// A launch is over. `dead` says whether its launcher reported that no process is left.
     LaunchEnded { launch: LaunchId, reason: EndReason, dead: bool },
+    /// A call of a tool was decided on; twice where a person was asked. `tool` is missing where it is no name.
+    /// `arguments` are there only where the definition asks for them, and once.
+    CallDecided {
+        call: CallId,
+        launch: LaunchId,
+        scope: Label,
+        tool: Option<ToolName>,
+        verdict: Verdict,
+        reason: CallReason,
+        size: u64,
+        digest: KeyedDigest,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        arguments: Option<Arguments>,
+    },
+    /// A person answered whether a call may go on. `by` is there where that was not over the launch itself.
+    CallConfirmed { call: CallId, user: String, yes: bool, how: Answer, by: Option<ByWhom> },
+    /// A call that was allowed, or waited for a person, is over, as its launcher says; `unknown` where the launcher
+    /// went away.
+    CallAnswered {
+        call: CallId,
+        outcome: CallOutcome,
+        instance: Option<u32>,
+        size: u64,
+        millis: u64,
+        masked: u64,
+    },
+    /// An instance shows these tools otherwise than they were approved: they are hidden. All such tools of the
+    /// scope whose names are names.
+    ToolsChanged { launch: LaunchId, scope: Label, tools: BTreeMap<ToolName, Change> },
+    /// So many secrets of the launch were found in what an instance said, and masked.
+    SecretsMasked { launch: LaunchId, instance: u32, scope: Label, count: u64 },
     /// An account was refused so often that further requests are not looked at for a while.
     LaunchesThrottled { by: ByWhom },
     /// An admin tries a scope of a server with its credentials, to approve the server: a launch of its own, under a
@@ -136,4 +181,19 @@ pub enum Event {
     ApprovalNotKept { server: ServerName },
     /// An admin pulled the kill switch.
     AdminRevoked { by: ByWhom, target: RevokeRequest, launches: usize },
+}
+
+/// What a record takes in memory, in bytes, apart from what can be long in it.
+const RECORD: usize = 512;
+
+impl Event {
+    /// About how much memory it takes, in bytes.
+    pub(super) fn weight(&self) -> usize {
+        let long = match self {
+            Self::CallDecided { arguments: Some(arguments), .. } => arguments.len(),
+            Self::ToolsChanged { tools, .. } => tools.keys().map(|name| name.as_str().len() + 64).sum(),
+            _ => 0,
+        };
+        RECORD + long
+    }
 }

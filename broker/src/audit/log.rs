@@ -3,12 +3,14 @@
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use serde::Serialize;
 
 use super::Event;
+use super::call::{KeyedDigest, PlainDigest};
+use super::key::DigestKey;
 use crate::clock::Clock;
 use crate::durable::{self, Durable, DurableError, Encoder, Pending};
 
@@ -17,12 +19,40 @@ use crate::durable::{self, Durable, DurableError, Encoder, Pending};
 pub struct AuditLog {
     log: Durable<Stamped>,
     clock: Arc<dyn Clock>,
-    lost: Arc<AtomicU64>,
+    key: Arc<DigestKey>,
+    state: Arc<State>,
 }
+
+/// How the log does.
+#[derive(Default)]
+struct State {
+    lost: AtomicU64,
+    /// The last record that was waited for is not on the disk.
+    failing: AtomicBool,
+    /// About so many bytes of records were not taken by the log's thread yet.
+    queued: AtomicUsize,
+}
+
+/// So many bytes of records may wait for the log's thread; more mean that the disk does not keep up, or hangs.
+const MAX_QUEUED: usize = 16 << 20;
 
 struct Stamped {
     ts: String,
     event: Event,
+    state: Arc<State>,
+}
+
+impl Stamped {
+    fn new(ts: String, event: Event, state: Arc<State>) -> Self {
+        state.queued.fetch_add(event.weight(), Ordering::Relaxed);
+        Self { ts, event, state }
+    }
+}
+
+impl Drop for Stamped {
+    fn drop(&mut self) {
+        self.state.queued.fetch_sub(self.event.weight(), Ordering::Relaxed);
+    }
 }
 
 impl AuditLog {
@@ -40,14 +70,16 @@ impl AuditLog {
         file.seek(SeekFrom::Start(tail.length))?;
         let chain = Chain { head: tail.head.clone(), tip: tail.head };
         let log = Durable::start(&path, file, tail.length, chain)?;
-        Ok((Self { log, clock, lost: Arc::default() }, tail.torn))
+        let key = Arc::new(DigestKey::open(state_dir)?);
+        Ok((Self { log, clock, key, state: Arc::default() }, tail.torn))
     }
 
     /// A log that cannot be written to: nothing is minted, ends go on.
     #[must_use]
     pub fn unusable(state_dir: &Path, clock: Arc<dyn Clock>) -> Self {
         let log = Durable::broken(&state_dir.join(super::FILE_NAME));
-        Self { log, clock, lost: Arc::default() }
+        let state = State { failing: true.into(), ..State::default() };
+        Self { log, clock, key: Arc::new(DigestKey::passing()), state: Arc::new(state) }
     }
 
     /// Writes an event before the thing that it tells of is done: no record, no credential.
@@ -55,30 +87,58 @@ impl AuditLog {
     /// # Errors
     /// When it is not on the disk.
     pub async fn record(&self, event: Event) -> Result<(), DurableError> {
-        self.put(event).durable().await
+        let done = self.put(event).durable().await;
+        self.state.failing.store(done.is_err(), Ordering::Relaxed);
+        done
     }
 
     /// Puts an event in line for the disk; the caller waits for it later.
     pub fn put(&self, event: Event) -> Pending {
-        self.log.append(Stamped { ts: self.clock.now().to_string(), event })
+        self.log.append(Stamped::new(self.clock.now().to_string(), event, Arc::clone(&self.state)))
     }
 
-    /// Writes an event of something that must not wait: an end. A loss is counted and logged.
+    /// Writes an event of something that must not wait: an end, or a call. A loss is counted and logged.
     pub fn note(&self, event: Event) {
         let pending = self.put(event);
-        let lost = Arc::clone(&self.lost);
+        let state = Arc::clone(&self.state);
         tokio::spawn(async move {
-            if let Err(error) = pending.durable().await {
-                let lost = lost.fetch_add(1, Ordering::Relaxed) + 1;
+            let done = pending.durable().await;
+            state.failing.store(done.is_err(), Ordering::Relaxed);
+            if let Err(error) = done {
+                let lost = state.lost.fetch_add(1, Ordering::Relaxed) + 1;
                 tracing::error!(%error, lost, "an audit record was lost");
             }
         });
     }
 
+    /// Notes an event that may be left out where the log is behind: it would only fill the memory.
+    pub fn note_unless_behind(&self, event: Event) {
+        if !self.is_behind() {
+            self.note(event);
+        }
+    }
+
+    /// Whether calls may go on, whose records are not waited for: the last record that was is on the disk, and the
+    /// log keeps up.
+    #[must_use]
+    pub fn takes_calls(&self) -> bool {
+        !self.state.failing.load(Ordering::Relaxed) && !self.is_behind()
+    }
+
+    fn is_behind(&self) -> bool {
+        self.state.queued.load(Ordering::Relaxed) >= MAX_QUEUED
+    }
+
+    /// What may be written down of a digest of arguments.
+    #[must_use]
+    pub fn digest(&self, plain: &PlainDigest) -> KeyedDigest {
+        self.key.digest(plain)
+    }
+
     /// How many records were lost since the start.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
+        self.state.lost.load(Ordering::Relaxed)
     }
 }
 
@@ -147,7 +207,7 @@ pub fn encoded(events: &[Event], ts: &str) -> Vec<u8> {
     let mut chain = Chain { head: Head::genesis(), tip: Head::genesis() };
     let mut out = Vec::new();
     for event in events {
-        chain.encode(&Stamped { ts: ts.to_owned(), event: event.clone() }, &mut out);
+        chain.encode(&Stamped::new(ts.to_owned(), event.clone(), Arc::default()), &mut out);
     }
     out
 }
@@ -160,7 +220,7 @@ struct Tail {
 }
 
 /// The last line is looked for in so many bytes at the end.
-const TAIL_BYTES: u64 = 256 * 1024;
+const TAIL_BYTES: u64 = 1 << 20;
 
 impl Tail {
     fn read(file: &mut std::fs::File) -> io::Result<Self> {

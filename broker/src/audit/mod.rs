@@ -2,11 +2,14 @@
 //! events. Cannot name a secret: no event holds one, and this module does not know the type.
 //! It blocks minting when it cannot be written, and never blocks an end.
 
+mod call;
 mod event;
+mod key;
 mod log;
 mod read;
 
-pub use event::{ByWhom, Event, Evidence};
+pub use call::{Arguments, KeyedDigest, PlainDigest, ToolName};
+pub use event::{Answer, ByWhom, Event, Evidence};
 pub use log::AuditLog;
 #[doc(hidden)]
 pub use log::encoded;

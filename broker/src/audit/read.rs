@@ -6,8 +6,9 @@ use std::path::Path;
 
 use super::log::{Head, hash};
 
-/// A line longer than this is not one of ours.
-const MAX_LINE: u64 = 64 * 1024;
+/// A line longer than this is not one of ours. The longest hold a call's arguments, or every changed tool of a
+/// scope, and each byte of those may take two.
+const MAX_LINE: u64 = 256 * 1024;
 
 /// One line as it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -188,7 +189,7 @@ mod tests {
     #[test]
     fn shapes_and_verdicts() {
         let whole = chain(2);
-        let long = format!("{}\n", "x".repeat(70_000));
+        let long = format!("{}\n", "x".repeat(270_000));
         let record = Shape::Record;
         let (verdict, shapes) = check(&whole, None);
         assert!(matches!(verdict, Verdict::Intact { lines: 2, .. }), "{verdict:?}");

@@ -216,6 +216,15 @@ impl Tier {
             Self::Development => "development",
         }
     }
+
+    /// Whether a launch ends whose server shows tools otherwise than they were approved; such tools are hidden
+    /// either way.
+    #[must_use]
+    pub fn refuses_changed_tools(self) -> bool {
+        match self {
+            Self::Development => false,
+        }
+    }
 }
 
 /// `[access]`: who may use a server. Both empty: nobody.

@@ -4,13 +4,14 @@
 use std::io;
 use std::time::Duration;
 
+use mcp_broker_proto::MAX_FRAME;
 use mcp_broker_proto::channel::{ToBroker, ToLauncher};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-/// A launcher has nothing to say that is longer, in bytes.
-const MAX_HEARD: usize = 4096;
+/// What most frames fit in, in bytes: what is kept of a buffer that a longer one needed.
+const USUAL: usize = 4096;
 
 /// A launcher that does not take a frame within this time counts as gone.
 const WRITE_LIMIT: Duration = Duration::from_secs(2);
@@ -18,7 +19,7 @@ const WRITE_LIMIT: Duration = Duration::from_secs(2);
 /// Splits a stream into its two directions.
 pub(super) fn split<S: AsyncRead + AsyncWrite>(stream: S) -> (Reader<S>, Writer<S>) {
     let (read, write) = tokio::io::split(stream);
-    (Reader { stream: read, buffer: Vec::new(), scanned: 0 }, Writer { stream: write })
+    (Reader { stream: read, buffer: Vec::with_capacity(USUAL), scanned: 0 }, Writer { stream: write })
 }
 
 /// Frames from the launcher.
@@ -39,10 +40,13 @@ impl<S: AsyncRead> Reader<S> {
             if let Some(at) = unseen.iter().position(|&byte| byte == b'\n') {
                 let line: Vec<u8> = self.buffer.drain(..=self.scanned + at).collect();
                 self.scanned = 0;
+                if self.buffer.is_empty() {
+                    self.buffer.shrink_to(USUAL);
+                }
                 return serde_json::from_slice(&line).map(Some).map_err(|_not_a_frame| broken());
             }
             self.scanned = self.buffer.len();
-            if self.buffer.len() >= MAX_HEARD {
+            if self.buffer.len() >= MAX_FRAME {
                 return Err(broken());
             }
             if self.stream.read_buf(&mut self.buffer).await? == 0 {

@@ -4,6 +4,7 @@
 
 mod admit;
 mod channel;
+mod confirm;
 mod end;
 mod holder;
 mod kill_switch;

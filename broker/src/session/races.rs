@@ -1,13 +1,17 @@
 //! Locks, unlocks, logouts and revocations against mints and calls in flight, in thousands of random interleavings
 //! of the real register over a backend that knows the truth; `tests/` does the same with the real parts.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mcp_broker_proto::channel::{EndReason, ToBroker, ToLauncher};
+use mcp_broker_proto::call::{Answered, Ask, CallOutcome, Decision, Verdict};
+use mcp_broker_proto::channel::{EndReason, GoneReason, ToBroker, ToLauncher};
+use mcp_broker_proto::launch::LaunchTicket;
 use mcp_broker_proto::names::Label;
 use mcp_broker_proto::session::LockCause;
+use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -16,6 +20,7 @@ use tokio::time::{Instant, sleep};
 use super::lock::Notice;
 use super::login::{Login, Sighting};
 use super::testing::{Dice, World, login, world};
+use crate::config::Confirm;
 
 /// So many sessions are raced.
 const ROUNDS: u64 = 10_000;
@@ -23,67 +28,157 @@ const ROUNDS: u64 = 10_000;
 /// So many of them at once.
 const AT_ONCE: usize = 48;
 
+/// A launcher asks for so many calls at most: each answer to one makes it ask for another.
+const MOST_CALLS: u64 = 8;
+
+fn ask(call: u64, scope: &str) -> Ask {
+    Ask {
+        call,
+        scope: scope.parse().unwrap(),
+        tool: format!("a_{scope}"),
+        size: 2,
+        sha256: "ab".repeat(32),
+        named: BTreeMap::new(),
+        whole: None,
+        elicits: true,
+    }
+}
+
+fn answered(call: u64) -> ToBroker {
+    let outcome = CallOutcome::Result;
+    ToBroker::Answered(Answered { call, outcome, instance: None, size: 0, millis: 0, masked: 0 })
+}
+
+/// The audit log has fences, deliveries and calls in the order in which they were decided: nothing of a session is
+/// delivered or allowed while it is locked, and every call that was allowed is over, once.
+fn nothing_after_a_fence(log: &Path) -> usize {
+    let text = std::fs::read_to_string(log).unwrap();
+    let (mut sessions, mut locked, mut open) = (HashMap::new(), HashSet::new(), HashSet::new());
+    let mut allowed = 0;
+    for line in text.lines() {
+        let event: Value = serde_json::from_str(line).unwrap();
+        let field = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
+        let of_launch = |sessions: &HashMap<String, String>| sessions[&field("launch")].clone();
+        match event["event"].as_str().unwrap() {
+            "launch_granted" => drop(sessions.insert(field("launch"), field("session"))),
+            "session_locked" => drop(locked.insert(field("session"))),
+            "session_unlocked" => drop(locked.remove(&field("session"))),
+            "credential_delivered" => assert!(!locked.contains(&of_launch(&sessions)), "{event}"),
+            "call_decided" if event["verdict"] != "deny" => {
+                assert!(!locked.contains(&of_launch(&sessions)), "{event}");
+                if event["verdict"] == "allow" {
+                    assert!(open.insert(field("call")), "{event}");
+                    allowed += 1;
+                }
+            }
+            "call_answered" if event["outcome"] != "not_sent" => {
+                assert!(open.remove(&field("call")), "{event}")
+            }
+            _ => {}
+        }
+    }
+    assert!(open.is_empty(), "calls without an end: {open:?}");
+    allowed
+}
+
 /// A launcher that does as it is told, and what it was told last.
-async fn launcher(stream: DuplexStream, mut dice: Dice) -> Result<(), String> {
-    let (read, mut write) = tokio::io::split(stream);
-    let mut lines = BufReader::new(read).lines();
-    let scope = |name: &str| -> Label { name.parse().unwrap() };
-    let mut parked = false;
-    let mut wanting = HashSet::from([scope("all")]);
-    while let Ok(Some(line)) = lines.next_line().await {
-        let frame: ToLauncher = serde_json::from_str(&line).map_err(|error| error.to_string())?;
-        let mut say = Vec::new();
-        let mut want = |scope: Label, wanting: &mut HashSet<Label>| {
-            if wanting.insert(scope.clone()) {
-                say.push(ToBroker::Want { scope });
+struct Launcher {
+    dice: Dice,
+    parked: bool,
+    /// Scopes that credentials were asked for, and not given or refused.
+    wanting: HashSet<Label>,
+    calls: u64,
+    say: Vec<ToBroker>,
+}
+
+impl Launcher {
+    fn want(&mut self, scope: &str) {
+        let scope: Label = scope.parse().unwrap();
+        if self.wanting.insert(scope.clone()) {
+            self.say.push(ToBroker::Want { scope });
+        }
+    }
+
+    fn ticket(&mut self, ticket: LaunchTicket) -> Result<(), String> {
+        let LaunchTicket::Secrets(ticket) = ticket else { return Err("another kind of ticket".into()) };
+        if self.parked || !self.wanting.remove(&ticket.scope) {
+            return Err(format!("a ticket while parked ({}) or unasked ({})", self.parked, ticket.scope));
+        }
+        if ticket.scope.as_str() != "more" && self.dice.below(2) == 0 {
+            self.want("more");
+        }
+        if self.dice.below(3) == 0 {
+            self.say.push(ToBroker::Gone { instance: ticket.instance, reason: GoneReason::Idle });
+        }
+        Ok(())
+    }
+
+    fn decided(&mut self, decision: &Decision) -> Result<(), String> {
+        let call = decision.call;
+        match decision.verdict {
+            Verdict::Deny => {}
+            verdict if self.parked => return Err(format!("{verdict:?} while parked")),
+            Verdict::Pending => {
+                let yes = self.dice.below(4) > 0;
+                self.say.push(ToBroker::Confirmed { call, yes });
             }
-        };
+            Verdict::Allow if self.dice.below(4) > 0 => self.say.push(answered(call)),
+            Verdict::Allow => {}
+        }
+        Ok(())
+    }
+
+    async fn hear(&mut self, frame: ToLauncher) -> Result<(), String> {
         match frame {
-            ToLauncher::Ticket(ticket) => {
-                let mcp_broker_proto::launch::LaunchTicket::Secrets(ticket) = *ticket else {
-                    return Err("another kind of ticket".into());
-                };
-                if parked || !wanting.remove(&ticket.scope) {
-                    return Err(format!("a ticket while parked ({parked}) or unasked ({})", ticket.scope));
-                }
-                let more = scope("more");
-                if ticket.scope != more && dice.below(2) == 0 {
-                    want(more, &mut wanting);
-                }
-                if dice.below(3) == 0 {
-                    let reason = mcp_broker_proto::channel::GoneReason::Idle;
-                    say.push(ToBroker::Gone { instance: ticket.instance, reason });
-                }
-            }
+            ToLauncher::Ticket(ticket) => self.ticket(*ticket)?,
             ToLauncher::Park(_) => {
-                parked = true;
-                wanting.clear();
-                dice.pause().await;
-                say.push(ToBroker::Dead);
+                self.parked = true;
+                self.wanting.clear();
+                self.dice.pause().await;
+                self.say.push(ToBroker::Dead);
             }
             ToLauncher::Resume => {
-                parked = false;
-                want(scope("all"), &mut wanting);
-                if dice.below(2) == 0 {
-                    want(scope("more"), &mut wanting);
+                self.parked = false;
+                self.want("all");
+                if self.dice.below(2) == 0 {
+                    self.want("more");
                 }
             }
-            ToLauncher::Refused { scope, .. } => drop(wanting.remove(&scope)),
+            ToLauncher::Refused { scope, .. } => drop(self.wanting.remove(&scope)),
             ToLauncher::End(_) => {
-                dice.pause().await;
-                say.push(ToBroker::Dead);
+                self.dice.pause().await;
+                self.say.push(ToBroker::Dead);
             }
-            ToLauncher::Plan(_) if dice.below(2) == 0 => want(scope("more"), &mut wanting),
-            ToLauncher::Beat | ToLauncher::Replace { .. } | ToLauncher::Plan(_) | ToLauncher::Decision(_) => {
+            ToLauncher::Plan(_) if self.dice.below(2) == 0 => self.want("more"),
+            ToLauncher::Decision(decision) => self.decided(&decision)?,
+            ToLauncher::Beat | ToLauncher::Replace { .. } | ToLauncher::Plan(_) => {}
+        }
+        // Also where it is parked: nothing is to come of that.
+        for _ in 0..self.dice.below(3) {
+            if self.calls < MOST_CALLS {
+                self.calls += 1;
+                let scope = if self.dice.below(2) == 0 { "all" } else { "more" };
+                self.say.push(ToBroker::Ask(ask(self.calls, scope)));
             }
         }
-        for frame in say {
+        Ok(())
+    }
+}
+
+async fn launcher(stream: DuplexStream, dice: Dice) -> Result<(), String> {
+    let (read, mut write) = tokio::io::split(stream);
+    let mut lines = BufReader::new(read).lines();
+    let wanting = HashSet::from(["all".parse().unwrap()]);
+    let mut launcher = Launcher { dice, parked: false, wanting, calls: 0, say: Vec::new() };
+    while let Ok(Some(line)) = lines.next_line().await {
+        launcher.hear(serde_json::from_str(&line).map_err(|error| error.to_string())?).await?;
+        for frame in std::mem::take(&mut launcher.say) {
             let line = serde_json::to_string(&frame).unwrap() + "\n";
             if write.write_all(line.as_bytes()).await.is_err() {
                 return Ok(());
             }
         }
-        if dice.below(40) == 0 {
+        if launcher.dice.below(40) == 0 {
             // Killed.
             return Ok(());
         }
@@ -143,7 +238,9 @@ impl World {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn nothing_is_delivered_or_left_after_a_fence() {
-    let world = Arc::new(world());
+    let world = world();
+    world.redefine(|server| server.scopes[1].confirm = Some(Confirm::Each));
+    let world = Arc::new(world);
     let places = Arc::new(Semaphore::new(AT_ONCE));
     let mut rounds = tokio::task::JoinSet::new();
     for number in 1..=ROUNDS {
@@ -167,5 +264,11 @@ async fn nothing_is_delivered_or_left_after_a_fence() {
         minted > usize::try_from(ROUNDS).unwrap(),
         "only {minted} were made: the races did not take place"
     );
-    drop(world);
+    while !world.sessions.launches().is_empty() {
+        sleep(Duration::from_millis(1)).await;
+    }
+    // What was noted before is on the disk with this.
+    world.sessions.audit.record(crate::audit::Event::BrokerStopped { pending: 0 }).await.unwrap();
+    let allowed = nothing_after_a_fence(&world.dir.path().join(crate::audit::FILE_NAME));
+    assert!(allowed > usize::try_from(ROUNDS).unwrap(), "only {allowed} calls were allowed");
 }

@@ -3,12 +3,15 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use mcp_broker_proto::CONFIRM_SECS;
 use mcp_broker_proto::names::{LaunchId, SessionId};
 use mcp_broker_proto::problem::Problem;
 use mcp_broker_proto::session::{LaunchInfo, SessionInfo, Status};
 use tokio::sync::{Notify, mpsc, watch};
 
+use super::confirm;
 use super::holder::{Holder, Key};
 use super::login::{Login, Logins};
 use super::marks::Marks;
@@ -30,6 +33,8 @@ pub struct Sessions {
     pub(super) slept: Arc<Slept>,
     pub(super) logins: Arc<dyn Logins>,
     pub(super) config: watch::Receiver<Arc<Config>>,
+    /// How long a person is asked whether a call may go on.
+    pub(super) confirm_limit: Duration,
     /// Wakes whoever waits for a launch to be still or gone.
     pub(super) changed: Notify,
 }
@@ -91,6 +96,7 @@ impl Sessions {
             clock: needs.clock,
             logins: needs.logins,
             config: needs.config,
+            confirm_limit: Duration::from_secs(CONFIRM_SECS),
             changed: Notify::new(),
         })
     }
@@ -125,7 +131,7 @@ impl Sessions {
     #[must_use]
     pub fn status(&self, person: &Person, login: Option<&Login>) -> Status {
         let key = Key::of(person.uid, login);
-        let (session, mut others, mut launches) = {
+        let (session, mut others, mut launches, confirmations) = {
             let inner = self.lock();
             let mine = inner.sessions.iter().filter(|(_, holder)| holder.person.uid == person.uid);
             let (own, others): (Vec<_>, Vec<_>) = mine.partition(|(_, holder)| holder.key() == key);
@@ -134,12 +140,13 @@ impl Sessions {
                 own.first().map(|(id, holder)| holder.info(**id)),
                 others.into_iter().map(|(id, holder)| holder.info(*id)).collect::<Vec<_>>(),
                 launches.map(|launch| launch.info.clone()).collect::<Vec<_>>(),
+                confirm::waiting(&inner, &key),
             )
         };
         others.sort_by_key(|session| session.id);
         launches.sort_by_key(|launch| launch.id);
         let leases = self.leases.infos().into_iter().filter(|lease| lease.user == person.user).collect();
-        Status { session, others, launches, leases, confirmations: Vec::new() }
+        Status { session, others, launches, leases, confirmations }
     }
 
     /// How many records of the audit log were lost.

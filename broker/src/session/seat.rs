@@ -1,20 +1,21 @@
 //! A launch in the register, and its seat there: what it is told, when it is still, and the passes under which its
 //! instances are minted. Everything here happens under the register's lock.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mcp_broker_proto::channel::EndReason;
-use mcp_broker_proto::names::{LaunchId, LeaseId, SessionId};
+use mcp_broker_proto::names::{CallId, LaunchId, LeaseId, SessionId};
 use mcp_broker_proto::problem::Problem;
-use mcp_broker_proto::session::LaunchInfo;
+use mcp_broker_proto::session::{ConfirmationInfo, LaunchInfo};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::park::Why;
 use super::registry::Sessions;
 use super::words;
-use crate::audit::AuditLog;
+use crate::audit::{AuditLog, ByWhom};
 
 /// What a launch is told.
 #[derive(Debug)]
@@ -32,6 +33,15 @@ pub(super) enum Order {
     },
     /// The lease of one of its instances ends now.
     Lost(LeaseId),
+    /// Somebody answered whether a call may go on, which waited for that.
+    Answered {
+        /// The call.
+        call: CallId,
+        /// Whether it may.
+        yes: bool,
+        /// Who.
+        by: ByWhom,
+    },
     /// Kill every instance, and go.
     End(EndReason),
 }
@@ -51,6 +61,8 @@ pub(super) struct Launch {
     /// Falls when it is told to be still or to end: nothing that is being written to its launcher may hold that
     /// up.
     rush: CancellationToken,
+    /// Calls that wait for a person. Who takes one out answers it.
+    waiting: BTreeMap<CallId, ConfirmationInfo>,
 }
 
 impl Launch {
@@ -65,13 +77,29 @@ impl Launch {
             stilled: 0,
             ended: false,
             rush: CancellationToken::new(),
+            waiting: BTreeMap::new(),
         }
+    }
+
+    /// Calls that wait for a person.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = &ConfirmationInfo> {
+        self.waiting.values()
+    }
+
+    /// Answers a call that waits for a person; false where there is none such.
+    pub(super) fn answer(&mut self, call: CallId, yes: bool, by: ByWhom) -> bool {
+        let waited = self.waiting.remove(&call).is_some();
+        if waited {
+            self.tell(Order::Answered { call, yes, by });
+        }
+        waited
     }
 
     /// Tells the launch to end; the first reason stays.
     pub(super) fn end(&mut self, reason: EndReason) {
         self.life.cancel();
         self.rush.cancel();
+        self.waiting.clear();
         self.drop_passes();
         if !std::mem::replace(&mut self.ended, true) {
             // A launch that is gone needs no telling.
@@ -82,6 +110,9 @@ impl Launch {
     /// Tells the launch to kill its instances and stay.
     pub(super) fn park(&mut self, why: Why) {
         self.drop_passes();
+        if matches!(why, Why::Locked(..)) {
+            self.waiting.clear();
+        }
         if !self.ended {
             self.rush.cancel();
             self.ordered += 1;
@@ -139,6 +170,43 @@ pub(super) struct Pass {
 impl Seat {
     /// The right to mint for an instance, unless something forbids it at this moment.
     pub(super) fn pass(&self) -> Result<Pass, Problem> {
+        self.while_open(|launch, fence, horizon| {
+            let fence = fence.child_token();
+            launch.passes.retain(|pass| !pass.is_cancelled());
+            launch.passes.push(fence.clone());
+            Pass { fence, horizon }
+        })
+    }
+
+    /// Writes down that a call may go on, unless something forbids that at this moment. Under the register's lock,
+    /// so that no call is let through after a fence, and the audit log has them in that order.
+    pub(super) fn lets(&self, write_down: impl FnOnce(&AuditLog)) -> Result<(), Problem> {
+        self.while_open(|_, _, _| write_down(&self.sessions.audit))
+    }
+
+    /// The same for a call that waits for a person from now on.
+    pub(super) fn waits(
+        &self,
+        info: ConfirmationInfo,
+        write_down: impl FnOnce(&AuditLog),
+    ) -> Result<(), Problem> {
+        self.while_open(|launch, _, _| {
+            write_down(&self.sessions.audit);
+            launch.waiting.insert(info.id, info);
+        })
+    }
+
+    /// A call does not wait for a person any more. False where somebody has answered it: that is on its way.
+    pub(super) fn waits_no_more(&self, call: CallId) -> bool {
+        let mut inner = self.sessions.lock();
+        inner.launches.get_mut(&self.launch).is_some_and(|launch| launch.waiting.remove(&call).is_some())
+    }
+
+    /// Does something under the register's lock that only an open session and a launch that goes on allow.
+    fn while_open<T>(
+        &self,
+        act: impl FnOnce(&mut Launch, &CancellationToken, Duration) -> T,
+    ) -> Result<T, Problem> {
         self.sessions.look_at_clocks();
         let mut guard = self.sessions.lock();
         let inner = &mut *guard;
@@ -160,10 +228,7 @@ impl Seat {
         if !launch.is_still() {
             return Err(words::being_stilled());
         }
-        let fence = fence.child_token();
-        launch.passes.retain(|pass| !pass.is_cancelled());
-        launch.passes.push(fence.clone());
-        Ok(Pass { fence, horizon })
+        Ok(act(launch, fence, horizon))
     }
 
     /// The right to mint for a trial: there is no session that could forbid it.

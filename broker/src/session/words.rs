@@ -1,7 +1,7 @@
 //! What people are told about sessions: what happened, and what they can do.
 
 use mcp_broker_proto::channel::EndReason;
-use mcp_broker_proto::names::{Label, ServerName};
+use mcp_broker_proto::names::{CallId, Label, ServerName};
 use mcp_broker_proto::problem::{ErrorCode, Problem};
 use mcp_broker_proto::session::LockCause;
 
@@ -80,6 +80,12 @@ pub(super) fn too_fast() -> Problem {
 pub(super) fn no_such_scope(server: &ServerName, scope: &Label) -> Problem {
     let title = format!("server `{server}` has no scope `{scope}`");
     Problem::new(ErrorCode::NoAccess, title, "the definition has changed: start the server again")
+}
+
+/// A call to answer that is not there, or not for who answers.
+pub(super) fn nothing_waits(call: CallId) -> Problem {
+    let title = format!("no call `{call}` of this session waits for an answer");
+    Problem::new(ErrorCode::NothingThere, title, "`mcp-run status` lists the calls that do")
 }
 
 /// What the person can do about an end that was not theirs.

@@ -1,11 +1,18 @@
 //! One launch from its seat to its end: mint when asked, deliver, decide its calls, watch; kill and revoke when
 //! told. The connection is the launch, so everything that can wake it is one list: [`wake::Wake`].
 
+mod book;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
+mod call_tests;
+mod calls;
 mod instances;
 mod park;
+mod people;
 #[cfg(test)]
-#[expect(clippy::unwrap_used, clippy::panic, reason = "tests may")]
+#[expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
 mod tests;
+mod told;
 mod wake;
 mod wants;
 
@@ -24,7 +31,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use self::book::Book;
 use self::instances::Instances;
+use self::told::Told;
 use self::wake::Wake;
 use self::wants::Wants;
 use super::admit::Admitted;
@@ -33,7 +42,7 @@ use super::plan;
 use super::registry::Sessions;
 use super::seat::Seat;
 use super::sign_in::Person;
-use crate::config::Config;
+use crate::config::{Config, ServerDefinition};
 use crate::policy::Grant;
 
 /// What the launch knows of the process at the other end.
@@ -57,6 +66,8 @@ struct Launch<S> {
     reader: Reader<S>,
     writer: Writer<S>,
     wants: Wants,
+    book: Book,
+    told: Told,
     instances: Instances,
     /// Why it has no instance, where that is not by its own choice.
     parked: Option<String>,
@@ -73,6 +84,8 @@ struct Asked {
     config: watch::Receiver<Arc<Config>>,
     /// As the configuration in force has it.
     standing: Result<Grant, Problem>,
+    /// The definition that it had when policy allowed the launch last.
+    server: Arc<ServerDefinition>,
     /// What the launcher was told last.
     plan: Plan,
 }
@@ -80,11 +93,12 @@ struct Asked {
 impl Asked {
     fn new(sessions: &Sessions, admitted: (LaunchRequest, Person, Grant), seat: &Seat) -> Self {
         let (request, person, grant) = admitted;
-        let plan = plan::of(seat.launch, grant.server());
+        let server = Arc::clone(grant.server());
+        let plan = plan::of(seat.launch, &server);
         let mut config = sessions.config.clone();
         // It may have changed since the launch was admitted.
         config.mark_changed();
-        Self { request, person, config, standing: Ok(grant), plan }
+        Self { request, person, config, standing: Ok(grant), server, plan }
     }
 
     /// Decides again where the configuration is another one than at the last decision. Answers whether it was.
@@ -94,6 +108,9 @@ impl Asked {
             drop(self.config.borrow_and_update());
             let decided = sessions.decide(&self.request, &self.person);
             self.standing = decided.map_err(|(problem, _reasons)| problem);
+            if let Ok(grant) = &self.standing {
+                self.server = Arc::clone(grant.server());
+            }
         }
         changed
     }
@@ -118,6 +135,8 @@ pub async fn run<S: AsyncRead + AsyncWrite + Send + 'static>(
         reader,
         writer,
         wants: Wants::default(),
+        book: Book::default(),
+        told: Told::default(),
         parked: None,
         heard: Instant::now(),
         dead: false,
@@ -149,6 +168,7 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
                     self.hear(frame).await
                 }
                 Wake::Reloaded => self.look_at_policy().await,
+                Wake::Unanswered(call) => self.nobody_confirmed(call).await,
                 Wake::Beat => self.send(&ToLauncher::Beat).await,
                 Wake::Gone => Err(EndReason::LauncherGone),
                 Wake::Broken => {
@@ -202,8 +222,11 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
                 self.show();
             }
             ToBroker::Gone { instance, reason } => self.give_up(instance, reason),
-            ToBroker::Ask(_) | ToBroker::Confirmed { .. } | ToBroker::Answered(_) => {}
-            ToBroker::Changed(_) | ToBroker::Leaked { .. } => {}
+            ToBroker::Ask(ask) => return self.ask(ask).await,
+            ToBroker::Confirmed { call, yes } => return self.confirmed(call, yes).await,
+            ToBroker::Answered(answered) => self.answered(&answered),
+            ToBroker::Changed(changed) => return self.changed(changed),
+            ToBroker::Leaked { instance, count } => return self.leaked(instance, count),
             ToBroker::Dead => {
                 self.dead = true;
                 return Err(EndReason::ServerExited);

@@ -38,7 +38,10 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
         self.sessions.audit.note(Event::LaunchParked { launch, reason, dead });
         fault::passing("launch.parked").await;
         self.seat.stilled();
-        if gone { Err(EndReason::LauncherGone) } else { Ok(()) }
+        if gone {
+            return Err(EndReason::LauncherGone);
+        }
+        if matches!(why, Why::Locked(..)) { self.drop_all_waiting().await } else { Ok(()) }
     }
 
     /// Fence, kill, revoke: in this order, whatever the reason.
@@ -61,6 +64,7 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
             // A mint that panicked has nothing that is not in the book.
             drop(void.await);
         }
+        self.abandon_calls();
         let (launch, dead) = (self.seat.launch, self.dead);
         self.sessions.audit.note(Event::LaunchEnded { launch, reason, dead });
         tracing::info!(%launch, ?reason, dead, "launch ended");
@@ -81,6 +85,7 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
                         return false;
                     }
                     ToBroker::Exited { instance, status } => self.instances.exited(instance, status),
+                    ToBroker::Answered(answered) => self.answered(&answered),
                     // Overtaken by what it was just told.
                     _ => {}
                 }

@@ -30,6 +30,8 @@ pub(super) enum Wake {
     Gone,
     /// It broke the protocol.
     Broken,
+    /// A person was asked about the call of that number, and did not answer in time.
+    Unanswered(u64),
     /// It is time for a beat.
     Beat,
     /// Nothing was heard for too long.
@@ -39,6 +41,8 @@ pub(super) enum Wake {
 impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
     pub(super) async fn wake(&mut self, beat: &mut Interval) -> Wake {
         let silence = self.heard + Duration::from_secs(SILENCE_SECS);
+        let due = self.book.next_due();
+        let (unanswered, due) = due.map_or((None, silence), |(call, until)| (Some(call), until));
         tokio::select! {
             biased;
             order = self.seat.orders.recv() => {
@@ -50,6 +54,8 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
                 Wake::Reloaded
             }
             (scope, minted) = self.wants.minted() => Wake::Minted(scope, minted),
+            // Before what the launcher says: a yes that comes later is none.
+            () = sleep_until(due), if unanswered.is_some() => Wake::Unanswered(unanswered.unwrap_or_default()),
             frame = self.reader.next() => match frame {
                 Ok(Some(frame)) => Wake::Heard(frame),
                 Ok(None) => Wake::Gone,
@@ -85,6 +91,7 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
                 Some(_) => self.park(Why::CredentialEnded).await,
                 None => Ok(()),
             },
+            Order::Answered { call, yes, by } => self.confirmed_by(call, yes, by).await,
             Order::End(reason) => Err(reason),
         }
     }

@@ -1,0 +1,236 @@
+//! The calls of one launch that are under way: those that were allowed and not answered, and those that wait for a
+//! person. Counts them, bounds them, and remembers a yes where the definition lets it hold. Pure: it is told the time.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use mcp_broker_proto::call::Ask;
+use mcp_broker_proto::names::{CallId, Label};
+use tokio::time::Instant;
+
+use crate::policy::{Meter, Usage};
+
+/// So many calls of a launch are under way at once: as many as a launcher keeps.
+const MAX_OPEN: usize = 16 << 10;
+
+/// So many of them wait for a person.
+const MAX_WAITING: usize = 64;
+
+/// Calls under way, by the launcher's number.
+#[derive(Default)]
+pub(super) struct Book {
+    open: HashMap<u64, Call>,
+    /// Those of them that wait for a person.
+    waiting: Vec<u64>,
+    meters: BTreeMap<Label, Meter>,
+    /// Until when a person's yes holds for a scope, on the boot clock.
+    yes_until: BTreeMap<Label, Duration>,
+}
+
+/// A call under way.
+pub(super) struct Call {
+    /// The decision's id.
+    pub(super) id: CallId,
+    /// Its scope.
+    scope: Label,
+    /// What a person is asked about, and until when; nothing where the call was allowed.
+    pub(super) asked: Option<Asked>,
+}
+
+/// A call that waits for a person.
+pub(super) struct Asked {
+    /// What it is.
+    pub(super) ask: Ask,
+    /// No answer until then is a no.
+    pub(super) until: Instant,
+}
+
+impl Book {
+    /// Whether a call of that number is under way.
+    pub(super) fn has(&self, number: u64) -> bool {
+        self.open.contains_key(&number)
+    }
+
+    /// Whether another one may be under way.
+    pub(super) fn has_room(&self) -> bool {
+        self.open.len() < MAX_OPEN
+    }
+
+    /// Whether another one may wait for a person.
+    pub(super) fn has_room_to_wait(&self) -> bool {
+        self.waiting.len() < MAX_WAITING
+    }
+
+    /// How much a scope is used.
+    pub(super) fn usage(&mut self, scope: &Label, now: Duration) -> Usage {
+        self.meters.get_mut(scope).map_or_else(Usage::default, |meter| meter.usage(now))
+    }
+
+    /// A call goes on from now.
+    pub(super) fn goes(&mut self, number: u64, id: CallId, scope: Label, now: Duration) {
+        self.count(&scope, now);
+        self.open.insert(number, Call { id, scope, asked: None });
+    }
+
+    /// A call waits for a person from now.
+    pub(super) fn waits(&mut self, id: CallId, asked: Asked, now: Duration) {
+        let scope = asked.ask.scope.clone();
+        self.count(&scope, now);
+        self.waiting.push(asked.ask.call);
+        self.open.insert(asked.ask.call, Call { id, scope, asked: Some(asked) });
+    }
+
+    /// A call that waited goes on.
+    pub(super) fn goes_on(&mut self, number: u64) -> Option<Asked> {
+        let asked = self.open.get_mut(&number)?.asked.take()?;
+        self.waiting.retain(|waiting| *waiting != number);
+        Some(asked)
+    }
+
+    /// A call is over.
+    pub(super) fn over(&mut self, number: u64) -> Option<Call> {
+        let call = self.open.remove(&number)?;
+        if call.asked.is_some() {
+            self.waiting.retain(|waiting| *waiting != number);
+        }
+        if let Some(meter) = self.meters.get_mut(&call.scope) {
+            meter.end();
+        }
+        Some(call)
+    }
+
+    /// All calls are over.
+    pub(super) fn all_over(&mut self) -> Vec<Call> {
+        let numbers: Vec<_> = self.open.keys().copied().collect();
+        numbers.into_iter().filter_map(|number| self.over(number)).collect()
+    }
+
+    /// The call that waits for a person.
+    pub(super) fn waiting(&self, number: u64) -> Option<(CallId, &Asked)> {
+        let call = self.open.get(&number)?;
+        Some((call.id, call.asked.as_ref()?))
+    }
+
+    /// The number of the call that waits for a person under that id.
+    pub(super) fn waiting_as(&self, id: CallId) -> Option<u64> {
+        self.waiting
+            .iter()
+            .copied()
+            .find(|number| self.waiting(*number).is_some_and(|(known, _)| known == id))
+    }
+
+    /// Numbers of the calls that wait for a person.
+    pub(super) fn all_waiting(&self) -> Vec<u64> {
+        self.waiting.clone()
+    }
+
+    /// The call that has waited for the longest, and until when it does.
+    pub(super) fn next_due(&self) -> Option<(u64, Instant)> {
+        let until = |number: &u64| Some((*number, self.waiting(*number)?.1.until));
+        self.waiting.iter().filter_map(until).min_by_key(|(_, until)| *until)
+    }
+
+    /// A person said yes, and that holds for so long.
+    pub(super) fn remember_yes(&mut self, scope: &Label, until: Duration) {
+        self.yes_until.insert(scope.clone(), until);
+    }
+
+    /// Whether an earlier yes holds.
+    pub(super) fn remembers_yes(&self, scope: &Label, now: Duration) -> bool {
+        self.yes_until.get(scope).is_some_and(|until| now < *until)
+    }
+
+    /// No yes holds any more.
+    pub(super) fn forget_yes(&mut self) {
+        self.yes_until.clear();
+    }
+
+    fn count(&mut self, scope: &Label, now: Duration) {
+        self.meters.entry(scope.clone()).or_default().begin(now);
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "what is not there must fail the test")]
+mod tests {
+    use super::*;
+
+    fn ask(call: u64) -> Ask {
+        Ask {
+            call,
+            scope: scope(),
+            tool: "t".to_owned(),
+            size: 0,
+            sha256: String::new(),
+            named: BTreeMap::new(),
+            whole: None,
+            elicits: false,
+        }
+    }
+
+    fn scope() -> Label {
+        "read".parse().unwrap()
+    }
+
+    const AT: Duration = Duration::from_secs(100);
+
+    #[tokio::test]
+    async fn a_call_is_over_once() {
+        let mut book = Book::default();
+        let id = CallId::fresh();
+        book.goes(1, id, scope(), AT);
+        assert!(book.has(1) && !book.has(2));
+        assert_eq!(book.usage(&scope(), AT).at_once, 1);
+        assert_eq!(book.over(1).map(|call| (call.id, call.asked.is_some())), Some((id, false)));
+        assert!(book.over(1).is_none());
+        assert_eq!(book.usage(&scope(), AT), Usage { last_minute: 1, at_once: 0 });
+    }
+
+    #[tokio::test]
+    async fn a_call_that_waits_is_under_way() {
+        let mut book = Book::default();
+        let until = Instant::now();
+        for number in [5, 3] {
+            let later = until + Duration::from_secs(number);
+            book.waits(CallId::fresh(), Asked { ask: ask(number), until: later }, AT);
+        }
+        assert_eq!(book.next_due(), Some((3, until + Duration::from_secs(3))));
+        let (id, _) = book.waiting(3).unwrap();
+        assert_eq!((book.waiting_as(id), book.waiting_as(CallId::fresh())), (Some(3), None));
+        assert_eq!(book.goes_on(3).map(|asked| asked.ask.call), Some(3));
+        assert!(book.goes_on(3).is_none() && book.waiting(3).is_none() && book.has(3));
+        assert_eq!((book.all_waiting(), book.next_due().map(|due| due.0)), (vec![5], Some(5)));
+        assert_eq!(book.usage(&scope(), AT), Usage { last_minute: 2, at_once: 2 });
+        assert_eq!(book.all_over().len(), 2);
+        assert_eq!((book.next_due(), book.usage(&scope(), AT).at_once), (None, 0));
+    }
+
+    #[tokio::test]
+    async fn bounds() {
+        let mut book = Book::default();
+        for number in 0..MAX_WAITING as u64 {
+            assert!(book.has_room_to_wait());
+            book.waits(CallId::fresh(), Asked { ask: ask(number), until: Instant::now() }, AT);
+        }
+        assert!(!book.has_room_to_wait() && book.has_room());
+        book.over(0);
+        assert!(book.has_room_to_wait());
+        for number in 1000..1000 + MAX_OPEN as u64 {
+            book.goes(number, CallId::fresh(), scope(), AT);
+        }
+        assert!(!book.has_room());
+    }
+
+    #[test]
+    fn a_yes_holds_for_its_scope_and_time() {
+        let mut book = Book::default();
+        let other: Label = "write".parse().unwrap();
+        assert!(!book.remembers_yes(&scope(), AT));
+        book.remember_yes(&scope(), AT + Duration::from_secs(60));
+        assert!(book.remembers_yes(&scope(), AT + Duration::from_secs(59)));
+        assert!(!book.remembers_yes(&scope(), AT + Duration::from_secs(60)));
+        assert!(!book.remembers_yes(&other, AT));
+        book.forget_yes();
+        assert!(!book.remembers_yes(&scope(), AT));
+    }
+}
