@@ -88,6 +88,9 @@ struct Launcher {
     /// Scopes that credentials were asked for, and not given or refused.
     wanting: HashSet<Label>,
     calls: u64,
+    /// Calls that were asked about while it was parked: those may go on once the session is open, which the launcher
+    /// hears a moment later.
+    early: HashSet<u64>,
     say: Vec<ToBroker>,
 }
 
@@ -117,7 +120,9 @@ impl Launcher {
         let call = decision.call;
         match decision.verdict {
             Verdict::Deny => {}
-            verdict if self.parked => return Err(format!("{verdict:?} while parked")),
+            verdict if self.parked && !self.early.contains(&call) => {
+                return Err(format!("{verdict:?} while parked"));
+            }
             Verdict::Pending => {
                 let yes = self.dice.below(4) > 0;
                 self.say.push(ToBroker::Confirmed { call, yes });
@@ -157,6 +162,9 @@ impl Launcher {
         for _ in 0..self.dice.below(3) {
             if self.calls < MOST_CALLS {
                 self.calls += 1;
+                if self.parked {
+                    self.early.insert(self.calls);
+                }
                 let scope = if self.dice.below(2) == 0 { "all" } else { "more" };
                 self.say.push(ToBroker::Ask(ask(self.calls, scope)));
             }
@@ -169,7 +177,8 @@ async fn launcher(stream: DuplexStream, dice: Dice) -> Result<(), String> {
     let (read, mut write) = tokio::io::split(stream);
     let mut lines = BufReader::new(read).lines();
     let wanting = HashSet::from(["all".parse().unwrap()]);
-    let mut launcher = Launcher { dice, parked: false, wanting, calls: 0, say: Vec::new() };
+    let mut launcher =
+        Launcher { dice, parked: false, wanting, calls: 0, early: HashSet::new(), say: Vec::new() };
     while let Ok(Some(line)) = lines.next_line().await {
         launcher.hear(serde_json::from_str(&line).map_err(|error| error.to_string())?).await?;
         for frame in std::mem::take(&mut launcher.say) {
