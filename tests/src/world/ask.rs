@@ -1,5 +1,7 @@
 //! What a test does in its world and asks of it: people's launches, the admin's commands, what is alive.
 
+use std::process::Command;
+
 use mcp_broker_proto::session::{LaunchInfo, LeaseInfo};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -60,13 +62,21 @@ impl World {
     /// The same as the broker's own account, with the words by which it finds this world.
     #[track_caller]
     pub fn admin(&self, arguments: &[&str]) -> Outcome {
-        let mut words = arguments.to_vec();
-        let config = self.config_dir();
-        words.extend(["--config", config.to_str().expect("text")]);
+        let mut client = Client::start(self.admin_command(arguments), self.admin_view(self.owner()));
+        client.close();
+        client.outcome()
+    }
+
+    /// A command line of `mcp-broker` as the broker's own account, not started, with the words by which it finds
+    /// this world.
+    #[must_use]
+    pub fn admin_command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.broker_command(self.owner());
+        command.args(arguments).arg("--config").arg(self.config_dir());
         if self.mode == Mode::User {
-            words.extend(["--mode", "user"]);
+            command.args(["--mode", "user"]);
         }
-        self.admin_as(self.owner(), &words)
+        command
     }
 
     /// The answer of an admin command with `--json`.
