@@ -14,9 +14,6 @@ use crate::config::Scope;
 /// A server has so long for everything that it is asked in one go.
 pub(super) const CHILD_LIMIT: Duration = Duration::from_secs(30);
 
-/// One that does not know the stateless era may not answer at all to being asked about it.
-const DISCOVER_LIMIT: Duration = Duration::from_secs(10);
-
 /// Lists are read again once a server has said nothing for so long: some add tools right after the handshake.
 const QUIET: Duration = Duration::from_millis(700);
 
@@ -91,8 +88,7 @@ pub(super) async fn look(plan: Plan, kind: Kind) -> Result<Option<Shown>, Failur
         Failure { trouble: Trouble::Broken { asked: "to start", why }, ended: None }
     })?;
     drop(plan);
-    let limit = if kind.is_stateless() { DISCOVER_LIMIT } else { CHILD_LIMIT };
-    let mut talk = Talk::new(child, kind, Instant::now() + limit);
+    let mut talk = Talk::new(child, kind, Instant::now() + CHILD_LIMIT);
     let shown =
         if kind.is_stateless() { stateless(&mut talk).await } else { handshake(&mut talk, kind).await };
     let ended = talk.end().await;
@@ -116,10 +112,7 @@ async fn handshake(talk: &mut Talk, kind: Kind) -> Result<Option<Shown>, Trouble
 /// One that ends or is silent when it is asked about this era does not know it, as one that answers with an error.
 async fn stateless(talk: &mut Talk) -> Result<Option<Shown>, Trouble> {
     match talk.ask("server/discover", json!({})).await {
-        Ok(Answer::Result(discovery)) => {
-            talk.extend(CHILD_LIMIT);
-            lists(talk, discovery).await.map(Some)
-        }
+        Ok(Answer::Result(discovery)) => lists(talk, discovery).await.map(Some),
         Ok(Answer::Error { .. }) | Err(Trouble::Slow(_) | Trouble::Broken { .. }) => Ok(None),
         Err(other) => Err(other),
     }

@@ -118,11 +118,6 @@ impl Talk {
         self.child.end().await
     }
 
-    /// Gives the server so long from now.
-    pub(super) fn extend(&mut self, limit: Duration) {
-        self.until = Instant::now() + limit;
-    }
-
     /// Whether a list has changed since this was last asked.
     pub(super) fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)
