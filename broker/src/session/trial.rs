@@ -248,8 +248,10 @@ impl<S: AsyncRead + AsyncWrite + Send> Trial<S> {
         }
         self.seat.show(|info| info.state = LaunchState::Running);
         let ticket = supply.ticket(launch, 0, LONGEST);
-        fault::passing("trial.ticket-sending").await;
-        self.send(&ToLauncher::Ticket(Box::new(LaunchTicket::Secrets(ticket)))).await
+        fault::passing("launch.ticket-sending").await;
+        self.send(&ToLauncher::Ticket(Box::new(LaunchTicket::Secrets(ticket)))).await?;
+        fault::passing("launch.ticket-sent").await;
+        Ok(())
     }
 
     /// Says why there are no credentials; the admin closes the connection.
