@@ -1,6 +1,7 @@
 //! `mcp-run completions SHELL`: a completion script, written from the command table. Server names are
 //! asked from the broker when completing, so that they are never stale.
 
+use super::approve::{self, NO};
 use super::{COMMANDS, Call, Command, usage};
 use crate::failure::Failure;
 use crate::say;
@@ -15,7 +16,9 @@ pub(super) const COMMAND: Command = Command {
 };
 
 /// Names of the servers, one a line; empty where the broker is not there.
-const SERVERS: &str = "mcp-run servers 2>/dev/null | awk 'NR > 1 && $2 == \"yes\" { print $1 }'";
+const SERVERS: &str = "mcp-run servers 2>/dev/null | awk '!NF { exit } NR > 1 && $2 == \"yes\" { print $1 }'";
+/// Calls that wait for the person, one a line.
+const WAITING: &str = "mcp-run status 2>/dev/null | awk '/ mcp-run approve [0-9a-f-]+$/ { print $NF }'";
 
 fn run(call: &Call<'_>) -> Result<u8, Failure> {
     let script = match call.arguments {
@@ -35,6 +38,7 @@ fn names(with: impl Fn(&Command) -> bool) -> String {
 
 fn bash() -> String {
     let (all, json) = (names(|_| true), names(|command| command.json).replace(' ', "|"));
+    let verb = approve::COMMAND.name;
     format!(
         r#"_mcp_run() {{
   local word="${{COMP_WORDS[COMP_CWORD]}}" command="${{COMP_WORDS[1]}}" words
@@ -43,7 +47,10 @@ fn bash() -> String {
     completions) words="bash zsh fish" ;;
     help) words="{all}" ;;
     *) if [ "$COMP_CWORD" -eq 1 ]; then words="{all} --socket --version --help $({SERVERS})"
-       else case "$command" in {json}) words="--json" ;; esac; fi ;;
+       else case "$command" in
+         {verb}) words="{NO} $({WAITING})" ;;
+         {json}) words="--json" ;;
+       esac; fi ;;
   esac
   mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
 }}
@@ -56,6 +63,7 @@ fn zsh() -> String {
     let lines: String =
         COMMANDS.iter().map(|command| format!("    '{}:{}'\n", command.name, command.about)).collect();
     let json = names(|command| command.json).replace(' ', "|");
+    let verb = approve::COMMAND.name;
     format!(
         r#"#compdef mcp-run
 _mcp_run() {{
@@ -73,6 +81,7 @@ _mcp_run() {{
   case $words[2] in
     completions) compadd bash zsh fish ;;
     help) _describe command commands ;;
+    {verb}) compadd -- {NO} ${{(f)"$({WAITING})"}} ;;
     {json}) compadd -- --json ;;
   esac
 }}
@@ -93,6 +102,9 @@ fn fish() -> String {
     let json = names(|command| command.json);
     out.push_str(&format!("complete -c mcp-run -n '__fish_seen_subcommand_from {json}' -l json\n"));
     out.push_str("complete -c mcp-run -n '__fish_seen_subcommand_from completions' -a 'bash zsh fish'\n");
+    let waiting = WAITING.replace('\'', "\\'");
+    let seen = format!("complete -c mcp-run -n '__fish_seen_subcommand_from {}'", approve::COMMAND.name);
+    out.push_str(&format!("{seen} -l no -d 'refuse the call'\n{seen} -a '({waiting})'\n"));
     out
 }
 
@@ -107,6 +119,7 @@ mod tests {
                 assert!(script.contains(command.name), "{} in {script}", command.name);
                 assert!(!command.about.contains('\''), "{}: quotes would break the scripts", command.about);
             }
+            assert!(script.contains("mcp-run approve [0-9a-f-]+"), "{script}");
         }
     }
 }

@@ -17,9 +17,6 @@ pub(super) const SCAN: Command =
 /// `migrate`.
 pub(super) const MIGRATE: Command =
     later("migrate", "move static secrets into a provider (not built yet)", |_| not_built("migrate"));
-/// `approve`.
-pub(super) const APPROVE: Command =
-    later("approve", "answer a confirmation (not built yet)", |_| not_built("approve"));
 /// `credential`.
 pub(super) const CREDENTIAL: Command =
     later("credential", "hand a credential to an SDK (not built yet)", |_| not_built("credential"));

@@ -12,6 +12,7 @@ use crate::environment::Environment;
 use crate::failure::{Failure, USAGE};
 use crate::run;
 
+mod approve;
 mod completions;
 mod doctor;
 mod help;
@@ -49,13 +50,13 @@ pub const COMMANDS: &[Command] = &[
     lock::COMMAND,
     unlock::COMMAND,
     status::COMMAND,
+    approve::COMMAND,
     servers::COMMAND,
     doctor::COMMAND,
     completions::COMMAND,
     help::COMMAND,
     later::SCAN,
     later::MIGRATE,
-    later::APPROVE,
     later::CREDENTIAL,
 ];
 
@@ -121,6 +122,9 @@ fn parse(args: impl Iterator<Item = OsString>) -> Result<(Request, Option<PathBu
         match arg {
             Arg::Long("socket") => socket = Some(PathBuf::from(parser.value().map_err(|e| bad(&e))?)),
             Arg::Long("json") => json = true,
+            Arg::Long("no") if word.as_deref() == Some(approve::COMMAND.name) => {
+                arguments.push(approve::NO.to_owned());
+            }
             Arg::Long("device") if word.as_deref() == Some("login") => return Err(login::device()),
             Arg::Short('V') | Arg::Long("version") => return Ok((Request::Version, socket)),
             Arg::Short('h') | Arg::Long("help") => {
@@ -264,14 +268,32 @@ mod tests {
             "status --help",
             Request::Command { name: "help", arguments: vec!["status".into()], json: false },
         );
+        for line in ["approve ID --no", "approve --no ID"] {
+            let Request::Command { name: "approve", mut arguments, json: false } = parsed(line).unwrap().0
+            else {
+                unreachable!("{line}")
+            };
+            arguments.sort();
+            assert_eq!(arguments, ["--no", "ID"], "{line}");
+        }
         check("-h", Request::Command { name: "help", arguments: vec![], json: false });
         check("--version", Request::Version);
     }
 
     #[test]
     fn mistakes() {
-        for line in ["", "--nope", "status x", "lock --json", "orders-db --json", "orders-db -x", "--socket"]
-        {
+        for line in [
+            "",
+            "--nope",
+            "status x",
+            "lock --json",
+            "orders-db --json",
+            "orders-db -x",
+            "--socket",
+            "orders-db --no",
+            "--no approve ID",
+            "approve --no=x ID",
+        ] {
             assert_eq!(parsed(line).map(|_| ()).unwrap_err().exit, 64, "{line}");
         }
     }

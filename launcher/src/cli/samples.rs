@@ -1,7 +1,7 @@
 //! Answers of a broker for the tests of the commands, written as they come over the wire.
 #![expect(clippy::unwrap_used, reason = "a sample that is not what the wire says must fail its test")]
 
-use mcp_broker_proto::session::Status;
+use mcp_broker_proto::session::{ConfirmationInfo, Status};
 
 /// Identifiers of tests differ in their last digits.
 pub(super) fn id(number: u32) -> String {
@@ -35,6 +35,15 @@ pub(super) fn lease(
         r#"{{"id":"{id}","launch":"{id}","session":"{session}","user":"alice","server":"orders-db","scope":"read",
         "credential":"db","provider":"bao","state":"{state}","expires_at":{expires},"revocability":{revocability}{more}}}"#
     )
+}
+
+/// A call that waits for the person.
+pub(super) fn confirmation(number: u32, tool: &str) -> ConfirmationInfo {
+    let (id, tool) = (id(number), serde_json::to_string(tool).unwrap());
+    let text = format!(
+        r#"{{"id":"{id}","launch":"{id}","server":"orders-db","scope":"write","tool":{tool},"until":"T2"}}"#
+    );
+    serde_json::from_str(&text).unwrap()
 }
 
 pub(super) fn status(own: Option<&str>, others: &[String], launches: &[String], leases: &[String]) -> Status {

@@ -1,11 +1,14 @@
-//! `mcp-run status`: sessions, launches and leases as the broker verified them, and what it warns of.
+//! `mcp-run status`: sessions, launches and leases as the broker verified them, what waits for the person, and what
+//! the broker warns of.
 
-use mcp_broker_proto::names::SessionId;
-use mcp_broker_proto::session::{LaunchInfo, LeaseInfo, SessionInfo, Status};
+use std::collections::BTreeSet;
+
+use mcp_broker_proto::names::{ServerName, SessionId};
+use mcp_broker_proto::session::{ConfirmationInfo, LaunchInfo, LeaseInfo, SessionInfo, Status};
 use serde::Serialize;
 
 use super::text::{columns, heading, json};
-use super::{Call, Command, words};
+use super::{Call, Command, shown, words};
 use crate::failure::Failure;
 use crate::say;
 
@@ -13,7 +16,7 @@ use crate::say;
 pub(super) const COMMAND: Command = Command {
     name: "status",
     arguments: "",
-    about: "show your sessions, their launches and their credentials",
+    about: "show your sessions, launches, credentials, and the calls that wait for you",
     json: true,
     run,
 };
@@ -41,8 +44,10 @@ fn render(status: &Status, warnings: &[String]) -> String {
         Some(own) => session(own),
         None => "session  none; a launch or `mcp-run login` begins one\n".to_owned(),
     };
+    out.push_str(&waiting(&status.confirmations));
     out.push_str(&section("other sessions of this account", &OTHER_HEAD, &status.others, other));
     out.push_str(&launches(status));
+    out.push_str(&hidden(&status.launches));
     out.push_str(&leases("credentials", &status.leases.iter().collect::<Vec<_>>()));
     for warning in warnings {
         out.push_str(&format!("\nwarning: {warning}\n"));
@@ -78,16 +83,51 @@ fn login(session: &SessionInfo) -> String {
     session.login.as_ref().map_or_else(|| "not seen".to_owned(), words::login)
 }
 
+/// Calls that wait for the person: the most urgent that there can be.
+fn waiting(calls: &[ConfirmationInfo]) -> String {
+    section("calls that wait for you; --no refuses", &WAITING_HEAD, calls, |call: &ConfirmationInfo| {
+        let command = format!("mcp-run approve {}", call.id);
+        let (server, scope) = (call.server.to_string(), call.scope.to_string());
+        vec![server, scope, shown(&call.tool), call.until.clone(), command]
+    })
+}
+
+/// Tools that are hidden, once a server, as every launch of it sees the same.
+fn hidden(launches: &[LaunchInfo]) -> String {
+    let mut rows = BTreeSet::new();
+    let mut servers: BTreeSet<&ServerName> = BTreeSet::new();
+    for launch in launches {
+        for changed in &launch.changed {
+            for (tool, change) in &changed.tools {
+                servers.insert(&launch.server);
+                rows.insert((&launch.server, &changed.scope, tool, words::change(*change)));
+            }
+        }
+    }
+    let rows: Vec<_> = rows.into_iter().collect();
+    let title = "hidden tools: the server shows them otherwise than they were approved";
+    let mut out = section(title, &HIDDEN_HEAD, &rows, |(server, scope, tool, why)| {
+        vec![server.to_string(), scope.to_string(), shown(tool), (*why).to_owned()]
+    });
+    for server in servers {
+        out.push_str(&format!(
+            "to show them again: whoever runs the broker looks at them and runs `mcp-broker approve {server}`\n"
+        ));
+    }
+    out
+}
+
 /// The launches; with several sessions, of which login session each is.
 fn launches(status: &Status) -> String {
     let one = status.others.is_empty();
     let head: &[&str] = if one { LAUNCH_HEAD.split_at(1).1 } else { &LAUNCH_HEAD };
     section("launches", head, &status.launches, |launch: &LaunchInfo| {
         let mut cells = if one { Vec::new() } else { vec![login_of(status, launch.session)] };
-        let pids: Vec<_> = launch.running.iter().map(|one| one.pid.to_string()).collect();
-        let pid = if pids.is_empty() { "-".to_owned() } else { pids.join(" ") };
+        let running: Vec<_> =
+            launch.running.iter().map(|one| format!("{} (pid {})", one.scope, one.pid)).collect();
+        let running = if running.is_empty() { "-".to_owned() } else { running.join(", ") };
         let containment = launch.running.first().map(|one| one.containment);
-        cells.extend([launch.server.to_string(), words::launch(launch), launch.since.clone(), pid]);
+        cells.extend([launch.server.to_string(), words::launch(launch), launch.since.clone(), running]);
         cells.extend([words::containment(containment).to_owned(), launch.id.to_string()]);
         cells
     })
@@ -111,7 +151,10 @@ pub(super) fn leases(title: &str, leases: &[&LeaseInfo]) -> String {
 }
 
 const OTHER_HEAD: [&str; 6] = ["SESSION", "LOGIN", "STATE", "ENDS AT", "LOCKED BY", "TO GO ON"];
-const LAUNCH_HEAD: [&str; 7] = ["LOGIN", "SERVER", "STATE", "SINCE", "PID", "CONTAINED BY", "LAUNCH"];
+const WAITING_HEAD: [&str; 5] = ["SERVER", "SCOPE", "TOOL", "UNTIL", "TO LET IT GO ON"];
+const LAUNCH_HEAD: [&str; 7] =
+    ["LOGIN", "SERVER", "STATE", "SINCE", "RUNNING SCOPES", "CONTAINED BY", "LAUNCH"];
+const HIDDEN_HEAD: [&str; 4] = ["SERVER", "SCOPE", "TOOL", "WHY"];
 const LEASE_HEAD: [&str; 6] = ["SERVER", "CREDENTIAL", "STATE", "REVOCABLE", "LEASE", "TROUBLE"];
 
 fn section<T>(title: &str, head: &[&str], items: &[T], row: impl Fn(&T) -> Vec<String>) -> String {
@@ -125,7 +168,7 @@ fn section<T>(title: &str, head: &[&str], items: &[T], row: impl Fn(&T) -> Vec<S
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 mod tests {
-    use super::super::samples::{id, launch, lease, session, status};
+    use super::super::samples::{confirmation, id, launch, lease, session, status};
     use super::*;
 
     const SEAT: &str = r#","login":{"id":"3","seat":"seat0","remote":false}"#;
@@ -181,8 +224,11 @@ mod tests {
     #[test]
     fn launches_say_where_they_stand() {
         let launches = [
-            launch(2, 1, "running", "")
-                .replace("[]", r#"[{"instance":0,"scope":"all","pid":42,"containment":"sub-reaper"}]"#),
+            launch(2, 1, "running", "").replace(
+                "[]",
+                r#"[{"instance":0,"scope":"read","pid":42,"containment":"sub-reaper"},
+                    {"instance":3,"scope":"write","pid":57,"containment":"sub-reaper"}]"#,
+            ),
             launch(3, 1, "idle", ""),
             launch(4, 1, "starting", ""),
             launch(5, 1, "parked", r#","parked":"`bao` does not answer""#),
@@ -191,13 +237,42 @@ mod tests {
         for want in [
             "SERVER     STATE",
             "orders-db  running",
-            "sub-reaper",
+            "read (pid 42), write (pid 57)  sub-reaper",
             "idle until the next request",
             "starting",
             "parked: `bao` does not answer",
             "no instance",
         ] {
             assert!(shown.contains(want), "{want}:\n{shown}");
+        }
+    }
+
+    #[test]
+    fn what_waits_comes_with_its_command() {
+        let mut status = status(Some(&session(1, "active", SEAT)), &[], &[launch(2, 1, "running", "")], &[]);
+        status.confirmations = vec![confirmation(7, "write_row"), confirmation(8, "rm\u{1b}[2J\nx")];
+        let shown = render(&status, &[]);
+        let at = |text: &str| shown.find(text).unwrap_or_else(|| unreachable!("{text}:\n{shown}"));
+        assert!(at("calls that wait for you; --no refuses\nSERVER ") < at("\nlaunches\n"));
+        let row = format!("orders-db  write  write_row       T2     mcp-run approve {}\n", id(7));
+        assert!(at(&row) < at(&id(8)), "{shown}");
+        assert!(shown.contains("rm\\u{1b}[2J\\nx"), "{shown}");
+    }
+
+    #[test]
+    fn hidden_tools_come_with_the_cure() {
+        let changed = r#","changed":[{"scope":"read","tools":{"drop":"added","get":"altered"}},
+            {"scope":"write","tools":{"put\u0007":"missing"}}]"#;
+        let launches = [launch(2, 1, "running", changed), launch(3, 1, "idle", changed)];
+        let shown = render(&status(None, &[], &launches, &[]), &[]);
+        for want in [
+            "\nhidden tools: ",
+            "orders-db  read   drop      was not there when the server was approved\n",
+            "orders-db  read   get       is defined otherwise than it was approved\n",
+            "orders-db  write  put\\u{7}  is not there any more\n",
+            "runs `mcp-broker approve orders-db`\n",
+        ] {
+            assert_eq!(shown.matches(want).count(), 1, "{want}:\n{shown}");
         }
     }
 

@@ -25,6 +25,16 @@ pub(super) fn heading(names: &[&str]) -> Vec<String> {
     names.iter().map(|&name| name.to_owned()).collect()
 }
 
+/// Words of somebody else, fit for a terminal: what does not print is escaped.
+#[must_use]
+pub(super) fn fit(text: &str) -> String {
+    let escaped = |c: char| match c {
+        '"' | '\'' | '\\' => c.to_string(),
+        _ => c.escape_debug().to_string(),
+    };
+    text.chars().map(escaped).collect()
+}
+
 /// Prints `value` as JSON.
 pub(super) fn json<T: Serialize>(value: &T) -> Result<u8, Failure> {
     let mut text = serde_json::to_string_pretty(value)
@@ -37,6 +47,11 @@ pub(super) fn json<T: Serialize>(value: &T) -> Result<u8, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fit_for_a_terminal() {
+        assert_eq!(fit("it's \"x\" \\ é\u{1b}[2J\u{202e}\n"), r#"it's "x" \ é\u{1b}[2J\u{202e}\n"#);
+    }
 
     #[test]
     fn aligned() {

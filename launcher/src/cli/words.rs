@@ -1,6 +1,7 @@
 //! Words for what the broker says of sessions, launches and credentials: one state, one phrase, wherever a
 //! command shows it. Nothing is said that the wire does not say.
 
+use mcp_broker_proto::call::Change;
 use mcp_broker_proto::channel::Containment;
 use mcp_broker_proto::session::{
     LaunchInfo, LaunchState, LeaseInfo, LeaseState, LockCause, LoginInfo, Revocability, SessionInfo,
@@ -66,6 +67,16 @@ pub(super) fn containment(containment: Option<Containment>) -> &'static str {
         Some(Containment::PidNamespace) => "PID namespace",
         Some(Containment::SubReaper) => "sub-reaper",
         None => "no instance",
+    }
+}
+
+/// What is wrong with a tool that is hidden.
+#[must_use]
+pub(super) fn change(change: Change) -> &'static str {
+    match change {
+        Change::Added => "was not there when the server was approved",
+        Change::Altered => "is defined otherwise than it was approved",
+        Change::Missing => "is not there any more",
     }
 }
 

@@ -5,9 +5,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use mcp_broker_proto::launch::LaunchRequest;
+use mcp_broker_proto::names::CallId;
 use mcp_broker_proto::paths;
 use mcp_broker_proto::problem::Problem;
-use mcp_broker_proto::session::{Health, ServerInfo, Status};
+use mcp_broker_proto::session::{Confirmation, Health, ServerInfo, Status};
 use serde::de::DeserializeOwned;
 
 use crate::environment::Environment;
@@ -127,6 +128,15 @@ impl Broker {
         self.ask("GET", paths::SERVERS)
     }
 
+    /// Says whether a call that waits for the person may go on.
+    ///
+    /// # Errors
+    /// As [`Self::health`], and where no such call of the caller's session waits.
+    pub fn confirm(&self, call: CallId, yes: bool) -> Result<Status, Failure> {
+        let body = serde_json::to_vec(&Confirmation { yes }).map_err(|e| self.broken(&e.to_string()))?;
+        self.ask_with("POST", &format!("{}/{call}", paths::CONFIRMATIONS), &body)
+    }
+
     /// Asks for a launch; the answer is the channel that it lives on.
     ///
     /// # Errors
@@ -149,9 +159,18 @@ impl Broker {
     }
 
     fn ask<T: DeserializeOwned>(&self, method: &'static str, path: &str) -> Result<T, Failure> {
+        self.ask_with(method, path, b"")
+    }
+
+    fn ask_with<T: DeserializeOwned>(
+        &self,
+        method: &'static str,
+        path: &str,
+        body: &[u8],
+    ) -> Result<T, Failure> {
         let until = Instant::now() + REQUEST_TIME;
         let mut wire = Wire::over(self.socket.connect(until)?, until);
-        let request = Request { method, path, body: b"", upgrade: false };
+        let request = Request { method, path, body, upgrade: false };
         let head = wire.exchange(&request).map_err(|e| self.lost(&e))?;
         let body = wire.body(&head).map_err(|e| self.lost(&e))?;
         if !(200..300).contains(&head.status) {
