@@ -12,6 +12,9 @@ use super::{SHORTEST, forms};
 
 /// The layers of escapes that are taken off.
 const MAX_LAYERS: usize = 4;
+/// What may be decoded of a line, in lengths of it: every mix of two layers, and the usual one of four. A line that
+/// is made to need more holds nothing by accident.
+const MAX_DECODED: usize = 12;
 /// The most beginnings that one vector search takes well.
 const MAX_PACKED: usize = 64;
 
@@ -63,20 +66,21 @@ impl Search {
 
     /// Where needles stand in the text, in order and apart from each other; with `lines` also lines of secrets.
     pub(super) fn ranges(&self, text: &[u8], lines: bool) -> Vec<Range<usize>> {
-        self.below(text, lines, MAX_LAYERS)
+        self.below(text, lines, MAX_LAYERS, &mut (text.len() * MAX_DECODED))
     }
 
-    fn below(&self, text: &[u8], lines: bool, layers: usize) -> Vec<Range<usize>> {
+    fn below(&self, text: &[u8], lines: bool, layers: usize, budget: &mut usize) -> Vec<Range<usize>> {
         let mut found = Vec::new();
         for finder in &self.beginnings {
             self.plain(finder, text, lines, &mut found);
         }
         for escape in [Escape::Backslash, Escape::Percent] {
-            if layers == 0 || !self.hidden.may_be_in(text, escape) {
+            if layers == 0 || text.len() > *budget || !self.hidden.may_be_in(text, escape) {
                 continue;
             }
+            *budget -= text.len();
             let decoded = escape.decode(text);
-            let mut inside = self.below(&decoded, lines, layers - 1);
+            let mut inside = self.below(&decoded, lines, layers - 1, budget);
             escape.locate(text, &mut inside);
             found.extend(inside);
         }
@@ -94,7 +98,12 @@ impl Search {
             let mut fit =
                 candidates.into_iter().flatten().filter(|needle| lines || needle.what != What::Line);
             if let Some(needle) = fit.find(|needle| rest.starts_with(&needle.bytes)) {
-                found.push(extent(text, at, needle));
+                let range = extent(text, at, needle);
+                // At once, so that text that repeats itself needs no memory.
+                match found.last_mut().filter(|last| last.start < range.end && range.start < last.end) {
+                    Some(last) => *last = last.start.min(range.start)..last.end.max(range.end),
+                    None => found.push(range),
+                }
             }
         }
     }
@@ -159,6 +168,7 @@ fn merge(ranges: &mut Vec<Range<usize>>) {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 mod tests {
     use super::*;
 
@@ -176,6 +186,23 @@ mod tests {
                 assert_eq!(packed.next(text, from), table.next(text, from), "{text:?} from {from}");
             }
         }
+    }
+
+    /// A server that means harm neither fills the memory nor keeps the launch busy for long.
+    #[test]
+    fn text_that_is_made_for_it() {
+        let search = Search::of([&b"aaaaaaaaab"[..], b"c%41\\u0041d"].into_iter()).unwrap();
+        let repeated = [vec![b'a'; 1 << 16], vec![b'b']].concat();
+        assert_eq!(search.ranges(&repeated, false), [(1 << 16) - 9..(1 << 16) + 1]);
+        let same = Search::of([&b"aaaa"[..]].into_iter()).unwrap();
+        let mut found = Vec::new();
+        same.beginnings.iter().for_each(|finder| same.plain(finder, &repeated, false, &mut found));
+        assert_eq!((found.len(), found.capacity() < 16), (1, true));
+        // Every layer and every mix of them has something to take off.
+        let layers = br"\\\\\\\\u0041%2525252541\u0025%25".repeat(100);
+        let mut budget = layers.len() * MAX_DECODED;
+        assert!(search.below(&layers, false, MAX_LAYERS, &mut budget).is_empty());
+        assert!(budget < layers.len(), "it is used up: {budget}");
     }
 
     #[test]
