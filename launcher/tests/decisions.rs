@@ -202,6 +202,7 @@ fn a_call_that_waits_for_its_decision_when_the_client_leaves_is_done() {
     channel.decide(&ask, "allow", "allowed");
     channel.wanted("write");
     channel.ticket_for_command("write", 1, 0, TWICE);
+    client.lists_changed();
     assert_eq!(client.text(1), "i1 yes ");
     assert_eq!(client.wait(), 0);
 }

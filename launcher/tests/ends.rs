@@ -166,11 +166,48 @@ fn the_keeper_never_holds_a_secret() {
         }
         channel.expect("started");
         client.open();
-        let launcher = client.child.id();
-        let children = std::fs::read_to_string(format!("/proc/{launcher}/task/{launcher}/children")).unwrap();
-        let keeper = children.split_whitespace().next().unwrap().parse().unwrap();
-        assert_eq!((copies_in(launcher), copies_in(keeper)), (0, 0), "early: {early}");
+        let (launcher, keepers) = with_keepers(&client);
+        // What is searched for in the words of the server, and nothing beside.
+        assert!(copies_in(launcher) > 0, "the control");
+        assert_eq!(copies_in(keepers[0]), 0, "early: {early}");
+        channel.park("locked");
+        channel.expect("dead");
+        client.request(9, "ping");
+        client.line();
+        assert_eq!(copies_in(launcher), 0, "nobody can say it any more");
     }
+}
+
+/// The keeper of a second instance is a copy of a launcher that knows the secrets of the first.
+#[test]
+fn a_keeper_knows_no_secret_of_another_instance() {
+    let mut broker = Broker::start("keepers");
+    broker.plan = scene::two();
+    let mut client = Client::start(&broker);
+    let (mut channel, _) = broker.accept();
+    channel.send(&json!({
+        "type": "ticket", "kind": "secrets", "launch": scene::LAUNCH, "instance": 0, "server": "t",
+        "scope": "read", "idle_secs": 0, "command": ["/bin/sh", "-c", scene::TWICE],
+        "env": { "MARK": "m" }, "cwd": "/", "inject": [{ "way": "env", "name": "DSN", "value": "pre:{db.pw}" }],
+        "credentials": { "db": { "lease": scene::LAUNCH, "fields": { "pw": NEEDLE }, "expires_at": null, "revocability": "immediate" } },
+    }));
+    channel.expect("started");
+    client.open();
+    client.call(1, "write_whoami");
+    channel.wanted("write");
+    channel.ticket_for_command("write", 1, 0, scene::TWICE);
+    client.lists_changed();
+    client.text(1);
+    let (launcher, keepers) = with_keepers(&client);
+    assert!(copies_in(launcher) > 0, "the control");
+    assert_eq!(keepers.iter().map(|keeper| copies_in(*keeper)).collect::<Vec<_>>(), [0, 0]);
+}
+
+/// The launcher and the keepers of its instances.
+fn with_keepers(client: &Client) -> (u32, Vec<u32>) {
+    let launcher = client.child.id();
+    let children = std::fs::read_to_string(format!("/proc/{launcher}/task/{launcher}/children")).unwrap();
+    (launcher, children.split_whitespace().map(|pid| pid.parse().unwrap()).collect())
 }
 
 const NEEDLE: &str = "HUNTERTWO0123456789abcdef";

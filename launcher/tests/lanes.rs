@@ -29,6 +29,7 @@ fn another_scope_starts_at_the_first_call_of_one_of_its_tools() {
     channel.ticket_for_command("write", 1, 0, TWICE);
     let started = channel.expect("started");
     assert_eq!((&started["instance"], &started["scope"]), (&json!(1), &json!("write")));
+    client.lists_changed();
     assert_eq!(client.text(2), "i1 yes set", "the handshake and the level were replayed");
     client.close();
     assert_eq!(client.wait(), 0);
@@ -221,6 +222,7 @@ fn what_was_asked_of_a_scope_before_the_client_left_is_answered() {
     std::thread::sleep(std::time::Duration::from_millis(200));
     channel.ticket_for_command("write", 1, 0, TWICE);
     while channel.frame()["type"] != "started" {}
+    client.lists_changed();
     assert_eq!(client.text(1), "i1 yes ");
     assert_eq!(client.wait(), 0);
 }

@@ -76,15 +76,16 @@ pub struct Ended {
 
 impl Keeper {
     /// Starts a keeper: in a PID namespace where that can be had, else as a sub-reaper.
-    /// `spared` are the keepers of other trees of this process, here and below.
+    /// `spared` are the keepers of other trees of this process, here and below. `forget` runs in the keeper before
+    /// anything else, and wipes what this process knows of other instances: the keeper is a copy of it.
     ///
     /// # Errors
     /// Where the kernel makes no process at all.
-    pub fn start(spared: &[Pid]) -> Result<Self, Failure> {
-        Self::start_in(&[Namespaces::Pid, Namespaces::UserAndPid, Namespaces::None], spared)
+    pub fn start(spared: &[Pid], forget: &mut dyn FnMut()) -> Result<Self, Failure> {
+        Self::start_in(&[Namespaces::Pid, Namespaces::UserAndPid, Namespaces::None], spared, forget)
     }
 
-    fn start_in(choices: &[Namespaces], spared: &[Pid]) -> Result<Self, Failure> {
+    fn start_in(choices: &[Namespaces], spared: &[Pid], forget: &mut dyn FnMut()) -> Result<Self, Failure> {
         let failed = |e: io::Error| Failure::system("start the process that holds the server", e);
         let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed(e.into()));
         let (stdin_far, stdin) = pipe()?;
@@ -93,7 +94,7 @@ impl Keeper {
         let far = [&stdin_far, &stdout_far, &stderr_far];
         let mut last = Errno::NOSYS.into();
         for &namespaces in choices {
-            match hold(namespaces, far, spared) {
+            match hold(namespaces, far, spared, forget) {
                 Ok(held) => return Ok(Self { held, pipes: [stdin, stdout, stderr] }),
                 Err(error) => last = error,
             }
@@ -161,7 +162,12 @@ impl Keeper {
 }
 
 /// Clones the keeper and waits until it is in place.
-fn hold(namespaces: Namespaces, far: [&OwnedFd; 3], spared: &[Pid]) -> io::Result<Held> {
+fn hold(
+    namespaces: Namespaces,
+    far: [&OwnedFd; 3],
+    spared: &[Pid],
+    forget: &mut dyn FnMut(),
+) -> io::Result<Held> {
     let (control, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     if namespaces == Namespaces::None {
         // For the case that the keeper itself is killed: what it held becomes ours.
@@ -170,6 +176,7 @@ fn hold(namespaces: Namespaces, far: [&OwnedFd; 3], spared: &[Pid]) -> io::Resul
     let ids = (geteuid().as_raw(), getegid().as_raw());
     match sys::clone(namespaces)? {
         Cloned::Child => {
+            forget();
             let stdio = far.map(AsFd::as_fd);
             keeper::run(&keeper::Seat { stdio, control: theirs.as_fd(), namespaces, ids })
         }
@@ -199,7 +206,8 @@ fn hold(namespaces: Namespaces, far: [&OwnedFd; 3], spared: &[Pid]) -> io::Resul
 /// Whether a PID namespace can be had here; for `doctor`. Makes one and ends it.
 #[must_use]
 pub fn namespace_available() -> bool {
-    Keeper::start_in(&[Namespaces::Pid, Namespaces::UserAndPid], &[]).is_ok_and(|keeper| keeper.dismiss(&[]))
+    let choices = [Namespaces::Pid, Namespaces::UserAndPid];
+    Keeper::start_in(&choices, &[], &mut || {}).is_ok_and(|keeper| keeper.dismiss(&[]))
 }
 
 /// One message to the keeper: its length in four bytes, with the descriptors, then itself.

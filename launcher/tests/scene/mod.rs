@@ -325,7 +325,6 @@ impl Client {
             .arg("t")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
             .spawn()
             .unwrap();
         let stdin = child.stdin.take();
@@ -483,6 +482,36 @@ pub fn running_both(name: &str, idle: u64) -> (Broker, Channel, Client) {
     channel.wanted("write");
     channel.ticket_for_command("write", 1, idle, TWICE);
     assert_eq!(channel.expect("started")["scope"], "write");
+    // Nothing was approved, so what it lists is news.
+    client.lists_changed();
     assert_eq!(client.text(1000), "i1 yes ");
     (broker, channel, client)
+}
+
+/// A record of [`TWICE`] as it shows itself to clients of 2025-06-18 that offer nothing.
+pub fn record() -> Value {
+    let tool = |name: &str| json!({ "name": name }).to_string();
+    let discovery = json!({
+        "protocolVersion": "2025-06-18", "capabilities": { "tools": { "listChanged": true } },
+        "serverInfo": { "name": "t", "version": "recorded" },
+    });
+    json!({
+        "approved_at": "2026-11-01T00:00:00Z",
+        "items": [discovery.to_string(), tool("read_whoami"), tool("write_whoami"), tool("other")],
+        "variants": [{
+            "revision": "2025-06-18", "capable": false, "discovery": 0,
+            "scopes": {
+                "read": { "tools": [1, 2, 3], "resources": null, "templates": null, "prompts": null },
+                "write": { "tools": [1, 2, 3], "resources": null, "templates": null, "prompts": null },
+            },
+        }],
+    })
+}
+
+/// The plan of [`TWICE`] where it was approved, and nothing stands by.
+pub fn lazy() -> Value {
+    let mut plan = two();
+    plan["lazy"] = json!(true);
+    plan["record"] = record();
+    plan
 }

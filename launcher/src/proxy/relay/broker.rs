@@ -13,6 +13,7 @@ use super::link::Link;
 use crate::client::NoLaunch;
 use crate::failure::{AGAIN, Failure, UNAVAILABLE};
 use crate::proxy::backend::Backend;
+use crate::proxy::redact::Redactor;
 use crate::proxy::talk::notice::{Kind, Notice};
 use crate::run;
 use crate::spawn::Keeper;
@@ -130,7 +131,8 @@ impl Relay {
         }
         let wanted = self.life.wanted().count();
         while self.keepers.len() < wanted {
-            match Keeper::start(&self.spared()) {
+            let spared = self.spared();
+            match Keeper::start(&spared, &mut || self.redactor = Redactor::default()) {
                 Ok(keeper) => self.keepers.push(keeper),
                 Err(failure) if self.life.is_first() => return self.end_with(failure, now),
                 // Without one the ticket is given back, and asked for again.

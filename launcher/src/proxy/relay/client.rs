@@ -7,7 +7,7 @@ use super::{Closing, Relay};
 use crate::proxy::calls::{self, Acts, Calls, Reach};
 use crate::proxy::filter::{self, Filter, Route, refusal};
 use crate::proxy::life::Life;
-use crate::proxy::message::{Kind, Message};
+use crate::proxy::message::{Kind, Message, Method};
 use crate::proxy::rule::{self, Drop};
 use crate::proxy::source::Read;
 use crate::proxy::talk::id::Id;
@@ -86,7 +86,7 @@ impl Desk<'_> {
             Route::Lane(lane) => self.pass(line, message, lane, now),
             Route::Discovery | Route::List(_) => {
                 self.look(message);
-                self.pass(line, message, 0, now)
+                if self.recorded(line, message) { Ok(()) } else { self.pass(line, message, 0, now) }
             }
             Route::Tasks | Route::Every => self.pass(line, message, 0, now),
             Route::Task(raw) => self.task(line, message, raw, now),
@@ -111,6 +111,22 @@ impl Desk<'_> {
         if let Some(client) = filter::Client::of(message) {
             *self.shown = Some(client);
         }
+    }
+
+    /// Answers from the record what can be answered from it. A handshake that an instance has to make itself is not.
+    fn recorded(&mut self, line: &str, message: &Message<'_>) -> bool {
+        let opens = message.method == Method::Initialize;
+        let discovers = opens || message.method == Method::Discover;
+        if (discovers && !self.filter.plan().lazy) || (opens && self.talk.has_seats()) {
+            return false;
+        }
+        let Some(answer) = self.filter.recorded(message, self.shown.as_ref()) else { return false };
+        if let (true, Kind::Request(id)) = (opens, message.kind) {
+            self.talk.greeted_without(line, id, &answer);
+        }
+        self.talk.was_answered();
+        self.talk.to_client.push(answer.as_bytes());
+        true
     }
 
     /// A call is asked about. Where nothing can run it is answered with the reason for that, which says more.

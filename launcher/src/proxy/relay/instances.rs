@@ -19,8 +19,19 @@ impl Relay {
     /// An instance can take the conversation over, unless it is to end already: its last words may be read late.
     pub(super) fn instance_ready(&mut self, number: u32, now: Instant) {
         let works = self.backend(number).is_some_and(|backend| backend.given_up.is_none());
+        if works && self.life.awaits(number) && self.list_first(number, now) {
+            self.take_over(number, now);
+        }
+    }
+
+    /// An instance takes the conversation over.
+    pub(super) fn take_over(&mut self, number: u32, now: Instant) {
+        let works = self.backend(number).is_some_and(|backend| backend.given_up.is_none());
         if !works || !self.life.awaits(number) {
             return;
+        }
+        if let Some(lane) = self.talk.lane_of(number) {
+            self.sieve(lane);
         }
         let lost = self.talk.settle(number);
         self.client.lost(lost);
@@ -28,6 +39,14 @@ impl Relay {
         self.talk.leave(old);
         if let Some(backend) = self.backend(old) {
             backend.finish_until(now + FINISH);
+        }
+    }
+
+    /// Tells the broker what was masked: at once, and then no more than once in a while.
+    pub(super) fn report_leaks(&mut self, now: Instant) {
+        for index in 0..self.backends.len() {
+            let report = self.backends.get_mut(index).and_then(|backend| backend.take_leaks(now));
+            report.iter().for_each(|frame| self.send(frame));
         }
     }
 
@@ -220,7 +239,17 @@ impl Relay {
 
     /// An instance has said everything: what it still owed is answered.
     pub(super) fn forget(&mut self, index: usize) {
-        let backend = self.backends.remove(index);
+        let mut backend = self.backends.remove(index);
+        let rest = self.redactor.rest(&mut backend.across);
+        if let Some(rest) = rest {
+            self.words.push(&rest.text);
+            backend.leaked(rest.count);
+        }
+        if let Some(report) = backend.last_leaks() {
+            self.send(&report);
+        }
+        self.redactor.forget(backend.number);
+        self.listings.forget(backend.number);
         let ended_well = backend.outcome().is_some_and(|ended| ended.gone);
         let ended = || {
             let hint = "look at its words on standard error, and start it again from its client";

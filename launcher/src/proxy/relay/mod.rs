@@ -16,6 +16,7 @@ use super::life::Life;
 use super::lines::Long;
 use super::outbox::Outbox;
 use super::port::{Port, Standard};
+use super::redact::Redactor;
 use super::rule::{Drop, MAX_MESSAGE};
 use super::signals::Signals;
 use super::sink::Sink;
@@ -25,12 +26,14 @@ use crate::client::{Dialer, LaunchChannel};
 use crate::failure::Failure;
 use crate::spawn::{Ended, Keeper};
 use link::Link;
+use listing::Listings;
 
 mod broker;
 mod calls;
 mod client;
 mod instances;
 mod link;
+mod listing;
 mod over;
 mod plan;
 mod start;
@@ -73,6 +76,8 @@ pub struct Relay {
     talk: Talk,
     calls: Calls,
     life: Life,
+    listings: Listings,
+    redactor: Redactor,
     backends: Vec<Backend>,
     /// Instances that were started so far.
     count: u32,
@@ -142,6 +147,8 @@ impl Relay {
             talk: Talk::default(),
             calls: Calls::default(),
             life: Life::new(now),
+            listings: Listings::default(),
+            redactor: Redactor::default(),
             backends: Vec::new(),
             count: 0,
             keepers: Vec::new(),
@@ -191,7 +198,9 @@ impl Relay {
                 self.client.lost(lost);
             }
         }
+        self.tend_listings(now);
         self.report_calls(now);
+        self.report_leaks(now);
         self.retire_replaced(now);
         self.close_down(now);
         self.say_dead();

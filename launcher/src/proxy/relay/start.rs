@@ -9,6 +9,7 @@ use super::Relay;
 use super::broker::random;
 use super::wait::MAX_BACKENDS;
 use crate::failure::{Failure, UNAVAILABLE};
+use crate::inject;
 use crate::proxy::backend::{Backend, Ground};
 use crate::proxy::talk::notice::{Kind, Notice};
 
@@ -65,7 +66,11 @@ impl Relay {
         self.life.failed(number, &notice, random(), now);
     }
 
-    fn spawn(&mut self, number: u32, ticket: SecretsTicket) -> Result<(Backend, ToBroker), (Failure, bool)> {
+    fn spawn(
+        &mut self,
+        number: u32,
+        mut ticket: SecretsTicket,
+    ) -> Result<(Backend, ToBroker), (Failure, bool)> {
         if self.backends.len() >= MAX_BACKENDS {
             let hint = "end the server and start it again from its client";
             let what = "too many instances of the server do not end";
@@ -78,10 +83,15 @@ impl Relay {
                 true,
             ));
         };
+        self.redactor.learn(number, inject::secrets(&mut ticket));
         let spared = self.spared();
         let ground =
             Ground { environment: self.dialer.environment(), runtime: &self.runtime, spared: &spared };
-        Backend::start(number, keeper, ticket, &ground)
+        let started = Backend::start(number, keeper, ticket, &ground);
+        if started.is_err() {
+            self.redactor.forget(number);
+        }
+        started
     }
 
     /// Gives up waiting for the last words of the oldest that is dead, where there are too many.

@@ -1,11 +1,13 @@
 //! Moves the lines: from the client to the instances, from them to the client, and all diagnostics to standard
 //! error. What a line means is decided by the conversation.
 
+use std::borrow::Cow;
 use std::time::Instant;
 
 use super::wait::{MAX_BACKENDS, Ready};
 use super::{DRAIN, IDLE, Relay};
-use crate::proxy::rule::{self, Drop};
+use crate::proxy::redact::Masked;
+use crate::proxy::rule::{self, Drop, MAX_DIAGNOSTIC};
 use crate::proxy::sink::Wrote;
 use crate::proxy::source::{Read, Source};
 use crate::proxy::talk::Heard;
@@ -27,11 +29,16 @@ impl Relay {
                 backend.wrote(wrote, now);
             }
             let room = self.words.has_room();
-            let words = &mut self.words;
+            let (words, redactor, across) = (&mut self.words, &self.redactor, &mut backend.across);
+            let mut found = 0;
             backend.stderr.ready(error, room, |line| {
-                words.push(line);
+                if let Some(masked) = redactor.diagnostic(across, line, MAX_DIAGNOSTIC) {
+                    words.push(&masked.text);
+                    found += masked.count;
+                }
                 Ok(())
             });
+            backend.leaked(found);
             let news = self.read_instance(index, output, now);
             match news {
                 Some(News::Agreed(number)) => self.instance_ready(number, now),
@@ -53,19 +60,33 @@ impl Relay {
         let room = self.talk.to_client.has_room();
         let backend = self.backends.get_mut(index)?;
         let (talk, life, calls, number) = (&mut self.talk, &mut self.life, &mut self.calls, backend.number);
-        let filter = self.filter.as_ref()?;
-        let (mut news, mut to_broker) = (None, Vec::new());
+        let (filter, redactor, listings) = (self.filter.as_ref()?, &self.redactor, &mut self.listings);
+        let (mut news, mut to_broker, mut found) = (None, Vec::new(), 0);
         let read = backend.stdout.ready(events, room, |line| {
-            let (text, message) = rule::from_server(line)?;
-            let mut ears = Ears { filter, calls, to_broker: &mut to_broker, masked: 0, now };
+            let Masked { text, count } = redactor.message(line);
+            // What holds no secret is read where it stands.
+            let mut other = match text {
+                Cow::Owned(other) => Some(other),
+                Cow::Borrowed(_) => None,
+            };
+            found += count;
+            let (text, message) = rule::from_server(other.as_deref_mut().unwrap_or(line))?;
+            let mut ears = Ears { filter, calls, to_broker: &mut to_broker, masked: count, now };
             match talk.server_line(number, text, &message, &mut ears)? {
-                Heard::Taken | Heard::Listed | Heard::ToolsChanged => {}
+                Heard::Taken => {}
+                Heard::Listed => listings.take(number, text, &message, talk),
+                Heard::ToolsChanged => {
+                    if talk.lane_of(number).is_some_and(|lane| Self::lists(filter, lane)) {
+                        listings.again(number);
+                    }
+                }
                 Heard::Answer => talk.lane_of(number).into_iter().for_each(|lane| life.used(lane, now)),
                 Heard::Agreed => news = Some(News::Agreed(number)),
                 Heard::Differs => news = Some(News::Differs(number)),
             }
             Ok(())
         });
+        backend.leaked(found);
         if read == Read::Bytes {
             self.moved_at = now;
             backend.moved(now);

@@ -94,6 +94,7 @@ impl Relay {
             left.map(|at| at + LEFT),
             self.link.next(),
             self.calls.next_due(),
+            self.listings.next(),
             self.life.next().filter(|_| over.is_none()),
             buffers,
             over,

@@ -195,9 +195,9 @@ impl Memory {
         }
     }
 
-    /// A listen request is over.
-    pub fn unlisten(&mut self, id: &Id) {
-        self.listens.remove(id);
+    /// A listen request is over. Whether every scope's instance had heard it.
+    pub fn unlisten(&mut self, id: &Id) -> bool {
+        self.listens.remove(id).is_some_and(|listen| listen.lane.is_none())
     }
 
     /// What follows the answer to `initialize`. The ids of what was sent, whose answers and acknowledgements

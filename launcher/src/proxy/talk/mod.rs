@@ -113,6 +113,8 @@ struct Seat {
     leaving: bool,
     swallow: BTreeSet<Id>,
     acknowledgements: BTreeSet<Id>,
+    /// It knows what it has to know, and hears what everybody hears.
+    prepared: bool,
 }
 
 impl Default for Talk {
@@ -166,14 +168,16 @@ impl Talk {
         }
     }
 
-    /// Tells every instance but the first scope's, as far as there are any.
+    /// Tells every instance but the one that the first scope's requests go to. One that is only coming up hears it
+    /// after the handshake that is replayed to it.
     fn share(&mut self, line: &str) {
-        for lane in 1..self.lanes.len() {
-            // One that is only coming up hears it after the handshake that is replayed to it.
-            if let Some(number) = self.current(lane) {
-                self.push(number, line).unwrap_or_default();
-            }
-        }
+        self.others().for_each(|seat| seat.inbox.push(line.as_bytes()));
+    }
+
+    fn others(&mut self) -> impl Iterator<Item = &mut Seat> {
+        let first = self.current(0);
+        let others = self.seats.iter_mut().filter(|seat| seat.prepared && !seat.leaving);
+        others.filter(move |seat| Some(seat.number) != first)
     }
 
     fn progress(&mut self, line: &str, message: &Message<'_>, otherwise: Otherwise<'_>) -> Result<(), Drop> {
@@ -274,12 +278,9 @@ impl Talk {
     /// The other scopes' instances hear a listen request as well: what the client listens for may be theirs. That
     /// it began, and that it ended, is the first one's word.
     fn listen_too(&mut self, id: &Id, line: &str) {
-        let lanes = self.lanes.iter().skip(1).filter_map(|lane| lane.current).collect::<Vec<_>>();
-        for number in lanes {
-            if let Some(seat) = self.seat(number) {
-                seat.acknowledgements.insert(id.clone());
-                seat.inbox.push(line.as_bytes());
-            }
+        for seat in self.others() {
+            seat.acknowledgements.insert(id.clone());
+            seat.inbox.push(line.as_bytes());
         }
     }
 
@@ -327,8 +328,9 @@ impl Talk {
         }
         let Some(asked) = self.of_client.remove(&id) else { return self.tell(line, otherwise) };
         if asked.what == What::Listen {
-            self.memory.unlisten(&id);
-            self.share(line);
+            if self.memory.unlisten(&id) {
+                self.share(line);
+            }
         }
         // A listen request that no instance has is over with that.
         asked.instance.map_or(Ok(()), |number| self.push(number, line))

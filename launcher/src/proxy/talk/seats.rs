@@ -29,6 +29,7 @@ impl Talk {
             leaving: false,
             swallow: BTreeSet::new(),
             acknowledgements: BTreeSet::new(),
+            prepared: false,
         };
         let greeting = self.memory.greeting(lane > 0);
         if let Some((line, id)) = greeting {
@@ -40,14 +41,23 @@ impl Talk {
         ready
     }
 
+    /// Tells an instance that has answered the handshake, or needs none, what it has to know.
+    pub fn prepare(&mut self, number: u32) {
+        let Some(seat) = self.seats.iter_mut().find(|seat| seat.number == number) else { return };
+        if std::mem::replace(&mut seat.prepared, true) {
+            return;
+        }
+        let replay = self.memory.replay(seat.lane, &mut seat.inbox);
+        (seat.swallow, seat.acknowledgements) = (replay.answers, replay.acknowledgements);
+        replay.listens.iter().for_each(|id| self.of_client.move_to(id, number));
+    }
+
     /// Hands the conversation to an instance that is ready: what it has to know, then what was held. Lines that
     /// reached nobody after all are counted.
     pub fn settle(&mut self, number: u32) -> u64 {
-        let Some(seat) = self.seats.iter_mut().find(|seat| seat.number == number) else { return 0 };
+        self.prepare(number);
+        let Some(seat) = self.seats.iter().find(|seat| seat.number == number) else { return 0 };
         let lane = seat.lane;
-        let replay = self.memory.replay(lane, &mut seat.inbox);
-        (seat.swallow, seat.acknowledgements) = (replay.answers, replay.acknowledgements);
-        replay.listens.iter().for_each(|id| self.of_client.move_to(id, number));
         let Some(place) = self.lanes.get_mut(lane) else { return 0 };
         if lane == 0 && std::mem::replace(&mut place.ran, true) && !seat.quiet {
             self.memory.tell_changes(&LISTS, &mut self.to_client);
@@ -118,6 +128,69 @@ impl Talk {
             lost += u64::from(taken.is_err());
         }
         lost
+    }
+
+    /// Calls of a scope wait until it is opened again: what its instance shows is not known.
+    pub fn seal(&mut self, lane: usize) {
+        self.lanes.get_mut(lane).into_iter().for_each(|lane| lane.sealed = true);
+    }
+
+    /// They go on, where an instance is there. Lines that reached nobody after all are counted.
+    pub fn unseal(&mut self, lane: usize) -> u64 {
+        let Some(place) = self.lanes.get_mut(lane) else { return 0 };
+        let sealed = std::mem::take(&mut place.sealed);
+        if sealed && place.current.is_some() { self.let_go(lane, None) } else { 0 }
+    }
+
+    /// Whether a call waits for what the instance shows.
+    #[must_use]
+    pub fn sealed_waits(&self, lane: usize) -> bool {
+        self.lanes.get(lane).is_some_and(|lane| lane.sealed && !lane.held.is_empty())
+    }
+
+    /// Answers those lines that wait for a scope for which `refuse` has an answer.
+    pub fn sieve(&mut self, lane: usize, refuse: impl Fn(&Message<'_>) -> Option<String>) {
+        let Some(place) = self.lanes.get_mut(lane) else { return };
+        for _ in 0..place.held.len() {
+            let Some(line) = place.held.take() else { return };
+            let message = Message::parse(&line).ok();
+            let answer = message.as_ref().and_then(&refuse);
+            if let (Some(answer), Some(Message { kind: Kind::Request(id), .. })) = (&answer, message) {
+                self.news.push(News::Ended(Id::of(id), CallOutcome::NotSent));
+                self.to_client.push(answer.as_bytes());
+            } else {
+                place.held.keep(&line, false);
+            }
+        }
+    }
+
+    /// Whether the handshake was replayed to an instance when it came up.
+    #[must_use]
+    pub fn is_greeted(&self) -> bool {
+        self.memory.greeting(false).is_some()
+    }
+
+    /// Whether any instance is there.
+    #[must_use]
+    pub fn has_seats(&self) -> bool {
+        !self.seats.is_empty()
+    }
+
+    /// A handshake that was answered without any instance is remembered as one that a server answered.
+    pub fn greeted_without(&mut self, line: &str, raw: &str, answer: &str) {
+        let id = Id::of(raw);
+        self.memory.open(id.clone(), line, false);
+        self.memory.opened(&id, answer, false);
+    }
+
+    /// The client got an answer of a server, or one that stands for it.
+    pub fn was_answered(&mut self) {
+        self.answered = true;
+    }
+
+    /// Tells the client, where it listens for that, that the tools are others now.
+    pub fn tell_tools_changed(&mut self) {
+        self.memory.tell_changes(&["tools"], &mut self.to_client);
     }
 
     /// Whether an instance owes the client an answer, waits for one, or runs a task.

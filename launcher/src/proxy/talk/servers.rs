@@ -167,7 +167,9 @@ impl Talk {
             }
             What::Task(task, about) => self.tasks.answered(&task, about, line, asked.modern, failed),
             What::Initialize => self.memory.opened(id, line, failed),
-            What::Listen => self.memory.unlisten(id),
+            What::Listen => {
+                self.memory.unlisten(id);
+            }
             What::SetLevel(line) if !failed => self.set_level(line),
             What::Subscribe(uri) if !failed => {
                 let lane = asked.instance.and_then(|number| self.lane_of(number)).unwrap_or_default();
@@ -181,9 +183,9 @@ impl Talk {
     /// The level that the first scope's instance has taken is everybody's.
     fn set_level(&mut self, line: Box<str>) {
         self.memory.set_level(line);
-        let others: Vec<_> = self.lanes.iter().skip(1).filter_map(|lane| lane.current).collect();
-        for number in others {
-            let Some(seat) = self.seats.iter_mut().find(|seat| seat.number == number) else { continue };
+        let first = self.current(0);
+        let others = self.seats.iter_mut().filter(|seat| seat.prepared && !seat.leaving);
+        for seat in others.filter(|seat| Some(seat.number) != first) {
             self.levels += 1;
             let id = format!("\"mcp-run:level:{}\"", self.levels);
             if self.memory.tell_level(&id, &mut seat.inbox) {
