@@ -305,7 +305,8 @@ impl<S: AsyncRead + AsyncWrite + Send> Trial<S> {
 /// A trial never waits for better times: it ends, and the admin begins another one.
 fn obey(order: &Order) -> Result<(), EndReason> {
     match order {
-        Order::Resume | Order::Replace { .. } => Ok(()),
+        // No client calls a tool through a trial.
+        Order::Resume | Order::Replace { .. } | Order::Answered { .. } => Ok(()),
         Order::Park(why) => Err(why.reason()),
         Order::Lost(_) => Err(EndReason::CredentialEnded),
         Order::End(reason) => Err(*reason),
