@@ -1,5 +1,5 @@
 //! What is kept in memory of an entry beside the book: the provider that made it, whatever the configuration
-//! says now, and its end on the clock that nobody can set.
+//! says now, its end on the clock that nobody can set, and the parent that it hangs below.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use mcp_broker_proto::names::{Label, LeaseId};
 
 use super::Leases;
+use super::fall::Fall;
 use crate::provider::Provider;
 
 /// By entry. Entries of an earlier broker have none.
@@ -19,6 +20,10 @@ struct Backing {
     provider: Arc<dyn Provider>,
     /// On the boot clock.
     ends: Option<Duration>,
+    /// The end of the parent that it hangs below.
+    above: Option<Arc<Fall>>,
+    /// Its own end, where it is a parent.
+    itself: Option<Arc<Fall>>,
 }
 
 impl Backings {
@@ -28,7 +33,37 @@ impl Backings {
 
     /// Notes who makes the entry.
     pub(super) fn put(&self, id: LeaseId, provider: &Arc<dyn Provider>) {
-        self.lock().insert(id, Backing { provider: Arc::clone(provider), ends: None });
+        let provider = Arc::clone(provider);
+        self.lock().insert(id, Backing { provider, ends: None, above: None, itself: None });
+    }
+
+    /// Notes below which parent the entry hangs.
+    pub(super) fn hang(&self, id: LeaseId, above: &Arc<Fall>) {
+        if let Some(backing) = self.lock().get_mut(&id) {
+            backing.above = Some(Arc::clone(above));
+        }
+    }
+
+    /// Notes that the entry is a parent.
+    pub(super) fn stand(&self, id: LeaseId, itself: &Arc<Fall>) {
+        if let Some(backing) = self.lock().get_mut(&id) {
+            backing.itself = Some(Arc::clone(itself));
+        }
+    }
+
+    /// The end of the parent that the entry hangs below.
+    pub(super) fn above(&self, id: LeaseId) -> Option<Arc<Fall>> {
+        self.lock().get(&id).and_then(|backing| backing.above.clone())
+    }
+
+    /// The entry's own end, where it is a parent.
+    pub(super) fn itself(&self, id: LeaseId) -> Option<Arc<Fall>> {
+        self.lock().get(&id).and_then(|backing| backing.itself.clone())
+    }
+
+    /// Whether the entry is rid of everything that would outlive its parent.
+    pub(super) fn is_carried(&self, id: LeaseId) -> bool {
+        self.above(id).is_some_and(|fall| fall.carries(id))
     }
 
     /// The entry is settled.

@@ -113,16 +113,26 @@ impl Book {
     /// The entries of a launch that are not being ended yet.
     #[must_use]
     pub fn of_launch(&self, launch: LaunchId) -> Vec<LeaseId> {
-        let inner = self.lock();
         let mine = |entry: &Entry| matches!(&entry.what, What::Lease(facts) if facts.launch == launch);
         let open = |entry: &Entry| !matches!(entry.state, State::Ending(_));
-        inner.entries.iter().filter(|(_, entry)| mine(entry) && open(entry)).map(|(id, _)| *id).collect()
+        self.select(|_, entry| mine(entry) && open(entry))
     }
 
     /// One entry.
     #[must_use]
     pub fn get(&self, id: LeaseId) -> Option<Entry> {
         self.lock().entries.get(&id).cloned()
+    }
+
+    /// Those that are not settled and meant. Asked often, and so without a copy of anything.
+    pub(super) fn select(&self, meant: impl Fn(LeaseId, &Entry) -> bool) -> Vec<LeaseId> {
+        let inner = self.lock();
+        inner.entries.iter().filter(|(id, entry)| meant(**id, entry)).map(|(id, _)| *id).collect()
+    }
+
+    /// What is to be said of those that are not settled. Said under the lock, so it must not take long.
+    pub(super) fn tell<T>(&self, say: impl Fn(LeaseId, &Entry) -> Option<T>) -> Vec<T> {
+        self.lock().entries.iter().filter_map(|(id, entry)| say(*id, entry)).collect()
     }
 
     /// Everything that is not settled.

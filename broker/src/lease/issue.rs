@@ -179,6 +179,9 @@ impl Leases {
             if fence.is_cancelled() {
                 return Err(fenced());
             }
+            if let Some(held) = &parent {
+                self.backings.hang(request.lease, &held.fall);
+            }
             let parent = parent.as_ref().map(|held| &held.parent);
             provider.prepare(request, parent).await.map_err(|error| error.to_problem())
         };

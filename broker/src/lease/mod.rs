@@ -4,6 +4,7 @@
 
 mod backing;
 mod book;
+mod fall;
 mod heart;
 mod issue;
 pub mod journal;
@@ -17,7 +18,13 @@ mod view;
 mod wake;
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
+#[expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests may"
+)]
 mod tests;
 
 use std::collections::BTreeMap;
@@ -25,7 +32,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use mcp_broker_proto::names::{Label, LaunchId, LeaseId, SessionId};
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::audit::AuditLog;
 use crate::clock::Clock;
@@ -49,6 +56,8 @@ pub struct Leases {
     parents: parent::Slots,
     lost: mpsc::UnboundedSender<Lost>,
     outcomes: broadcast::Sender<(LeaseId, Outcome)>,
+    /// Tells whoever counts what is left that it is less now.
+    moves: watch::Sender<()>,
     wake: wake::Wake,
     heart: heart::Heart,
 }
@@ -87,6 +96,7 @@ impl Leases {
             parents: parent::Slots::default(),
             lost,
             outcomes: broadcast::Sender::new(OUTCOMES),
+            moves: watch::Sender::new(()),
             wake: wake::Wake::default(),
             heart: heart::Heart::default(),
         })

@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::fall::{Fall, Stage};
 use super::issue::{fenced, internal};
 use super::record::{Record, What};
 use super::renew::{NOTICE, jittered};
@@ -29,6 +30,8 @@ pub(super) struct Held {
     id: LeaseId,
     provider: Label,
     pub(super) parent: Parent,
+    /// Its end, for those below it.
+    pub(super) fall: Arc<Fall>,
     /// Whether it is being renewed already: several mints may have waited for it.
     kept: Once,
 }
@@ -44,6 +47,20 @@ struct Slot {
     makers: TaskTracker,
 }
 
+impl Slot {
+    /// Takes the parent out of service.
+    fn close(&self) {
+        self.closed.cancel();
+        if let Some(held) = self.held() {
+            held.fall.comes_to(Stage::Doomed);
+        }
+    }
+
+    fn held(&self) -> Option<&Arc<Held>> {
+        self.held.get().and_then(Option::as_ref)
+    }
+}
+
 /// Slots by session and provider.
 #[derive(Default)]
 pub(super) struct Slots(Mutex<HashMap<(SessionId, Label), Arc<Slot>>>);
@@ -55,7 +72,7 @@ impl Slots {
 }
 
 /// Parents that were taken out of service: nothing is minted under them and they are not renewed any more.
-/// They are ended when everything below them is.
+/// They are ended when nothing below them has to be ended by itself any more.
 #[must_use]
 pub struct Parents(Vec<Arc<Slot>>);
 
@@ -63,7 +80,7 @@ impl Parents {
     /// The provider of the first of them.
     #[must_use]
     pub fn provider(&self) -> Option<Label> {
-        let mut held = self.0.iter().filter_map(|slot| slot.held.get().and_then(Option::as_ref));
+        let mut held = self.0.iter().filter_map(|slot| slot.held());
         held.next().map(|held| held.provider.clone())
     }
 }
@@ -144,7 +161,9 @@ impl Leases {
         }
         fault::passing("mint.parent-known").await;
         self.audit.note(Event::ParentOpened { lease: id, session, provider: name.clone() });
-        Ok(Some(Arc::new(Held { id, provider: name, parent, kept: Once::new() })))
+        let fall = Fall::of(parent.handle.clone());
+        self.backings.stand(id, &fall);
+        Ok(Some(Arc::new(Held { id, provider: name, parent, fall, kept: Once::new() })))
     }
 
     fn keep_parent_once(
@@ -248,7 +267,7 @@ impl Leases {
             slots.remove(&key);
         }
         drop(slots);
-        slot.closed.cancel();
+        slot.close();
         self.tell(Lost::Parent(session, Parents(vec![slot])));
     }
 
@@ -257,34 +276,35 @@ impl Leases {
         let mut slots = self.parents.lock();
         let taken: Vec<_> =
             slots.extract_if(|(owner, _), _| *owner == session).map(|(_, slot)| slot).collect();
-        for slot in &taken {
-            slot.closed.cancel();
-        }
+        taken.iter().for_each(|slot| slot.close());
         Parents(taken)
     }
 
     /// Waits until the parents are settled, at most until then; answers with how many are not.
     pub async fn parents_settled(&self, taken: &Parents, deadline: Instant) -> usize {
-        let mut outcomes = self.outcomes();
+        let mut moves = self.moves.subscribe();
         for slot in &taken.0 {
             slot.makers.close();
             // One that is still being made is counted below only if it is known by then.
             drop(timeout_at(deadline, slot.makers.wait()).await);
         }
         loop {
-            let held = taken.0.iter().filter_map(|slot| slot.held.get().and_then(Option::as_ref));
+            moves.borrow_and_update();
+            let held = taken.0.iter().filter_map(|slot| slot.held());
             let left = held.filter(|held| self.book.get(held.id).is_some()).count();
-            if left == 0 || timeout_at(deadline, outcomes.recv()).await.is_err() {
+            if left == 0 || timeout_at(deadline, moves.changed()).await.is_err() {
                 return left;
             }
         }
     }
 
-    /// Ends parents that were taken; one that is still being made is ended by its maker.
+    /// Ends parents that were taken, and with each what waits for its end below it; one that is still being made is ended by its maker.
     pub fn end_parents(self: &Arc<Self>, taken: &Parents, reason: EndReason) {
         for slot in &taken.0 {
-            let held = slot.held.get().and_then(Option::as_ref);
-            self.end(held.map(|held| held.id), reason);
+            if let Some(held) = slot.held() {
+                held.fall.comes_to(Stage::Falls);
+                self.end([held.id], reason);
+            }
         }
     }
 }

@@ -98,7 +98,7 @@ impl Leases {
                 What::Parent { session: owner, .. } => *owner == session,
                 What::Orphan { .. } => false,
             };
-            let pending = self.book.entries().iter().filter(|(_, entry)| of_session(entry)).count();
+            let pending = self.book.select(|_, entry| of_session(entry)).len();
             self.audit.note(Event::SessionEnded { session, reason, pending });
         }
     }
@@ -107,7 +107,7 @@ impl Leases {
     pub async fn endings_settled(&self) {
         let mut outcomes = self.outcomes();
         let ending = |state: &State| matches!(state, State::Ending(_));
-        while self.book.entries().iter().any(|(_, entry)| ending(&entry.state)) {
+        while !self.book.select(|_, entry| ending(&entry.state)).is_empty() {
             if let Err(RecvError::Closed) = outcomes.recv().await {
                 return;
             }
@@ -117,10 +117,7 @@ impl Leases {
     /// Begins to end whatever is alive and that nobody ends, when the broker stops: a parent, say, whose loss was
     /// told and not heard any more.
     pub fn end_the_rest(self: &Arc<Self>, reason: EndReason) {
-        let alive =
-            |(id, entry): (LeaseId, super::book::Entry)| matches!(entry.state, State::Live(_)).then_some(id);
-        let alive: Vec<_> = self.book.entries().into_iter().filter_map(alive).collect();
-        self.end(alive, reason);
+        self.end(self.book.select(|_, entry| matches!(entry.state, State::Live(_))), reason);
     }
 
     /// Waits until nothing is being minted or ended any more, or `limit` has passed; then says how many
@@ -128,7 +125,7 @@ impl Leases {
     pub async fn drain(&self, limit: Duration) -> usize {
         let mut outcomes = self.outcomes();
         let settled = async {
-            while !self.book.entries().is_empty() {
+            while self.open() > 0 {
                 if let Err(tokio::sync::broadcast::error::RecvError::Closed) = outcomes.recv().await {
                     return;
                 }
@@ -136,7 +133,11 @@ impl Leases {
         };
         // The limit is the answer: what is open after it is counted below.
         drop(tokio::time::timeout(limit, settled).await);
-        self.book.entries().len()
+        self.open()
+    }
+
+    fn open(&self) -> usize {
+        self.book.select(|_, _| true).len()
     }
 }
 

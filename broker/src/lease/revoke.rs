@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use mcp_broker_proto::channel::EndReason;
-use mcp_broker_proto::names::{LaunchId, LeaseId};
+use mcp_broker_proto::names::{Label, LaunchId, LeaseId};
 use mcp_broker_proto::session::Revocability;
 use tokio::sync::broadcast;
 use tokio::time::{sleep, timeout};
@@ -80,16 +80,23 @@ impl Leases {
         sleep(rest).await;
         fault::passing("end.rested").await;
         let mut sleeper = self.wake.sleeper();
+        let Some((entry, ending)) = self.ending(id) else { return };
+        if let Some(revocation) = self.end_with_parent(id, &entry, &ending).await {
+            fault::passing("end.revoked").await;
+            return self.settled(id, &entry, Some(&revocation));
+        }
         loop {
             let awakening = sleeper.awakening();
             let Some((entry, ending)) = self.ending(id) else { return };
             let error = match self.try_once(id, &entry, &ending).await {
                 Ok(revocation) => {
                     fault::passing("end.revoked").await;
+                    self.tell_those_below(id, revocation.as_ref());
                     return self.settled(id, &entry, revocation.as_ref());
                 }
                 Err(error) => error,
             };
+            self.tell_those_below(id, None);
             self.wake.tried(id, awakening);
             tracing::warn!(lease = %id, %error, "a revocation failed and is tried again");
             let Some(ending) = self.book.trouble(id, error.what.clone()) else { return };
@@ -106,7 +113,7 @@ impl Leases {
         }
     }
 
-    fn ending(&self, id: LeaseId) -> Option<(Entry, Ending)> {
+    pub(super) fn ending(&self, id: LeaseId) -> Option<(Entry, Ending)> {
         let entry = self.book.get(id)?;
         match entry.state.clone() {
             State::Ending(ending) => Some((entry, ending)),
@@ -132,21 +139,7 @@ impl Leases {
             )
         })?;
         let handle = handle.clone();
-        // A task of its own: a panic in a provider must not leave the entry without anybody who tries again.
-        let asked = tokio::spawn(async move { provider.revoke(&handle).await });
-        match timeout(TRY_LIMIT, asked).await {
-            Ok(Ok(answer)) => answer.map(Some),
-            Ok(Err(_panicked)) => Err(ProviderError::new(
-                Blame::Broken,
-                format!("provider `{name}` failed inside the broker"),
-                "read the broker's log, and report it",
-            )),
-            Err(_elapsed) => Err(ProviderError::new(
-                Blame::Unreachable,
-                format!("provider `{name}` did not answer"),
-                "see whether it can be reached",
-            )),
-        }
+        guarded(name, async move { provider.revoke(&handle).await }).await.map(Some)
     }
 
     fn settled(&self, lease: LeaseId, entry: &Entry, revocation: Option<&Revocation>) {
@@ -175,12 +168,35 @@ impl Leases {
         fault::at("end.settled");
         // Nobody may be listening.
         drop(self.outcomes.send((id, outcome)));
+        self.moves.send_replace(());
+    }
+}
+
+/// One question to a provider, in its time. A task of its own: a panic in a provider must not leave the entry
+/// without anybody who tries again.
+pub(super) async fn guarded<T: Send + 'static>(
+    name: &Label,
+    question: impl Future<Output = Result<T, ProviderError>> + Send + 'static,
+) -> Result<T, ProviderError> {
+    match timeout(TRY_LIMIT, tokio::spawn(question)).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(_panicked)) => Err(ProviderError::new(
+            Blame::Broken,
+            format!("provider `{name}` failed inside the broker"),
+            "read the broker's log, and report it",
+        )),
+        Err(_elapsed) => Err(ProviderError::new(
+            Blame::Unreachable,
+            format!("provider `{name}` did not answer"),
+            "see whether it can be reached",
+        )),
     }
 }
 
 fn revoked(lease: LeaseId, proof: Proof, was_gone: bool) -> Event {
     let proof = match proof {
         Proof::LeaseAndToken => "lease_and_token",
+        Proof::LeaseAndParent => "lease_and_parent",
         Proof::Token => "token",
         Proof::Object => "object",
     };

@@ -1,7 +1,7 @@
 //! The promises of this module against a scripted provider that knows the truth: which credentials are alive.
 //! A double, because a real backend cannot be told to answer at the worst moment; the real ones are in `tests/`.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -25,6 +25,9 @@ use crate::provider::{
     Blame, Handle, Healthy, Issued, MintRequest, Parent, Prepared, Proof, Provider, ProviderError, Renewed,
     Revocation, SessionTag,
 };
+
+#[path = "fall_tests.rs"]
+mod fall;
 
 /// The machine's clocks, the wall clock set by so many seconds.
 #[derive(Default, Clone)]
@@ -75,6 +78,24 @@ struct Scripted {
     parent_renewals: AtomicUsize,
     /// What a renewal of a parent gives, instead of its period.
     last_period: Option<Duration>,
+    /// Whether credentials end with their parent, and how.
+    falls: Falls,
+    /// The parent of each credential.
+    below: Mutex<HashMap<u64, u64>>,
+}
+
+/// What becomes of a credential whose parent is revoked.
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+enum Falls {
+    /// It is to be revoked by itself.
+    #[default]
+    No,
+    /// It ends.
+    Yes,
+    /// It should end, and lives on.
+    Survives,
+    /// It cannot be rid of what would outlive its parent.
+    CannotShed,
 }
 
 impl Scripted {
@@ -101,9 +122,10 @@ impl Provider for Scripted {
     }
 
     async fn prepare(&self, _: &MintRequest, parent: Option<&Parent>) -> Result<Prepared, ProviderError> {
-        assert!(parent.is_some(), "the parent comes first");
+        let parent = parent.expect("the parent comes first");
         self.take_time().await;
         let id = self.next.fetch_add(1, Ordering::Relaxed);
+        self.below.lock().unwrap().insert(id, Self::id(&parent.handle));
         Ok(Prepared { handle: Handle(serde_json::json!({"id": id})), opener: None })
     }
 
@@ -131,12 +153,33 @@ impl Provider for Scripted {
             let blame = self.come_back.map_or(Blame::Unreachable, |wait| Blame::Busy(Some(wait)));
             return Err(ProviderError::new(blame, "the backend is down", "none"));
         }
-        let was_there = self.alive.lock().unwrap().remove(&Self::id(handle));
+        let id = Self::id(handle);
+        let was_there = self.alive.lock().unwrap().remove(&id);
+        if self.falls == Falls::Yes {
+            let below = self.below.lock().unwrap();
+            self.alive.lock().unwrap().retain(|child| below.get(child) != Some(&id));
+        }
         Ok(if was_there {
             Revocation::Revoked(Proof::Object)
         } else {
             Revocation::AlreadyGone(Proof::Object)
         })
+    }
+
+    async fn shed(&self, handle: &Handle, parent: &Handle) -> Result<bool, ProviderError> {
+        assert_eq!(self.below.lock().unwrap().get(&Self::id(handle)), Some(&Self::id(parent)));
+        match self.falls {
+            Falls::No => Ok(false),
+            Falls::Yes | Falls::Survives => Ok(true),
+            Falls::CannotShed => Err(ProviderError::new(Blame::Broken, "the database is down", "none")),
+        }
+    }
+
+    async fn fallen(&self, handle: &Handle, _: &Revocation) -> Result<Revocation, ProviderError> {
+        match self.alive.lock().unwrap().contains(&Self::id(handle)) {
+            true => Err(ProviderError::new(Blame::Broken, "it is still there", "none")),
+            false => Ok(Revocation::Revoked(Proof::Token)),
+        }
     }
 
     async fn renew(&self, _: &Handle, _: Duration) -> Result<Renewed, ProviderError> {

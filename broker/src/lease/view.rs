@@ -3,6 +3,8 @@
 use mcp_broker_proto::names::{Label, LeaseId, SessionId};
 use mcp_broker_proto::session::{LeaseInfo, LeaseState};
 
+use tokio::sync::watch;
+
 use super::Leases;
 use super::book::Entry;
 use super::record::What;
@@ -13,8 +15,7 @@ impl Leases {
     /// All leases that are not settled, oldest first. Parents are not shown: they open nothing.
     #[must_use]
     pub fn infos(&self) -> Vec<LeaseInfo> {
-        let mut infos: Vec<_> =
-            self.book.entries().into_iter().filter_map(|(id, entry)| info(id, &entry)).collect();
+        let mut infos = self.book.tell(info);
         infos.sort_by_key(|info| info.id);
         infos
     }
@@ -23,16 +24,22 @@ impl Leases {
     /// parents.
     #[must_use]
     pub fn left(&self, session: SessionId, provider: Option<&Label>, before: LeaseId) -> usize {
-        let ours = |(id, entry): &(LeaseId, Entry)| {
+        let ours = |id: LeaseId, entry: &Entry| {
             let owner = match &entry.what {
                 What::Lease(facts) => Some(facts.session),
                 What::Parent { session, .. } => Some(*session),
                 What::Orphan { .. } => None,
             };
             let there = provider.is_none_or(|provider| entry.what.provider() == provider);
-            *id < before && owner == Some(session) && there
+            id < before && owner == Some(session) && there
         };
-        self.book.entries().iter().filter(|found| ours(found)).count()
+        self.book.select(ours).len()
+    }
+
+    /// Changes whenever less is left, or less of it has to be ended by itself.
+    #[must_use]
+    pub fn moves(&self) -> watch::Receiver<()> {
+        self.moves.subscribe()
     }
 
     /// What is being ended and is in no list: sessions' parents, and what a damaged journal could not name.
@@ -40,7 +47,7 @@ impl Leases {
     pub fn unlisted_pending(&self) -> usize {
         let unlisted = |entry: &Entry| !matches!(entry.what, What::Lease(_));
         let ending = |entry: &Entry| matches!(entry.state, State::Ending(_));
-        self.book.entries().iter().filter(|(_, entry)| unlisted(entry) && ending(entry)).count()
+        self.book.select(|_, entry| unlisted(entry) && ending(entry)).len()
     }
 }
 

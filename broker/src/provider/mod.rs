@@ -70,6 +70,21 @@ pub trait Provider: Send + Sync {
     /// Ends a credential and says the truth about it. Idempotent; also for a handle from `prepare` alone.
     async fn revoke(&self, handle: &Handle) -> Result<Revocation, ProviderError>;
 
+    /// Ends what of a credential would outlive `parent`, which is about to be revoked, and answers whether the rest
+    /// needs nothing but that: then the caller revokes the parent, and asks [`Provider::fallen`] what became of it.
+    /// Proves nothing yet. `false` where it is to be ended by `revoke`.
+    async fn shed(&self, handle: &Handle, parent: &Handle) -> Result<bool, ProviderError> {
+        let _ = (handle, parent);
+        Ok(false)
+    }
+
+    /// The truth about a credential whose parent was proved to be gone, and how that ended: an error where it is
+    /// still there. Whether it had ended by itself before is not said.
+    async fn fallen(&self, handle: &Handle, parent: &Revocation) -> Result<Revocation, ProviderError> {
+        let _ = parent;
+        self.revoke(handle).await
+    }
+
     /// Asks for another `ttl` of life. Called at two thirds of the true remaining life.
     async fn renew(&self, handle: &Handle, ttl: Duration) -> Result<Renewed, ProviderError>;
 
@@ -189,6 +204,9 @@ pub enum Revocation {
 pub enum Proof {
     /// The backend no longer knows the lease, nor the token it hung under.
     LeaseAndToken,
+    /// The backend no longer knows the lease; the token it hung under ended with the parent above that, which this
+    /// broker revoked, and which the backend no longer knows either.
+    LeaseAndParent,
     /// The backend no longer knows the token; no lease was known.
     Token,
     /// The backend no longer knows the object itself.

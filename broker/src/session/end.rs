@@ -300,11 +300,15 @@ impl Sessions {
         let sessions = Arc::clone(self);
         let task: JoinHandle<()> = tokio::spawn(async move {
             fault::passing("session.fenced").await;
+            let began = Instant::now();
             let killed = fenced.kill(&sessions).await;
+            let dead = began.elapsed();
             fault::passing("session.killed").await;
             let bare = killed.revoke_leaves(&sessions).await;
+            let shed = began.elapsed();
             fault::passing("session.leaves-revoked").await;
             let pending = bare.revoke_parents(&sessions).await.pending;
+            tracing::debug!(?dead, ?shed, over = ?began.elapsed(), pending, "wound up");
             fault::passing("session.parents-revoked").await;
             match (session, ended) {
                 (Some(session), Some(reason)) => {

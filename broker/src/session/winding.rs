@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use mcp_broker_proto::channel::EndReason;
 use mcp_broker_proto::names::{Label, LaunchId, LeaseId, SessionId};
-use mcp_broker_proto::session::LeaseInfo;
 use tokio::time::{Instant, timeout_at};
 
 use super::registry::Sessions;
@@ -44,18 +43,14 @@ pub(super) enum Of {
 impl Of {
     /// Leases and parents that are not settled.
     fn left(&self, sessions: &Arc<Sessions>, before: LeaseId) -> usize {
-        match self {
-            Self::Session(session) => sessions.leases.left(*session, None, before),
-            Self::Provider(session, provider) => sessions.leases.left(*session, provider.as_ref(), before),
-        }
+        let (session, provider) = self.parts();
+        sessions.leases.left(session, provider, before)
     }
 
-    fn has(&self, lease: &LeaseInfo) -> bool {
+    fn parts(&self) -> (SessionId, Option<&Label>) {
         match self {
-            Self::Session(session) => lease.session == *session,
-            Self::Provider(session, provider) => {
-                lease.session == *session && Some(&lease.provider) == provider.as_ref()
-            }
+            Self::Session(session) => (*session, None),
+            Self::Provider(session, provider) => (*session, provider.as_ref()),
         }
     }
 }
@@ -63,10 +58,11 @@ impl Of {
 /// No instance is alive, or its launcher was killed.
 pub(super) struct Killed(Fenced);
 
-/// No lease is left, or what is left could not be ended in time and is tried further.
+/// No lease is left that has to be ended by itself: what is left is a token below a parent, rid of whatever would
+/// outlive that, and ends with it in the next step. Or it could not be ended in time, and is tried further.
 pub(super) struct Bare(Fenced);
 
-/// The parents are gone as well, or are tried further.
+/// The parents are gone, and with them what was left below them, each looked up; or they are tried further.
 pub(super) struct Over {
     /// What is not verified yet.
     pub(super) pending: usize,
@@ -86,43 +82,30 @@ impl Fenced {
 }
 
 impl Killed {
-    /// Waits until the leases that the launches gave back are revoked, verified.
+    /// Waits until the leases that the launches gave back are revoked, verified, or need nothing any more but their
+    /// parent's end.
     pub(super) async fn revoke_leaves(self, sessions: &Arc<Sessions>) -> Bare {
-        let mut outcomes = sessions.leases.outcomes();
-        while self.leaves(sessions) > 0 {
-            if timeout_at(self.0.deadline, outcomes.recv()).await.is_err() {
-                break;
-            }
-        }
+        let (session, provider) = self.0.of.parts();
+        sessions.leases.shed(session, provider, self.0.before, self.0.deadline).await;
         Bare(self.0)
-    }
-
-    fn leaves(&self, sessions: &Arc<Sessions>) -> usize {
-        self.0.leaves(sessions)
     }
 }
 
 impl Bare {
-    /// Ends the parents, and waits until that is verified.
+    /// Ends the parents, and waits until that is verified, of them and of all that was below them.
     pub(super) async fn revoke_parents(self, sessions: &Arc<Sessions>) -> Over {
         sessions.leases.end_parents(&self.0.parents, self.0.reason);
         let deadline = Instant::now() + PARENT_LIMIT;
         // Also those that are still being made.
         let late = sessions.leases.parents_settled(&self.0.parents, deadline).await;
-        let mut outcomes = sessions.leases.outcomes();
+        let mut moves = sessions.leases.moves();
         loop {
+            moves.borrow_and_update();
             // What an earlier lock of the session is still ending is pending as well.
             let pending = self.0.of.left(sessions, self.0.before).max(late);
-            if pending == 0 || timeout_at(deadline, outcomes.recv()).await.is_err() {
+            if pending == 0 || timeout_at(deadline, moves.changed()).await.is_err() {
                 return Over { pending };
             }
         }
-    }
-}
-
-impl Fenced {
-    fn leaves(&self, sessions: &Arc<Sessions>) -> usize {
-        let infos = sessions.leases.infos();
-        infos.iter().filter(|lease| self.of.has(lease) && lease.id < self.before).count()
     }
 }

@@ -31,6 +31,13 @@ pub(super) struct NewAuth {
     pub(super) lease_duration: u64,
     /// Whether it can be renewed.
     pub(super) renewable: bool,
+    /// Whether it hangs below no other token. What is not said counts as the worse.
+    #[serde(default = "is_worse")]
+    pub(super) orphan: bool,
+}
+
+fn is_worse() -> bool {
+    true
 }
 
 /// What the server says of a lease.

@@ -22,6 +22,8 @@ use super::settings::{AuthMethod, ServerSettings};
 use crate::clock::{Clock, SystemClock};
 use crate::provider::{Blame, Handle, Issued, Parent, Proof, Provider, ProviderError, Revocation};
 
+#[path = "live_fall.rs"]
+mod fall;
 #[path = "live_fate.rs"]
 mod fate;
 #[path = "live_races.rs"]

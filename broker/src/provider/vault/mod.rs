@@ -6,7 +6,7 @@
 //! revoked: its child is revoked after the read, and `revoke` answers that the value lives on. So it does for
 //! a lease whose revocation proves nothing about what was issued.
 //! In reading order: `settings`, `credential`, `path`; `login`, `identity`; `tree`, `issue`, `terms`,
-//! `revoke`, `follow`, `flights`, `ends`; `calls`, `answer`, `fault`; `client`, `transport`, `gate`.
+//! `revoke`, `fall`, `follow`, `flights`, `ends`; `calls`, `answer`, `fault`; `client`, `transport`, `gate`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +28,7 @@ mod calls;
 mod client;
 mod credential;
 mod ends;
+mod fall;
 mod fault;
 mod files;
 mod flights;
@@ -139,6 +140,14 @@ impl Provider for Vault {
 
     async fn revoke(&self, handle: &Handle) -> Result<Revocation, ProviderError> {
         self.end(handle).await
+    }
+
+    async fn shed(&self, handle: &Handle, parent: &Handle) -> Result<bool, ProviderError> {
+        self.unload(handle, parent).await
+    }
+
+    async fn fallen(&self, handle: &Handle, parent: &Revocation) -> Result<Revocation, ProviderError> {
+        self.verify_fallen(handle, parent).await
     }
 
     async fn renew(&self, handle: &Handle, ttl: Duration) -> Result<Renewed, ProviderError> {

@@ -23,13 +23,7 @@ impl Vault {
         // First of all, so that nothing begins between the look at what is in flight and the revocation.
         self.flights.close(&held.accessor);
         self.require_place(&held).await?;
-        if !self.flights.settle(&held.accessor, SETTLE_LIMIT).await {
-            return Err(self.name.error(
-                Blame::Busy(Some(Duration::from_secs(1))),
-                "still works on a request with the token that is to be revoked",
-                "the broker tries again by itself",
-            ));
-        }
+        self.require_quiet(&held).await?;
         let revocation = match &held.kind {
             Kind::Parent => self.end_token(&held.accessor, Urgency::Ending).await?.revocation(Proof::Token),
             Kind::Static => {
@@ -69,7 +63,7 @@ impl Vault {
     /// Revokes a lease synchronously; where the server cannot, at least queues it there, because a failed
     /// synchronous revocation is not tried again by the server. Whether there was anything to revoke is not asked
     /// first: the user is to be gone as soon as can be.
-    async fn end_lease(&self, lease: &str) -> Result<(), ProviderError> {
+    pub(super) async fn end_lease(&self, lease: &str) -> Result<(), ProviderError> {
         let call = || calls::revoke_lease(lease, true);
         let revoked = self.identity.call(call, Urgency::Ending).await;
         if !matches!(&revoked, Ok(answer) if answer.is_ok()) {
@@ -103,7 +97,7 @@ impl Vault {
 
     /// Only the server's own "invalid accessor" is proof: a missing permission and a sealed server fail as
     /// well.
-    async fn is_token_gone(&self, accessor: &str) -> Result<bool, ProviderError> {
+    pub(super) async fn is_token_gone(&self, accessor: &str) -> Result<bool, ProviderError> {
         let call = || calls::lookup_accessor(accessor);
         let answer = self.identity.call(call, Urgency::Revocation).await?;
         match (answer.status, answer.complaint()) {
@@ -113,7 +107,19 @@ impl Vault {
         }
     }
 
-    async fn require_place(&self, held: &Held) -> Result<(), ProviderError> {
+    /// Waits until nothing is in flight with the token, or below it.
+    pub(super) async fn require_quiet(&self, held: &Held) -> Result<(), ProviderError> {
+        if self.flights.settle(&held.accessor, SETTLE_LIMIT).await {
+            return Ok(());
+        }
+        Err(self.name.error(
+            Blame::Busy(Some(Duration::from_secs(1))),
+            "still works on a request with the token that is to be revoked",
+            "the broker tries again by itself",
+        ))
+    }
+
+    pub(super) async fn require_place(&self, held: &Held) -> Result<(), ProviderError> {
         if self.identity.place().await? == held.place {
             return Ok(());
         }
@@ -125,7 +131,7 @@ impl Vault {
         ))
     }
 
-    fn lease_stays(&self) -> ProviderError {
+    pub(super) fn lease_stays(&self) -> ProviderError {
         self.name.error(
             Blame::Broken,
             "could not revoke a lease: what is behind it did not let it",

@@ -86,6 +86,7 @@ impl Transport {
         let Signed { call, middle } = signed;
         let (name, way) = (call.name, Way { transport: self, urgency, limit });
         fault::call(name, Side::Before).await;
+        tracing::trace!(call = name, "asks");
         let answered = call.with_middleware(&middle.0).exec(&way).await;
         fault::call(name, Side::After).await;
         tracing::trace!(call = name, answered = answered.is_ok(), "asked");

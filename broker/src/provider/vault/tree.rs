@@ -46,11 +46,7 @@ impl Vault {
         }
         let role = self.token_role(launch).await?;
         if role.orphan {
-            return Ok(Some(wrong_role(
-                launch,
-                "makes orphans, which outlive their session",
-                "orphan=false",
-            )));
+            return Ok(Some(makes_orphans(launch)));
         }
         Ok((!role.token_no_default_policy).then(|| adds_default(launch)))
     }
@@ -171,12 +167,26 @@ impl Vault {
             return Err(self.refused_parent(&answer, &doing));
         }
         let auth = answer.auth().ok_or_else(|| self.name.unreadable(&doing))?;
+        if auth.orphan {
+            return Err(self.refuse_orphan(&auth.accessor).await);
+        }
         let life = Duration::from_secs(auth.lease_duration).min(request.horizon);
         let until = self.after(life);
         self.ends.note(&auth.accessor, life);
         let kind = Kind::Child { parent: above.accessor, until, lease_id: None, fate: Fate::Ends };
         let held = Held { place: above.place, accessor: auth.accessor, kind };
         Ok(Prepared { handle: held.to_handle(), opener: Some(auth.client_token) })
+    }
+
+    /// A child must hang below its parent: what hangs there ends with it. The role may have been changed since it
+    /// was looked at. An orphan is revoked; it has read nothing, and nobody renews it.
+    async fn refuse_orphan(&self, accessor: &str) -> ProviderError {
+        if let Err(error) = self.identity.call(|| calls::revoke_accessor(accessor), Urgency::Revocation).await
+        {
+            tracing::warn!(provider = %self.name.provider, %error, "an orphan is left until its end");
+        }
+        let RoleFinding { what, hint } = makes_orphans(&self.settings.launch_role);
+        self.name.error(Blame::Config, &what, hint)
     }
 
     /// The parsed keys of a request's credential.
@@ -225,6 +235,10 @@ fn wrong_role(name: &str, what: &str, setting: &str) -> RoleFinding {
         what: format!("has a token role `{name}` that {what}"),
         hint: format!("`bao write auth/token/roles/{name} {setting}`, or run `deploy/vault/setup.sh`"),
     }
+}
+
+fn makes_orphans(name: &str) -> RoleFinding {
+    wrong_role(name, "makes orphans, which outlive their session", "orphan=false")
 }
 
 fn adds_default(name: &str) -> RoleFinding {
