@@ -3,8 +3,11 @@ JSON object a line what to ask, and prints one a line for each answer, and for e
 
     pipe.py '{"command": "mcp-run", "args": ["orders-db"], "env": {}}'
 
-Commands: {"id": 1, "do": "call", "name": …, "arguments": {…}}, and `list`, `ping`, `resources`, `read` with `uri`,
-`subscribe` with `uri`, `level` with `level`. Answers: {"id": 1, "ok": …} or {"id": 1, "error": {code, message, data}}.
+With "elicit": "accept", "decline" or "cancel" the client offers elicitation and answers so, at once; each question is
+printed as a notification.
+
+Commands: {"id": 1, "do": "call", "name": …, "arguments": {…}}, and `list`, `ping`, `resources`, `prompts`, `read` with
+`uri`, `subscribe` with `uri`, `level` with `level`. Answers: {"id": 1, "ok": …} or {"id": 1, "error": {code, message, data}}.
 Several may be under way at once.
 """
 import asyncio
@@ -47,6 +50,19 @@ def called(result):
     return {"is_error": bool(field(result, "is_error", "isError")), "text": text, "result_type": field(result, "result_type")}
 
 
+def answers(how):
+    """What the person says when the server asks by the client."""
+    from mcp.types import ElicitResult
+
+    async def asked(context, params):
+        say(notification="elicitation/create", params=params.model_dump(mode="json", by_alias=True))
+        schema = field(params, "requested_schema", "requestedSchema") or {}
+        content = {name: True for name, kind in schema.get("properties", {}).items() if kind.get("type") == "boolean"}
+        return ElicitResult(action=how, content=content if how == "accept" else None)
+
+    return asked
+
+
 async def ask(session, command):
     what, fresh = command["do"], {} if Client is None else {"cache_mode": "bypass"}
     if what == "call":
@@ -55,6 +71,8 @@ async def ask(session, command):
         return [tool.name for tool in (await session.list_tools(**fresh)).tools]
     if what == "resources":
         return [str(resource.uri) for resource in (await session.list_resources(**fresh)).resources]
+    if what == "prompts":
+        return [prompt.name for prompt in (await session.list_prompts(**fresh)).prompts]
     if what == "read":
         return [field(part, "text") for part in (await session.read_resource(command["uri"], **fresh)).contents]
     if what == "ping":
@@ -93,11 +111,11 @@ async def converse(session, protocol):
 
 async def main(plan):
     server = StdioServerParameters(command=plan["command"], args=plan["args"], env=plan["env"])
+    offers = {"message_handler": heard, **({"elicitation_callback": answers(plan["elicit"])} if "elicit" in plan else {})}
     if Client is not None:
-        mode = plan.get("mode", "auto")
-        async with Client(stdio_client(server), mode=mode, message_handler=heard) as session:
+        async with Client(stdio_client(server), mode=plan.get("mode", "auto"), **offers) as session:
             return await converse(session, session.protocol_version)
-    async with stdio_client(server) as (read, write), ClientSession(read, write, message_handler=heard) as session:
+    async with stdio_client(server) as (read, write), ClientSession(read, write, **offers) as session:
         return await converse(session, (await session.initialize()).protocolVersion)
 
 

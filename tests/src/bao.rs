@@ -165,6 +165,31 @@ impl Bao {
         self.put(&format!("database/roles/{role}"), &body);
     }
 
+    /// The same with users who may write; launches may be given the policy of both roles.
+    pub fn writers(&self, pg: &Pg, role: &str, readers: &str) {
+        let create = CREATE.replace("app_ro", "app_rw");
+        self.database(pg, role, json!({ "creation_statements": [create] }));
+        self.scope_policy(role);
+        self.put("auth/token/roles/mcp-launch", &json!({ "allowed_policies": [readers, role] }));
+    }
+
+    /// Passwords from now on have characters that encodings change.
+    pub fn odd_passwords(&self) {
+        let policy = r#"length = 24
+rule "charset" { charset = "abcdefghijkmnpqrstuvwxyz" min-chars = 6 }
+rule "charset" { charset = "ABCDEFGHIJKLMNPQRSTUVWXYZ" min-chars = 2 }
+rule "charset" { charset = "23456789" min-chars = 2 }
+rule "charset" { charset = "/+%\"\\ <>&" min-chars = 8 }
+"#;
+        self.put("sys/policies/password/odd", &json!({ "policy": policy }));
+        let mut config = self.get("database/config/pg")["data"]["connection_details"].clone();
+        config["password_policy"] = "odd".into();
+        config["plugin_name"] = "postgresql-database-plugin".into();
+        config["allowed_roles"] = "*".into();
+        config["verify_connection"] = false.into();
+        self.put("database/config/pg", &config);
+    }
+
     /// What the broker needs, by the script that people use: a control identity that is written into `out`, and
     /// launches that may be given the policy `scope`, which reads that database role's credentials.
     pub fn set_up_by_script(&self, scope: &str, out: &Path) {

@@ -47,6 +47,11 @@ impl Client {
         self.stdin.take().expect("it is open")
     }
 
+    /// Takes it back.
+    pub fn give_stdin(&mut self, stdin: ChildStdin) {
+        self.stdin = Some(stdin);
+    }
+
     /// Sends one message.
     pub fn message(&mut self, message: &Value) {
         self.send(format!("{message}\n").as_bytes());

@@ -66,6 +66,15 @@ pub fn node() -> PathBuf {
     node.canonicalize().expect("node is a file")
 }
 
+/// Node 22, which npm brings as a package of the machine's kind, below the folder of the parts.
+#[must_use]
+pub fn node_22() -> PathBuf {
+    let kind = if cfg!(target_arch = "aarch64") { "arm64" } else { "x64" };
+    let below = PathBuf::from(format!("npm22/node_modules/node-linux-{kind}/bin/node"));
+    let _ = present(folder().join(&below));
+    Path::new(seen::PARTS).join(below)
+}
+
 /// The probe server, built beside the tests.
 #[must_use]
 pub fn probe() -> PathBuf {
@@ -110,6 +119,17 @@ pub mod seen {
     pub const PYTHON_2: &str = "/run/e2e/parts/mcp-2/bin/python";
     /// A server of the stateless era, for that Python.
     pub const STATELESS: &str = "/run/e2e/fixtures/stateless_server.py";
+    /// Python with the SDK of the handshake era.
+    pub const PYTHON_1: &str = "/run/e2e/parts/mcp-1/bin/python";
+    /// A server whose tools write down that they were run, for both.
+    pub const TOOLS: &str = "/run/e2e/fixtures/tools_server.py";
+    /// What the conformance checks are made for, for any Python.
+    pub const CONFORMS: &str = "/run/e2e/fixtures/conformance_server.py";
+    /// The conformance checks, for Node 22.
+    pub const CONFORMANCE: &str =
+        "/run/e2e/parts/npm22/node_modules/@modelcontextprotocol/conformance/dist/index.js";
+    /// The bridge between HTTP and a child's standard streams, for Node 22.
+    pub const BRIDGE: &str = "/run/e2e/parts/npm22/node_modules/supergateway/dist/index.js";
     /// dbhub's program, for Node.
     pub const DBHUB: &str = "/run/e2e/parts/npm/node_modules/@bytebase/dbhub/dist/index.js";
     /// The reference server's program, for Node.

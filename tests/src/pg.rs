@@ -72,14 +72,19 @@ impl Pg {
         pg
     }
 
-    /// A table, a role that may read it, and the account of OpenBao: no superuser, only what it needs.
+    /// Tables, a role that may read them and one that may write, and the account of OpenBao: no superuser, only
+    /// what it needs.
     fn prepare(&self) {
         self.sql("CREATE ROLE app_ro");
         self.sql("CREATE TABLE notes (id int PRIMARY KEY, body text)");
         self.sql("INSERT INTO notes VALUES (1, 'hello')");
         self.sql("GRANT SELECT ON notes TO app_ro");
+        self.sql("CREATE ROLE app_rw");
+        self.sql("CREATE TABLE marks (body text, who text DEFAULT current_user)");
+        self.sql("GRANT SELECT ON marks TO app_ro");
+        self.sql("GRANT SELECT, INSERT ON marks TO app_rw");
         self.sql(&format!("CREATE ROLE vaultadmin LOGIN CREATEROLE PASSWORD '{}'", self.password));
-        self.sql("GRANT app_ro TO vaultadmin WITH ADMIN OPTION");
+        self.sql("GRANT app_ro, app_rw TO vaultadmin WITH ADMIN OPTION");
         self.sql("GRANT pg_signal_backend TO vaultadmin");
     }
 

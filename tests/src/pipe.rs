@@ -83,7 +83,19 @@ impl Pipe {
     #[must_use]
     #[track_caller]
     pub fn start(sdk: Sdk, home: &Path, view: View, command: &[&str]) -> Self {
-        let plan = json!({ "command": command[0], "args": command[1..], "env": {} });
+        Self::start_with(sdk, home, view, command, json!({}))
+    }
+
+    /// The same; `plan` holds what else the client is told: `mode`, `elicit`.
+    ///
+    /// # Panics
+    /// When they do not agree.
+    #[must_use]
+    #[track_caller]
+    pub fn start_with(sdk: Sdk, home: &Path, view: View, command: &[&str], mut plan: Value) -> Self {
+        plan["command"] = command[0].into();
+        plan["args"] = json!(command[1..]);
+        plan["env"] = json!({});
         let mut client = sdk.program(home, "pipe.py", &plan.to_string());
         client.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = spawn(client, view);

@@ -4,12 +4,17 @@
 //! Arguments change its start: `exit=N` ends it at once, `rubbish` prints what is no message first, `deaf`
 //! ignores SIGTERM and the end of its input, `detach` leaves a grandchild in a session of its own, `sleep` never
 //! answers, `flood` writes 64 messages of 1 MiB while it reads and says at the end how many bytes it read.
+//! `words=PATH` takes the descriptions of its tools from a file: one that is `null` there does not exist, and one that
+//! it does not know is listed all the same. `ran=PATH` is where it writes down which tools were run.
 
 use std::io::{self, BufRead, Read, Write};
 use std::process::{Command, Stdio, exit};
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+
+#[path = "probe/secret.rs"]
+mod secret;
 
 const TOOLS: &[&str] = &[
     "env",
@@ -27,6 +32,7 @@ const TOOLS: &[&str] = &[
     "stderr",
     "echo",
     "stat",
+    "secret",
 ];
 
 fn main() {
@@ -65,6 +71,10 @@ fn serve() {
             continue;
         };
         let Some(id) = message.get("id").filter(|_| message.get("method").is_some()) else { continue };
+        if message["method"] == "tools/call" && message["params"]["name"] == "secret" {
+            secret::tell(id, &message["params"]["arguments"]);
+            continue;
+        }
         let answer = match answer(&message) {
             Ok(result) => json!({ "jsonrpc": "2.0", "id": id, "result": result }),
             Err((code, text)) => {
@@ -116,16 +126,43 @@ fn answer(message: &Value) -> Result<Value, (i32, String)> {
         })),
         "ping" => Ok(json!({})),
         "tools/list" => {
-            let tool = |name: &&str| json!({ "name": name, "inputSchema": { "type": "object" } });
-            let tools: Vec<Value> = TOOLS.iter().map(tool).collect();
-            Ok(json!({ "resultType": "complete", "tools": tools, "ttlMs": 0, "cacheScope": "private" }))
+            Ok(json!({ "resultType": "complete", "tools": tools(), "ttlMs": 0, "cacheScope": "private" }))
         }
         "tools/call" => {
             let name = params["name"].as_str().unwrap_or_default();
+            ran(name);
             let text = call(name, &params["arguments"]).ok_or((-32602, format!("Unknown tool: {name}")))?;
             Ok(json!({ "resultType": "complete", "content": [{ "type": "text", "text": text }] }))
         }
         other => Err((-32601, format!("Method not found: {other}"))),
+    }
+}
+
+fn argument(name: &str) -> Option<String> {
+    std::env::args().find_map(|argument| Some(argument.strip_prefix(name)?.strip_prefix('=')?.to_owned()))
+}
+
+/// Its tools, with the words that the file has for them now.
+fn tools() -> Vec<Value> {
+    let file = argument("words").and_then(|path| std::fs::read(path).ok());
+    let words: Map<String, Value> =
+        file.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+    let more = words.keys().map(String::as_str).filter(|name| !TOOLS.contains(name));
+    let named = TOOLS.iter().copied().chain(more).filter(|name| words.get(*name) != Some(&Value::Null));
+    let tool = |name: &str| match words.get(name) {
+        Some(words) => json!({ "name": name, "description": words, "inputSchema": { "type": "object" } }),
+        None => json!({ "name": name, "inputSchema": { "type": "object" } }),
+    };
+    named.map(tool).collect()
+}
+
+/// Writes down that a tool was run.
+fn ran(tool: &str) {
+    let Some(path) = argument("ran") else { return };
+    let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+    let line = format!("{}\n", json!({ "tool": tool, "pid": std::process::id() }));
+    if let Err(error) = file.and_then(|mut file| file.write_all(line.as_bytes())) {
+        eprintln!("probe: cannot write down what was run: {error}");
     }
 }
 

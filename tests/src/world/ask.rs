@@ -4,7 +4,7 @@ use std::process::Command;
 
 use mcp_broker_proto::session::{LaunchInfo, LeaseInfo};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Mode, World};
 use crate::accounts::Account;
@@ -37,7 +37,15 @@ impl World {
     #[track_caller]
     #[must_use]
     pub fn converse(&self, account: Account, sdk: Sdk, server: &str) -> Pipe {
-        Pipe::start(sdk, &account.home(self.path()), self.view(account), &["mcp-run", server])
+        self.converse_with(account, sdk, server, json!({}))
+    }
+
+    /// The same with further words for the client, such as `{ "elicit": "accept" }`.
+    #[track_caller]
+    #[must_use]
+    pub fn converse_with(&self, account: Account, sdk: Sdk, server: &str, plan: Value) -> Pipe {
+        let home = account.home(self.path());
+        Pipe::start_with(sdk, &home, self.view(account), &["mcp-run", server], plan)
     }
 
     /// `mcp-run` with these arguments to its end.

@@ -4,6 +4,7 @@
 mod ask;
 mod config;
 mod places;
+mod scopes;
 mod told;
 
 use std::os::unix::fs::chown;
@@ -21,6 +22,8 @@ use crate::logind::{Kind, Logind};
 use crate::parts::{self, seen};
 use crate::pg::{self, Pg};
 use crate::tempdir::{TempDir, write};
+
+pub use scopes::Scope;
 
 /// For whom the broker of a world works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
