@@ -16,6 +16,7 @@ pub struct Scope {
     name: &'static str,
     lines: String,
     credential: Option<Credential>,
+    inject: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -28,7 +29,7 @@ impl Scope {
     /// One with these tools, and without a credential.
     #[must_use]
     pub fn of(name: &'static str, tools: &[&str]) -> Self {
-        Self { name, lines: format!("tools = {tools:?}\n"), credential: None }
+        Self { name, lines: format!("tools = {tools:?}\n"), credential: None, inject: None }
     }
 
     /// With a further line.
@@ -36,6 +37,13 @@ impl Scope {
     pub fn line(mut self, line: &str) -> Self {
         self.lines.push_str(line);
         self.lines.push('\n');
+        self
+    }
+
+    /// With another line for what is injected; `@DSN@` stands for the address with the credential.
+    #[must_use]
+    pub fn inject(mut self, line: &str) -> Self {
+        self.inject = Some(line.to_owned());
         self
     }
 
@@ -108,11 +116,12 @@ users = ["alice", "bob"]
                 "postgres://{{db.username|url}}:{{db.password|url}}@127.0.0.1:{}/postgres?sslmode=disable",
                 pg::shared().port
             );
-            write!(
+            let inject = scope.inject.as_deref().unwrap_or(r#"inject = [{ env = "DSN", value = "@DSN@" }]"#);
+            let inject = inject.replace("@DSN@", &dsn);
+            writeln!(
                 text,
                 r#"credential.db = {{ provider = "bao", path = "database/creds/{role}", policies = ["{role}"], ttl = "15m" }}
-inject = [{{ env = "DSN", value = "{dsn}" }}]
-"#
+{inject}"#
             )
             .expect("text takes text");
         }
