@@ -4,11 +4,15 @@
 //!
 //! Not proved: servers that read JSON otherwise than the Python SDK does.
 
+#[path = "framing/attacks.rs"]
+mod attacks;
+
 use std::fs;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use attacks::{Era, attacks};
 use e2e::accounts::ALICE;
 use e2e::eventually::{so, within};
 use e2e::mcp::Client;
@@ -17,41 +21,6 @@ use e2e::world::Scope;
 use e2e::{PATIENCE, World, eventually, rounds};
 use rustix::event::{PollFd, PollFlags, poll};
 use serde_json::{Value, json};
-
-const META: &str = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"e2e","version":"1"},"io.modelcontextprotocol/clientCapabilities":{}}"#;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Era {
-    Handshake,
-    Stateless,
-}
-
-impl Era {
-    const BOTH: [Self; 2] = [Self::Handshake, Self::Stateless];
-
-    fn command(self) -> [&'static str; 3] {
-        let python = if self == Self::Handshake { seen::PYTHON_1 } else { seen::PYTHON_2 };
-        [python, "-B", seen::TOOLS]
-    }
-
-    /// The parameters of a call with its braces, so that a test can write what it likes in front.
-    fn params(self, inside: &str) -> String {
-        match self {
-            Self::Handshake => format!("{{{inside}}}"),
-            Self::Stateless => format!("{{{inside},{META}}}"),
-        }
-    }
-
-    /// A request, with the id as it is to be written.
-    fn request(self, id: &str, method: &str, inside: &str) -> String {
-        let params = self.params(inside);
-        format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{params}}}"#)
-    }
-
-    fn hidden(self) -> String {
-        self.request("900", "tools/call", r#""name":"hidden","arguments":{"text":"x"}"#)
-    }
-}
 
 /// A client of one of the two servers, through the launcher or without it.
 struct Talk {
@@ -118,135 +87,6 @@ impl Talk {
 fn world(era: Era) -> World {
     let scope = Scope::of("read", &["echo", "wait"]).line("resources = [\"note://open\"]");
     World::user().scoped("tools", &era.command(), "", &[scope])
-}
-
-/// Everything that is tried, by name. Each one holds a call of the hidden tool somewhere, or asks for something else
-/// that no scope names.
-fn attacks(era: Era) -> Vec<(&'static str, Vec<u8>)> {
-    let hidden = era.hidden();
-    let ping = era.request("901", "ping", r#""none":0"#);
-    let twice = |before: &str, after: &str| {
-        let params = era.params(&format!(r#"{before},"arguments":{{}},{after}"#));
-        format!(r#"{{"jsonrpc":"2.0","id":900,"method":"tools/call","params":{params}}}"#)
-    };
-    let params = era.params(r#""name":"hidden","arguments":{}"#);
-    let open = era.params(r#""name":"echo","arguments":{}"#);
-    let methods = |first: &str, second: &str| {
-        format!(r#"{{"jsonrpc":"2.0","id":900,"method":"{first}","method":"{second}","params":{params}}}"#)
-    };
-    let inside =
-        |text: &str| format!(r#"{{"jsonrpc":"2.0","method":"notifications/x","params":{{"a":{text}}}}}"#);
-    let texts: Vec<(&'static str, String)> = vec![
-        ("the call itself", hidden.clone()),
-        ("a carriage return inside", inside(&format!("\r{hidden}\r"))),
-        ("a carriage return inside a request", era.request("902", "ping", &format!("\"a\":\r{hidden}\r"))),
-        ("a carriage return before", format!("\r{hidden}")),
-        ("a carriage return after", format!("{hidden}\r")),
-        ("two, parted by a carriage return", format!("{ping}\r{hidden}")),
-        ("many carriage returns", inside(&format!("\r\r\r{hidden}\r\r\r"))),
-        ("a line separator inside", inside(&format!("\u{2028}{hidden}\u{2028}"))),
-        ("a next line inside", inside(&format!("\u{85}{hidden}\u{85}"))),
-        ("a vertical tab inside", inside(&format!("\u{b}{hidden}\u{c}"))),
-        ("a file separator inside", inside(&format!("\u{1c}{hidden}\u{1e}"))),
-        ("a batch", format!("[{hidden}]")),
-        ("a batch with another", format!("[{ping},{hidden}]")),
-        ("two objects on a line", format!("{ping}{hidden}")),
-        ("two objects with a space between", format!("{ping} {hidden}")),
-        ("the method twice, the call last", methods("ping", "tools/call")),
-        ("the method twice, the call first", methods("tools/call", "ping")),
-        ("the name twice, the hidden one last", twice(r#""name":"echo""#, r#""name":"hidden""#)),
-        ("the name twice, the hidden one first", twice(r#""name":"hidden""#, r#""name":"echo""#)),
-        ("the name twice, once escaped", twice(r#""name":"echo""#, r#""n\u0061me":"hidden""#)),
-        (
-            "the parameters twice",
-            format!(
-                r#"{{"jsonrpc":"2.0","id":900,"method":"tools/call","params":{open},"params":{params}}}"#
-            ),
-        ),
-        ("an escaped name", era.request("900", "tools/call", r#""name":"h\u0069dden","arguments":{}"#)),
-        ("an escaped method", era.request("900", r"tools\u002fcall", r#""name":"hidden","arguments":{}"#)),
-        ("an escaped slash", era.request("900", r"tools\/call", r#""name":"hidden","arguments":{}"#)),
-        (
-            "a result beside a method",
-            format!(r#"{{"jsonrpc":"2.0","id":900,"result":{{}},"method":"tools/call","params":{params}}}"#),
-        ),
-        (
-            "an error beside a method",
-            format!(
-                r#"{{"jsonrpc":"2.0","id":900,"error":{{"code":1,"message":""}},"method":"tools/call","params":{params}}}"#
-            ),
-        ),
-        ("a byte order mark", format!("\u{feff}{hidden}")),
-        ("a byte order mark and a batch", format!("\u{feff}[{hidden}]")),
-        ("a notification", format!(r#"{{"jsonrpc":"2.0","method":"tools/call","params":{params}}}"#)),
-        ("no version", format!(r#"{{"id":900,"method":"tools/call","params":{params}}}"#)),
-        (
-            "another version",
-            format!(r#"{{"jsonrpc":"1.0","id":900,"method":"tools/call","params":{params}}}"#),
-        ),
-        ("a null for an id", era.hidden().replace("900", "null")),
-        ("a fraction for an id", era.hidden().replace("900", "9e2")),
-        ("a long number for an id", era.hidden().replace("900", "123456789012345678901234567890")),
-        ("an object for an id", era.hidden().replace("900", r#"{"a":1}"#)),
-        ("a number that is none", era.hidden().replace("900", "NaN")),
-        ("the name in a list", era.request("900", "tools/call", r#""name":["hidden"],"arguments":{}"#)),
-        (
-            "white space about the name",
-            era.request("900", "tools/call", r#""name":" hidden ","arguments":{}"#),
-        ),
-        ("a NUL after the name", era.request("900", "tools/call", r#""name":"hidden\u0000","arguments":{}"#)),
-        ("a star for a name", era.request("900", "tools/call", r#""name":"*","arguments":{}"#)),
-        (
-            "an allowed name in the arguments",
-            era.request("900", "tools/call", r#""name":"hidden","arguments":{"name":"echo"}"#),
-        ),
-        (
-            "as a task",
-            era.request("900", "tools/call", r#""name":"hidden","arguments":{},"task":{"ttl":60000}"#),
-        ),
-        (
-            "with a state",
-            era.request(
-                "900",
-                "tools/call",
-                r#""name":"hidden","arguments":{},"requestState":"x","inputResponses":{}"#,
-            ),
-        ),
-        (
-            "with a lone surrogate",
-            era.request("900", "tools/call", r#""name":"hidden","arguments":{"text":"\ud800"}"#),
-        ),
-        (
-            "with the id of an allowed call",
-            format!(
-                "{}\n{hidden}",
-                era.request("900", "tools/call", r#""name":"wait","arguments":{"seconds":0.1}"#)
-            ),
-        ),
-        ("a comment", hidden.replacen('{', "{/**/", 1)),
-        ("a comma at the end", format!("{},}}", &hidden[..hidden.len() - 1])),
-        ("a closed resource", era.request("900", "resources/read", r#""uri":"note://closed""#)),
-        ("a closed prompt", era.request("900", "prompts/get", r#""name":"closed_prompt""#)),
-    ];
-    let mut all: Vec<(&'static str, Vec<u8>)> =
-        texts.into_iter().map(|(name, text)| (name, format!("{text}\n").into_bytes())).collect();
-    let broken =
-        [br#"{"jsonrpc":"2.0","method":"x","params":{"a":"#, &b"\"\xff\xfe\""[..], b",\"b\":"].concat();
-    all.push(("invalid UTF-8", [&broken[..], hidden.as_bytes(), b"}}\n"].concat()));
-    all.push((
-        "invalid UTF-8 and a carriage return",
-        [&broken[..], b"\r", hidden.as_bytes(), b"\r}}\n"].concat(),
-    ));
-    all.push(("a NUL before", [b"\0", hidden.as_bytes(), b"\n"].concat()));
-    let wide: Vec<u8> = hidden.encode_utf16().flat_map(u16::to_le_bytes).collect();
-    all.push(("in UTF-16", [&wide[..], b"\n"].concat()));
-    let deep = "[".repeat(100_000);
-    let close = "]".repeat(100_000);
-    let nested =
-        era.request("900", "tools/call", &format!(r#""arguments":{{"text":{deep}{close}}},"name":"hidden""#));
-    all.push(("deep in brackets", format!("{nested}\n").into_bytes()));
-    all.push(("deep in brackets that stay open", format!("{deep}{hidden}\n").into_bytes()));
-    all
 }
 
 fn none_runs(era: Era) {

@@ -15,7 +15,7 @@ use e2e::parts::seen;
 use e2e::sdk::Sdk;
 use e2e::world::Scope;
 use e2e::{World, eventually};
-use mcp_broker_proto::session::{ApprovalInfo, LaunchState, ServerInfo};
+use mcp_broker_proto::session::{LaunchState, ServerInfo};
 use serde_json::json;
 
 /// The most memory of one launch that waits, in KiB.
@@ -30,12 +30,18 @@ fn approved(command: &[&str], scopes: &[Scope]) -> World {
 
 #[track_caller]
 fn approve(world: &World) {
-    world.admin(&["approve", "orders-db"]).assert_code(0);
-    let all: Vec<ApprovalInfo> = world.admin_json(&["approvals"]);
-    let [approval] = &all[..] else { panic!("one approval: {all:?}") };
-    assert!(approval.current, "{approval:?}");
+    world.admin(&["approve", "orders-db", "--yes"]).assert_code(0);
+    assert!(approved_at(world).is_some(), "it is in force at once");
     assert_eq!(world.instances(), [0; 0], "the trial is over");
     assert_eq!(world.users(), [""; 0], "and had no credential");
+}
+
+/// Since when the definition in force is approved, as a person is shown it.
+#[track_caller]
+fn approved_at(world: &World) -> Option<String> {
+    let servers = world.run_to_end(ALICE, &["servers", "--json"]);
+    let servers: Vec<ServerInfo> = serde_json::from_slice(&servers.assert_code(0).stdout).unwrap();
+    servers[0].approved.clone()
 }
 
 fn everything() -> World {
@@ -255,21 +261,14 @@ fn a_tool_that_changed_is_hidden_until_it_is_approved_again() {
 #[test]
 fn another_definition_needs_another_approval() {
     let mut world = pinned();
-    let shown = |world: &World| -> Option<String> {
-        let servers = world.run_to_end(ALICE, &["servers", "--json"]);
-        let servers: Vec<ServerInfo> = serde_json::from_slice(&servers.assert_code(0).stdout).unwrap();
-        servers[0].approved.clone()
-    };
-    assert!(shown(&world).is_some());
+    assert!(approved_at(&world).is_some());
     let scopes = [Scope::of("all", &["echo"]).reads()];
     world.write_server("orders-db", &world.scoped_text(&[seen::PROBE], "", &scopes));
     world.broker().reload();
-    eventually("the approval is not in force any more", || so(shown(&world).is_none()));
+    eventually("the approval is not in force any more", || so(approved_at(&world).is_none()));
     let mut client = world.launch(ALICE, "orders-db");
     assert_eq!(client.call("echo", json!({})), "{}");
     assert_eq!(client.finish().code(), 0);
-    let all: Vec<ApprovalInfo> = world.admin_json(&["approvals"]);
-    assert!(!all[0].current);
     approve(&world);
     world.assert_settled();
 }
@@ -281,10 +280,10 @@ fn a_server_that_needs_its_credential_is_approved_with_one() {
     let scopes = [Scope::of("all", &["echo"]).reads()];
     let mut world =
         World::user().vault().scoped("orders-db", &["/bin/sh", "-c", &script], "", &scopes).start();
-    let outcome = world.admin(&["approve", "orders-db"]);
+    let outcome = world.admin(&["approve", "orders-db", "--yes"]);
     assert_ne!(outcome.code, 0, "{}", outcome.text());
     assert!(outcome.stderr.contains("--with-credentials"), "it says how: {}", outcome.stderr);
-    world.admin(&["approve", "orders-db", "--with-credentials"]).assert_code(0);
+    world.admin(&["approve", "orders-db", "--yes", "--with-credentials"]).assert_code(0);
     eventually(
         "what was minted for it is gone",
         || so(world.users().is_empty() && world.leases().is_empty()),

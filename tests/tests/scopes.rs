@@ -117,8 +117,7 @@ fn dbhub_through(sdk: Sdk) {
     assert_eq!(rows, "0");
     let _ = pipe.finish();
     world.assert_settled();
-    assert_eq!(world.pg().sessions(&world.writer()), 0);
-    assert_eq!(world.bao().leases(&format!("database/creds/{}", world.writer())), [""; 0]);
+    world.assert_revoked(&world.writer());
 }
 
 #[test]
