@@ -8,11 +8,9 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use e2e::accounts::ALICE;
-use e2e::eventually::{so, within};
-use e2e::mcp::Client;
+use e2e::eventually::so;
 use e2e::parts::seen;
 use e2e::pipe::Pipe;
-use e2e::process::alive;
 use e2e::sdk::Sdk;
 use e2e::world::Scope;
 use e2e::{PATIENCE, World, eventually, rounds};
@@ -187,43 +185,40 @@ fn probe(options: Value) -> World {
     world.scoped("probe", &[seen::PROBE, &ran], "", &[read, write]).start()
 }
 
-fn reader_pid(client: &mut Client) -> u64 {
-    client.ask("pids")["pid"].as_u64().unwrap()
-}
-
-/// The process that ran a tool last.
-fn pid_of(world: &World, tool: &str) -> u64 {
-    let ran = world.ran();
-    ran.iter().rfind(|told| told["tool"] == tool).and_then(|told| told["pid"].as_u64()).expect("it was run")
+/// The instances by their ids on the machine: inside of its namespace each one has the same.
+fn processes(world: &World) -> BTreeSet<u32> {
+    world.instances().into_iter().collect()
 }
 
 #[test]
 fn a_crash_of_one_instance_leaves_the_other_alone() {
     let mut world = probe(json!({}));
     let mut client = world.launch(ALICE, "probe");
-    let reader = reader_pid(&mut client);
-    assert_eq!(world.instances().len(), 1, "no tool of the other scope was called");
+    assert_eq!(client.call("echo", json!({})), "{}");
+    let reader = processes(&world);
+    assert_eq!(world.injected("DSN").len(), 1, "no tool of the other scope was called");
     let _ = client.call("stat", json!({ "path": "/" }));
-    assert_eq!(world.instances().len(), 2);
-    assert_eq!(world.injected("DSN").len(), 2, "each has a credential of its own");
-    let first = pid_of(&world, "stat");
-    let (user, writer) = (world.users(), one(&world.writing_users()));
+    let writer: BTreeSet<u32> = &processes(&world) - &reader;
+    assert!(!writer.is_empty(), "another process does it");
+    assert_eq!(world.injected("DSN").len(), 2, "with a credential of its own");
+    let (user, writing) = (world.users(), one(&world.writing_users()));
 
     let answer = client.request("tools/call", json!({ "name": "exit", "arguments": { "status": 3 } }));
     assert_eq!(answer["result"]["isError"], true, "{answer}");
     assert!(answer.to_string().contains("executed: unknown"), "{answer}");
-    eventually("the credential of what crashed is gone", || so(!world.writing_users().contains(&writer)));
-    assert_eq!(reader_pid(&mut client), reader, "the other one runs on");
+    eventually("the credential of what crashed is gone", || so(!world.writing_users().contains(&writing)));
+    assert_eq!(client.call("echo", json!({})), "{}");
+    assert!(processes(&world).is_superset(&reader), "the other one runs on");
     assert_eq!(world.users(), user, "with its own user");
 
-    let again = eventually("the scope works again", || {
+    eventually("the scope works again", || {
         let answer = client.request("tools/call", json!({ "name": "stat", "arguments": { "path": "/" } }));
-        (answer["result"]["isError"] != true).then(|| pid_of(&world, "stat"))
+        so(answer["result"]["isError"] != true)
     });
-    assert_ne!(again, first);
-    assert_eq!(reader_pid(&mut client), reader);
+    assert!(processes(&world).is_superset(&reader) && processes(&world).is_disjoint(&writer));
     assert_eq!(client.finish().code(), 0);
     world.assert_settled();
+    world.assert_revoked(&world.writer());
 }
 
 /// The same numbers and texts are under way in both instances at once, and each answer goes to its question.
@@ -266,6 +261,7 @@ fn ids_of_two_scopes_do_not_meet() {
     }
     assert_eq!(client.finish().code(), 0);
     world.assert_settled();
+    world.assert_revoked(&world.writer());
     assert_eq!(world.times_run("echo"), rounds);
     assert_eq!(world.times_run("cwd"), rounds);
 }
@@ -275,22 +271,22 @@ fn ids_of_two_scopes_do_not_meet() {
 fn a_swap_below_a_thousand_calls_loses_none() {
     let mut world = probe(json!({ "default_ttl": "12s", "max_ttl": "12s" }));
     let mut client = world.launch(ALICE, "probe");
-    let first = reader_pid(&mut client);
-    let old = one(&world.users());
+    assert_eq!(client.call("echo", json!({})), "{}");
+    let (first, old) = (processes(&world), one(&world.users()));
     let least = rounds(200, 1_000);
-    let (start, mut made, mut swapped) = (Instant::now(), 0, false);
+    let (start, mut made, mut swapped) = (Instant::now(), 1, false);
     while made < least || !swapped {
         let said = client.call("echo", json!({ "n": made }));
         assert_eq!(said, json!({ "n": made }).to_string());
         assert_eq!(client.call("cwd", json!({})), "\"/\"");
         made += 1;
         if made % 20 == 0 {
-            swapped = !world.users().contains(&old) && reader_pid(&mut client) != first;
+            swapped = !world.users().contains(&old);
         }
         assert!(start.elapsed() < 3 * PATIENCE, "no swap was seen");
         std::thread::sleep(Duration::from_millis(2));
     }
-    within(PATIENCE, "the old instance is gone", || so(!alive(first as u32)));
+    eventually("the old instance is gone", || so(processes(&world).is_disjoint(&first)));
     assert_eq!(world.times_run("echo"), made, "each call was run once");
     assert_eq!(client.finish().code(), 0);
     world.assert_settled();
