@@ -28,10 +28,14 @@ fn a_credential_is_nowhere_but_in_its_instance() {
     let mut by_env = world.launch(ALICE, "orders-db");
     let mut by_file = world.launch(ALICE, "by-file");
     let environments = [by_env.ask("env"), by_file.ask("env")];
-    let passwords: Vec<String> =
-        environments.iter().map(|env| user_and_password(env["DSN"].as_str().unwrap()).1).collect();
+    let passwords: Vec<String> = world.injected("DSN").iter().map(|dsn| user_and_password(dsn).1).collect();
+    assert_eq!(passwords.len(), 2);
     let path = environments[1]["DSN_FILE"].as_str().expect("the path of the file").to_owned();
-    assert_eq!(by_file.call("read", json!({ "path": path })), passwords[1]);
+    let inside =
+        path.strip_prefix(&format!("/run/user/{}/", ALICE.uid)).expect("it is in the runtime directory");
+    let content = fs::read_to_string(world.runtime_dir(ALICE).join(inside)).expect("it is there");
+    assert!(passwords.contains(&content), "the file holds it");
+    assert_eq!(by_file.call("read", json!({ "path": path })), "[masked]", "and the server may not say it");
     assert_eq!(
         by_file.call("stat", json!({ "path": path })),
         json!({ "mode": 0o600, "uid": ALICE.uid }).to_string()

@@ -59,7 +59,7 @@ impl Launched {
     fn with(options: serde_json::Value) -> Self {
         let world = World::user().vault_with(options).probe("orders-db", &[]).start();
         let mut client = world.launch(ALICE, "orders-db");
-        let dsn = client.ask("env")["DSN"].as_str().expect("the credential was injected").to_owned();
+        let dsn = world.injected("DSN").pop().expect("the credential was injected");
         assert_eq!(world.users().len(), 1);
         let before = world.instances();
         let _ = client.ask("spawn");
