@@ -177,6 +177,93 @@ fn a_call_that_no_line_feed_ends_is_not_run() {
     }
 }
 
+// --- the other direction -------------------------------------------------------------------------------
+
+/// The name of a tool that no scope names.
+const SECRET_TOOL: &str = "nobody-may-know-this-tool";
+
+/// Ways in which a server can show a list so that a filter may not take it for one.
+fn lists() -> Vec<(&'static str, String)> {
+    let tools =
+        format!(r#"[{{"name":"echo","inputSchema":{{}}}},{{"name":"{SECRET_TOOL}","inputSchema":{{}}}}]"#);
+    let result = format!(r#"{{"tools":{tools}}}"#);
+    let plain = format!(r#"{{"jsonrpc":"2.0","id":@ID@,"result":{result}}}"#);
+    let head = r#"{"jsonrpc":"2.0","id":@ID@"#;
+    vec![
+        ("as it should be", format!("{plain}\n")),
+        ("with a byte order mark", format!("\u{feff}{plain}\n")),
+        ("in a batch", format!("[{plain}]\n")),
+        ("beside a method", format!("{head},\"method\":\"x\",\"result\":{result}}}\n")),
+        (
+            "beside an error",
+            format!("{head},\"error\":{{\"code\":1,\"message\":\"\"}},\"result\":{result}}}\n"),
+        ),
+        ("with the result twice", format!("{head},\"result\":{{\"tools\":[]}},\"result\":{result}}}\n")),
+        ("with the tools twice", format!("{head},\"result\":{{\"tools\":[],\"tools\":{tools}}}}}\n")),
+        (
+            "with the tools twice, once escaped",
+            format!("{head},\"result\":{{\"tools\":{tools},\"t\\u006fols\":[]}}}}\n"),
+        ),
+        (
+            "with the name twice",
+            plain.replace(r#"{"name":"nobody"#, r#"{"name":"echo","name":"nobody"#) + "\n",
+        ),
+        ("with an escaped name", plain.replace("nobody", r"n\u006fbody") + "\n"),
+        (
+            "behind a carriage return",
+            format!("{{\"jsonrpc\":\"2.0\",\"method\":\"notifications/x\"}}\r{plain}\r\n"),
+        ),
+        ("behind another object", format!("{{\"jsonrpc\":\"2.0\",\"method\":\"notifications/x\"}}{plain}\n")),
+        ("twice", format!("{plain}\n{plain}\n")),
+        ("to a question of nobody's", format!("{}\n", plain.replace("@ID@", "\"nobody\""))),
+        ("with null for an id", format!("{}\n", plain.replace("@ID@", "null"))),
+        ("with the id as a text", format!("{}\n", plain.replace("@ID@", "\"@ID@\""))),
+        ("with a list in a list", plain.replace("\"tools\":[", "\"tools\":[[").replace("]}}", "]]}}") + "\n"),
+        (
+            "with an object for a list",
+            format!("{head},\"result\":{{\"tools\":{{\"0\":{{\"name\":\"{SECRET_TOOL}\"}}}}}}}}\n"),
+        ),
+        ("with invalid JSON", format!("{},\n", plain)),
+    ]
+}
+
+/// However a server writes its list, the client is not shown what no scope names.
+#[test]
+fn no_list_shows_a_hidden_tool() {
+    let world = World::user();
+    let file = world.path().join("list");
+    let command = [seen::PROBE.to_owned(), format!("lists={}", file.display())];
+    let command: Vec<&str> = command.iter().map(String::as_str).collect();
+    let mut world = world.scoped("probe", &command, "", &[Scope::of("read", &["echo"])]).start();
+    let mut client = world.launch(ALICE, "probe");
+    for (name, bytes) in lists() {
+        e2e::tempdir::write(&file, &bytes, 0o644, 0, 0);
+        client.message(&json!({ "jsonrpc": "2.0", "id": 77, "method": "tools/list", "params": {} }));
+        assert_eq!(client.call("echo", json!({ "after": name })), json!({ "after": name }).to_string());
+        let text = client.stdout.text();
+        assert!(!text.contains(SECRET_TOOL) && !text.contains(r"n\u006fbody"), "{name}: {text}");
+    }
+    let shown = client.stdout.text().matches(r#""name":"echo""#).count();
+    assert!(shown >= 1, "the list that is as it should be is shown without it");
+    assert_eq!(client.finish().code(), 0);
+    world.assert_settled();
+}
+
+/// A page of which nothing is left is a page all the same: the next one is asked for.
+#[test]
+fn an_empty_page_says_where_the_next_one_is() {
+    let world = World::user();
+    let file = world.path().join("list");
+    let page = format!(r#"{{"tools":[{{"name":"{SECRET_TOOL}","inputSchema":{{}}}}],"nextCursor":"more"}}"#);
+    let bytes = format!("{{\"jsonrpc\":\"2.0\",\"id\":@ID@,\"result\":{page}}}\n");
+    e2e::tempdir::write(&file, &bytes, 0o644, 0, 0);
+    let lists = format!("lists={}", file.display());
+    let world = world.scoped("probe", &[seen::PROBE, &lists], "", &[Scope::of("read", &["echo"])]).start();
+    let mut client = world.launch(ALICE, "probe");
+    let answer = client.request("tools/list", json!({}));
+    assert_eq!(answer["result"], json!({ "tools": [], "nextCursor": "more" }), "{answer}");
+}
+
 // --- bounds -------------------------------------------------------------------------------------------
 
 /// The probe, which is fast, with one allowed tool.
@@ -232,6 +319,17 @@ fn a_line_of_64_mib_stays_in_bounds() {
     let peak = peak(client.process.pid());
     assert!(peak < BOUND, "the launcher held {peak} KiB");
     assert_eq!(world.times_run("stat"), 0);
+}
+
+/// What is long and allowed goes through as it is.
+#[test]
+fn a_call_of_10_mb_is_one_like_any() {
+    let world = fast_world();
+    let mut client = world.launch(ALICE, "probe");
+    let text = "ä😀\\\"x".repeat(1 << 20);
+    let said: Value = serde_json::from_str(&client.call("echo", json!({ "text": text }))).unwrap();
+    assert!(said["text"] == text.as_str(), "it is another text");
+    assert_eq!(client.finish().code(), 0);
 }
 
 #[test]

@@ -222,6 +222,12 @@ fn a_tool_that_changed_is_hidden_until_it_is_approved_again() {
     assert_eq!(names(&mut before, "tools/list", "tools", "name").len(), 3);
     assert!(before.call("stat", json!({ "path": "/" })).contains("mode"));
     assert_eq!(hidden(&world), BTreeSet::new());
+    // One that comes up while the instance runs is not there either, though a pattern names it.
+    world.write_words(
+        &json!({ "echo": "Says it again", "cwd": "Where it is", "stat": "Looks", "later_on": "New" }),
+    );
+    assert_eq!(names(&mut before, "tools/list", "tools", "name").len(), 3);
+    assert_unknown(&mut before, "later_on");
     assert_eq!(before.finish().code(), 0);
 
     // The program says something else in the same place: one altered, one gone, one more.

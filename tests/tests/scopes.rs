@@ -291,3 +291,48 @@ fn a_swap_below_a_thousand_calls_loses_none() {
     assert_eq!(client.finish().code(), 0);
     world.assert_settled();
 }
+
+// --- what a server asks of the client -----------------------------------------------------------------
+
+/// A client that offers sampling, asked for it by a tool: what it was asked, and what the tool said in the end.
+fn sampled(top: &str) -> (Vec<Value>, Value) {
+    let command = ["/usr/bin/python3", "-I", "-S", seen::CONFORMS];
+    let world = World::user().scoped("asks", &command, top, &[Scope::of("all", &["*"])]).start();
+    let mut client = world.run(ALICE, &["asks"]);
+    let info = json!({ "name": "e2e", "version": "1" });
+    let _ = client.request(
+        "initialize",
+        json!({ "protocolVersion": "2025-11-25", "capabilities": { "sampling": {} }, "clientInfo": info }),
+    );
+    client.message(&json!({ "jsonrpc": "2.0", "method": "notifications/initialized" }));
+    let call = json!({ "name": "test_sampling", "arguments": { "prompt": "hello" } });
+    client.message(&json!({ "jsonrpc": "2.0", "id": "call", "method": "tools/call", "params": call }));
+    let mut asked = Vec::new();
+    loop {
+        let message: Value = serde_json::from_slice(&client.line().expect("it goes on")).unwrap();
+        if message["id"] == "call" && message.get("method").is_none() {
+            assert_eq!(client.finish().code(), 0);
+            return (asked, message);
+        }
+        if let Some(id) = message.get("id") {
+            let content = json!({ "type": "text", "text": "the model's words" });
+            let result = json!({ "role": "assistant", "model": "m", "content": content });
+            client.message(&json!({ "jsonrpc": "2.0", "id": id, "result": result }));
+            asked.push(message);
+        }
+    }
+}
+
+#[test]
+fn a_server_asks_the_client_only_for_what_its_definition_lists() {
+    let (asked, answer) = sampled("");
+    assert_eq!(asked, [Value::Null; 0], "the client was not asked");
+    assert!(!answer.to_string().contains("LLM response"), "and the server was told no: {answer}");
+    let (asked, _) = sampled("client_requests = [\"roots\", \"elicitation\"]");
+    assert_eq!(asked, [Value::Null; 0]);
+
+    let (asked, answer) = sampled("client_requests = [\"sampling\"]");
+    assert_eq!(asked.len(), 1);
+    assert_eq!(asked[0]["method"], "sampling/createMessage");
+    assert!(answer.to_string().contains("LLM response: the model's words"), "{answer}");
+}

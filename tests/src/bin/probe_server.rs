@@ -5,7 +5,8 @@
 //! ignores SIGTERM and the end of its input, `detach` leaves a grandchild in a session of its own, `sleep` never
 //! answers, `flood` writes 64 messages of 1 MiB while it reads and says at the end how many bytes it read.
 //! `words=PATH` takes the descriptions of its tools from a file: one that is `null` there does not exist, and one that
-//! it does not know is listed all the same. `ran=PATH` is where it writes down which tools were run.
+//! it does not know is listed all the same. `ran=PATH` is where it writes down which tools were run. `lists=PATH` has it
+//! answer `tools/list` with the bytes of a file, where there is one; `@ID@` in it stands for the request's id.
 
 use std::io::{self, BufRead, Read, Write};
 use std::process::{Command, Stdio, exit};
@@ -73,6 +74,10 @@ fn serve() {
         let Some(id) = message.get("id").filter(|_| message.get("method").is_some()) else { continue };
         if message["method"] == "tools/call" && message["params"]["name"] == "secret" {
             secret::tell(id, &message["params"]["arguments"]);
+            continue;
+        }
+        if let Some(bytes) = raw_list(&message) {
+            say(&bytes.replace("@ID@", &id.to_string()));
             continue;
         }
         let answer = match answer(&message) {
@@ -154,6 +159,12 @@ fn tools() -> Vec<Value> {
         None => json!({ "name": name, "inputSchema": { "type": "object" } }),
     };
     named.map(tool).collect()
+}
+
+/// What the file says instead of its list.
+fn raw_list(message: &Value) -> Option<String> {
+    let path = argument("lists").filter(|_| message["method"] == "tools/list")?;
+    std::fs::read_to_string(path).ok()
 }
 
 /// Writes down that a tool was run.
