@@ -100,7 +100,7 @@ fn assert_same(name: &str, bare: &Checks, through: &Checks) {
 /// Bare, eager and from the record; `least` checks pass at all, so that equality says something.
 fn the_checks_are_the_same(revision: &str, least: usize) {
     let mut world = world();
-    world.admin(&["approve", "lazy", "--yes"]).assert_code(0);
+    world.approve("lazy", &[]).assert_code(0);
     let bare = checks(&world, "bare", &SERVER.join(" "), revision);
     let passed = bare.values().flatten().filter(|(_, status, _)| status == "SUCCESS").count();
     assert!(passed >= least, "{passed} checks pass without the launcher: {bare:#?}");

@@ -30,7 +30,7 @@ fn approved(command: &[&str], scopes: &[Scope]) -> World {
 
 #[track_caller]
 fn approve(world: &World) {
-    world.admin(&["approve", "orders-db", "--yes"]).assert_code(0);
+    world.approve("orders-db", &[]).assert_code(0);
     assert!(approved_at(world).is_some(), "it is in force at once");
     assert_eq!(world.instances(), [0; 0], "the trial is over");
     assert_eq!(world.users(), [""; 0], "and had no credential");
@@ -286,10 +286,10 @@ fn a_server_that_needs_its_credential_is_approved_with_one() {
     let scopes = [Scope::of("all", &["echo"]).reads()];
     let mut world =
         World::user().vault().scoped("orders-db", &["/bin/sh", "-c", &script], "", &scopes).start();
-    let outcome = world.admin(&["approve", "orders-db", "--yes"]);
+    let outcome = world.approve("orders-db", &[]);
     assert_ne!(outcome.code, 0, "{}", outcome.text());
     assert!(outcome.stderr.contains("--with-credentials"), "it says how: {}", outcome.stderr);
-    world.admin(&["approve", "orders-db", "--yes", "--with-credentials"]).assert_code(0);
+    world.approve("orders-db", &["--with-credentials"]).assert_code(0);
     eventually(
         "what was minted for it is gone",
         || so(world.users().is_empty() && world.leases().is_empty()),

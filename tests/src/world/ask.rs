@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use std::time::Duration;
+
 use mcp_broker_proto::session::{LaunchInfo, LeaseInfo};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -14,6 +16,9 @@ use crate::parts::seen;
 use crate::pipe::Pipe;
 use crate::process::with_variable;
 use crate::sdk::Sdk;
+
+/// How long an approval may take: a server is started for each revision, and waited for.
+const APPROVAL: Duration = Duration::from_secs(120);
 
 impl World {
     /// `mcp-run` with these arguments, started by that person's MCP client.
@@ -85,6 +90,20 @@ impl World {
             command.args(["--mode", "user"]);
         }
         command
+    }
+
+    /// Approves a server as it shows itself, which starts it several times.
+    #[track_caller]
+    pub fn approve(&self, server: &str, words: &[&str]) -> Outcome {
+        let config = self.config_dir();
+        let mut command = self.broker_command(self.owner());
+        command.args(["approve", server, "--yes"]).args(words).arg("--config").arg(config);
+        if self.mode == Mode::User {
+            command.args(["--mode", "user"]);
+        }
+        let mut client = Client::start(command, self.admin_view(self.owner()));
+        client.close();
+        client.outcome_within(APPROVAL)
     }
 
     /// The answer of an admin command with `--json`.
