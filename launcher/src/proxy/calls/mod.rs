@@ -250,11 +250,10 @@ impl Calls {
         acts
     }
 
-    /// Takes back an elicitation that is open at the client.
-    fn withdraw(&mut self, number: u64) -> Option<String> {
-        let call = self.open.get_mut(&number)?;
-        let Stage::Pending { shown, .. } = &mut call.stage else { return None };
-        std::mem::take(shown).then(|| confirm::withdrawal(number))
+    /// The line that takes back an elicitation which is open at the client.
+    fn withdraw(&self, number: u64) -> Option<String> {
+        let shown = matches!(self.open.get(&number)?.stage, Stage::Pending { shown: true, .. });
+        shown.then(|| confirm::withdrawal(number))
     }
 
     /// The line of a call that waits: it does not any more.

@@ -193,7 +193,11 @@ mod tests {
     fn text_that_is_made_for_it() {
         let search = Search::of([&b"aaaaaaaaab"[..], b"c%41\\u0041d"].into_iter()).unwrap();
         let repeated = [vec![b'a'; 1 << 16], vec![b'b']].concat();
-        assert_eq!(search.ranges(&repeated, false), [(1 << 16) - 9..(1 << 16) + 1]);
+        let found = search.ranges(&repeated, false);
+        assert_eq!(
+            found.iter().map(|range| (range.start, range.end)).collect::<Vec<_>>(),
+            [(65_527, 65_537)]
+        );
         let same = Search::of([&b"aaaa"[..]].into_iter()).unwrap();
         let mut found = Vec::new();
         same.beginnings.iter().for_each(|finder| same.plain(finder, &repeated, false, &mut found));
