@@ -14,8 +14,9 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::http::{append_wiping, read_wiping, wait};
 
-/// The most that may wait to be sent; a broker that reads nothing for so long counts as gone.
-const MAX_WAITING: usize = 64 << 10;
+/// The most that may wait to be sent: what a client that sends many calls at once makes be asked. A broker that
+/// leaves more unread counts as gone.
+const MAX_WAITING: usize = 8 << 20;
 
 /// Bytes that are looked at to find the end of a frame.
 const PEEKED: usize = 64 << 10;
@@ -206,6 +207,18 @@ mod tests {
         assert!(matches!(channel.next_frame().unwrap(), Some(ToLauncher::Resume)));
         let replace = channel.next_frame().unwrap();
         assert!(matches!(replace, Some(ToLauncher::Replace { instance: 3, within_secs: 30 })));
+    }
+
+    /// Arguments that are shown whole make a long frame, and a client may send many calls at once.
+    #[test]
+    fn a_burst_is_no_sign_of_a_dead_broker() {
+        let (_broker, mut channel) = pair(b"");
+        let scope = "x".repeat(63).parse().unwrap();
+        let want = ToBroker::Want { scope };
+        for number in 0..20_000 {
+            assert!(channel.send(&want).is_ok(), "{number}");
+        }
+        assert!(channel.waiting());
     }
 
     #[test]
