@@ -389,3 +389,131 @@ fn what_waits_is_bounded() {
     assert!(world.calls.has_room());
     world.asked("2");
 }
+
+/// What the broker and the client know of one call in [`whatever_happens`].
+#[derive(Debug, Default)]
+struct Account {
+    id: u32,
+    allowed: bool,
+    forwarded: u32,
+    answered: u32,
+    taken_back: bool,
+    reported: u32,
+}
+
+/// A broker and a client that keep account of what they saw.
+struct Crowd {
+    world: World,
+    accounts: BTreeMap<u64, Account>,
+    /// Where chance stands (a linear congruential generator, so that a run can be repeated).
+    chance: u64,
+    ids: u32,
+}
+
+impl Crowd {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.chance =
+            self.chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.chance >> 33) % sides
+    }
+
+    /// One of the calls so far.
+    fn any(&mut self) -> Option<u64> {
+        let many = self.accounts.len() as u64;
+        if many == 0 { None } else { Some(self.roll(many) + 1) }
+    }
+
+    fn see(&mut self, acts: Acts) {
+        for line in &acts.to_client {
+            let line = json_of(line);
+            let id = line["id"].as_u64().filter(|_| line.get("method").is_none());
+            let of_it = self.accounts.values_mut().filter(|one| id == Some(u64::from(one.id)));
+            of_it.for_each(|one| one.answered += 1);
+        }
+        for allowed in acts.forward {
+            self.accounts.get_mut(&allowed.call).unwrap().forwarded += 1;
+        }
+        for frame in acts.to_broker {
+            match frame {
+                ToBroker::Ask(ask) => {
+                    self.accounts.insert(ask.call, Account { id: self.ids, ..Account::default() });
+                }
+                ToBroker::Answered(answered) => {
+                    self.accounts.get_mut(&answered.call).unwrap().reported += 1;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn step(&mut self) {
+        let id = |crowd: &Self, call: u64| Id::of(&crowd.accounts[&call].id.to_string());
+        let acts = match (self.roll(12), self.any()) {
+            (0..=2, _) | (_, None) => {
+                self.ids += 1;
+                let line = call(&self.ids.to_string());
+                self.world.ask(&line)
+            }
+            (3..=5, Some(call)) => {
+                let words = [("allow", "allowed"), ("deny", "declined"), ("pending", "awaits_confirmation")];
+                let (verdict, reason) = words[usize::try_from(self.roll(3)).unwrap()];
+                // A broker allows once.
+                let account = self.accounts.get_mut(&call).unwrap();
+                if account.allowed {
+                    return;
+                }
+                account.allowed = verdict == "allow";
+                self.world.decide(call, verdict, reason)
+            }
+            (6, Some(call)) => self.world.confirmed(call, YES),
+            (7, Some(call)) => {
+                let (waited, acts) = self.world.calls.cancelled(&id(self, call), self.world.now);
+                self.accounts.get_mut(&call).unwrap().taken_back |= waited;
+                acts
+            }
+            (8, Some(call)) => {
+                let frame = self.world.calls.answered(&id(self, call), "{}", false, 0, self.world.now);
+                Acts { to_broker: frame.into_iter().collect(), ..Acts::default() }
+            }
+            (9, Some(call)) => {
+                let frame = self.world.calls.ended(&id(self, call), CallOutcome::Unknown, self.world.now);
+                Acts { to_broker: frame.into_iter().collect(), ..Acts::default() }
+            }
+            _ => {
+                let pause = self.roll(700);
+                self.world.now += Duration::from_millis(pause);
+                self.world.calls.due(self.world.now)
+            }
+        };
+        self.see(acts);
+    }
+}
+
+/// Nothing is forwarded that was not allowed, each call is answered here or goes on or is taken back, and what was
+/// allowed is reported once, in whatever order things happen.
+#[test]
+fn whatever_happens() {
+    for seed in 0..60 {
+        let reach = if seed % 2 == 0 { ELICITS } else { TOLD };
+        let mut crowd = Crowd { world: world(reach), accounts: BTreeMap::new(), chance: seed, ids: 0 };
+        for _ in 0..300 {
+            crowd.step();
+        }
+        crowd.world.wait(100);
+        let acts = crowd.world.calls.due(crowd.world.now);
+        crowd.see(acts);
+        let calls = &mut crowd.world.calls;
+        assert!((calls.waiting, calls.weight, calls.pending) == (0, 0, 0) && calls.next_due().is_none());
+        for call in crowd.accounts.keys().copied().collect::<Vec<_>>() {
+            let id = Id::of(&crowd.accounts[&call].id.to_string());
+            let frame = crowd.world.calls.ended(&id, CallOutcome::Unknown, crowd.world.now);
+            crowd.see(Acts { to_broker: frame.into_iter().collect(), ..Acts::default() });
+        }
+        assert!(crowd.world.calls.open.is_empty() && crowd.world.calls.by_id.is_empty());
+        for (call, one) in &crowd.accounts {
+            assert!(one.forwarded <= u32::from(one.allowed), "{seed} {call}: {one:?}");
+            assert_eq!(one.forwarded + one.answered + u32::from(one.taken_back), 1, "{seed} {call}: {one:?}");
+            assert_eq!(one.reported, u32::from(one.allowed), "{seed} {call}: {one:?}");
+        }
+    }
+}
