@@ -1,5 +1,10 @@
 //! Masking, form by form.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may stop at the first surprise")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may stop at the first surprise"
+)]
 
 use serde_json::{Value, json};
 
@@ -126,7 +131,7 @@ fn every_form_in_a_message() {
         let redactor = redactor(&[secret]);
         let forms = forms(secret);
         for form in &forms {
-            for around in [["", ""], ["x ", " y"], ["\n", "\""], ["é", "é"]] {
+            for around in [["", ""], ["\n", "\""], ["é", " y"]] {
                 let text = around.join(form);
                 let twice = json!({ "a": [&text] }).to_string();
                 let thrice = json!({ "b": &twice }).to_string();
@@ -136,7 +141,7 @@ fn every_form_in_a_message() {
                     let slashes = line.replace('/', "\\/");
                     check_message(&redactor, &slashes, &forms, form);
                 }
-                for every in [1, 2, 3] {
+                for every in [1, 3] {
                     let line = format!(r#"{{"a":"{}"}}"#, numbered(&text, every));
                     check_message(&redactor, &line, &forms, form);
                     let line = json!({ "a": line }).to_string();
@@ -329,4 +334,91 @@ fn many_secrets() {
             check_message(&redactor, &json!([form]).to_string(), &forms, form);
         }
     }
+}
+
+/// A linear congruential generator, so that a run can be repeated.
+struct Chance(u64);
+
+impl Chance {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).unwrap() % sides
+    }
+
+    /// Text in which everything that is special to anybody is common.
+    fn text(&mut self, longest: usize) -> String {
+        const PIECES: &[&str] =
+            &["1", "2", "\"", "\\", "/", "%", "\n", "é", "\u{1f511}", "n", "u00", "25", ",", "{"];
+        (0..self.roll(longest)).map(|_| PIECES[self.roll(PIECES.len())]).collect()
+    }
+
+    fn value(&mut self, secret: &str, depth: usize) -> Value {
+        let inside = |chance: &mut Self| match chance.roll(3) {
+            0 => format!("{}{secret}{}", chance.text(4), chance.text(4)),
+            1 => json!([format!("{}{secret}", chance.text(3))]).to_string(),
+            _ => chance.text(8),
+        };
+        match self.roll(if depth == 0 { 3 } else { 5 }) {
+            0 => json!(self.roll(3000) + 1000),
+            1 | 2 => inside(self).into(),
+            3 => (0..self.roll(4)).map(|_| self.value(secret, depth - 1)).collect(),
+            _ => (0..self.roll(3)).map(|_| (inside(self), self.value(secret, depth - 1))).collect(),
+        }
+    }
+
+    /// The same JSON with some characters of its strings written as numbers.
+    fn respelled(&mut self, line: &str) -> String {
+        let mut out = String::new();
+        let mut escaped = false;
+        for c in line.chars() {
+            let may = !escaped && !"\"\\{}[],: ".contains(c) && !c.is_ascii_digit();
+            escaped = !escaped && c == '\\';
+            match may && c != 'u' && self.roll(3) == 0 {
+                true => out.push_str(&numbered(&c.to_string(), 1)),
+                false => out.push(c),
+            }
+        }
+        out
+    }
+}
+
+/// Whether a string of the value says the secret, at any depth.
+fn says(value: &Value, secret: &str) -> bool {
+    match value {
+        Value::String(text) => text.contains(secret),
+        Value::Array(items) => items.iter().any(|item| says(item, secret)),
+        Value::Object(members) => {
+            members.iter().any(|(name, item)| name.contains(secret) || says(item, secret))
+        }
+        other => other.to_string().contains(secret),
+    }
+}
+
+#[test]
+fn whatever_is_said() {
+    let mut found = 0;
+    for seed in 0..1000 {
+        let mut chance = Chance(seed);
+        let secret = loop {
+            let secret = chance.text(7);
+            if secret.len() >= SHORTEST {
+                break secret;
+            }
+        };
+        let redactor = redactor(&[&secret]);
+        for _ in 0..4 {
+            let plain = chance.value(&secret, 3);
+            let line = chance.respelled(&plain.to_string());
+            let Ok(value) = serde_json::from_str::<Value>(&line) else { continue };
+            let masked = redactor.message(line.as_bytes());
+            let text = std::str::from_utf8(&masked.text).unwrap();
+            let left: Value =
+                serde_json::from_str(text).unwrap_or_else(|e| panic!("{seed} {e}: {line} {text}"));
+            assert!(!says(&left, &secret), "{seed} {secret:?}: {line} became {text}");
+            assert!(masked.count > 0 || !says(&value, &secret), "{seed} {secret:?}: {line}");
+            assert!(masked.count == 0 || text.contains(MASK), "{seed}: {text}");
+            found += masked.count;
+        }
+    }
+    assert!(found > 300, "{found}");
 }
