@@ -110,6 +110,15 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_clock_that_steps_back_and_on_again_forgets_nothing() {
+        let mut meter = Meter::default();
+        meter.begin(millis(5_000));
+        for at in [1_000, 6_000, 2_000, 60_000] {
+            assert_eq!(meter.usage(millis(at)).last_minute, 1, "{at}");
+        }
+    }
+
     /// Against a list of all calls: never fewer than the last minute has, never more than 61 seconds have.
     #[test]
     fn agrees_with_a_list() {
