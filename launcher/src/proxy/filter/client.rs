@@ -44,14 +44,14 @@ impl Client {
     #[must_use]
     pub fn of(message: &Message<'_>) -> Option<Self> {
         let params = &message.params;
-        let (revision, stateless) = match (message.method, params.version) {
-            (Method::Initialize, _) => (text(params.revision?)?, false),
-            (_, Some(version)) => (text(version)?, true),
+        let (revision, capabilities, stateless) = match (message.method, params.version) {
+            (Method::Initialize, _) => (text(params.revision?)?, params.capabilities, false),
+            (_, Some(version)) => (text(version)?, params.client_capabilities, true),
             (_, None) => return None,
         };
         // An `initialize` that asks for the stateless revision is no handshake that a record knows.
         let fits = (revision.as_ref() >= STATELESS) == stateless;
-        let capabilities = params.capabilities.unwrap_or("{}");
+        let capabilities = capabilities.unwrap_or("{}");
         fits.then(|| Self {
             revision: revision.as_ref().into(),
             offers: Offers::of(capabilities),

@@ -147,4 +147,6 @@ impl Filter {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

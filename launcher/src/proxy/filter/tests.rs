@@ -660,7 +660,7 @@ fn tools_are_listed_page_by_page() {
     let (_, line) = Listing::begin(Some(&stateless), &mut counter);
     let asked = Message::parse(&line).unwrap();
     assert_eq!(
-        (asked.params.version, asked.params.capabilities),
+        (asked.params.version, asked.params.client_capabilities),
         (Some("\"2026-07-28\""), Some("{\"elicitation\":{}}"))
     );
 

@@ -22,6 +22,7 @@ const FEW: usize = 8;
 /// Names that count somewhere.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Key {
+    JsonRpc,
     Id,
     Method,
     Params,
@@ -49,6 +50,7 @@ pub(super) enum Key {
 impl Key {
     fn of(text: &str) -> Self {
         match text {
+            "jsonrpc" => Self::JsonRpc,
             "id" => Self::Id,
             "method" => Self::Method,
             "params" => Self::Params,
@@ -122,14 +124,14 @@ pub struct Seen<'de> {
     known: u32,
     few: [&'de str; FEW],
     count: usize,
-    many: BTreeSet<Cow<'de, str>>,
+    many: Option<BTreeSet<Cow<'de, str>>>,
 }
 
 impl<'de> Seen<'de> {
     /// Of an object that begins, and in which these names count (ASCII).
     #[must_use]
     pub fn new(counting: &'static [&'static str]) -> Self {
-        Self { counting, known: 0, few: [""; FEW], count: 0, many: BTreeSet::new() }
+        Self { counting, known: 0, few: [""; FEW], count: 0, many: None }
     }
 
     /// The next name, and where it stands in the line where it has no escapes.
@@ -164,11 +166,16 @@ impl<'de> Seen<'de> {
 
     /// Notes a name; whether it is new.
     fn note<E: Error>(&mut self, name: Cow<'de, str>) -> Result<bool, E> {
-        if self.counting.iter().any(|known| *known != name && same_but_for_case(known, &name)) {
+        let ascii = name.is_ascii();
+        let alike = |known: &&str| {
+            (known.len() == name.len() || !ascii) && *known != name && same_but_for_case(known, &name)
+        };
+        if self.counting.iter().any(alike) {
             return Err(E::custom("a name that counts, in another case"));
         }
         let known = self.few.get(..self.count).unwrap_or_default();
-        if known.iter().any(|one| *one == name) || (!self.many.is_empty() && self.many.contains(&name)) {
+        if known.iter().any(|one| *one == name) || self.many.as_ref().is_some_and(|many| many.contains(&name))
+        {
             return Ok(false);
         }
         match (name, self.few.get_mut(self.count)) {
@@ -176,9 +183,15 @@ impl<'de> Seen<'de> {
                 *place = name;
                 self.count += 1;
             }
-            (name, _) => drop(self.many.insert(name)),
+            (name, _) => {
+                let many = self.many.get_or_insert_default();
+                many.insert(name);
+                if many.len() > MAX_MEMBERS {
+                    return Err(E::custom("too many names"));
+                }
+            }
         }
-        if self.many.len() > MAX_MEMBERS { Err(E::custom("too many names")) } else { Ok(true) }
+        Ok(true)
     }
 }
 

@@ -114,7 +114,8 @@ impl<'a> Message<'a> {
     /// response at once.
     pub fn parse(line: &'a str) -> Result<Self, serde_json::Error> {
         let mut deserializer = serde_json::Deserializer::from_str(line);
-        let fields = TopLevel { line }.deserialize(&mut deserializer)?;
+        let mut fields = Fields::default();
+        TopLevel { line, into: &mut fields }.deserialize(&mut deserializer)?;
         deserializer.end()?;
         let id = match fields.id {
             Some("null") | None => None,
@@ -205,34 +206,35 @@ struct Fields<'a> {
     error: bool,
 }
 
-struct TopLevel<'a> {
+struct TopLevel<'f, 'a> {
     line: &'a str,
+    into: &'f mut Fields<'a>,
 }
 
-impl<'a> DeserializeSeed<'a> for TopLevel<'a> {
-    type Value = Fields<'a>;
+impl<'a> DeserializeSeed<'a> for TopLevel<'_, 'a> {
+    type Value = ();
 
-    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<Fields<'a>, D::Error> {
+    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<(), D::Error> {
         deserializer.deserialize_map(self)
     }
 }
 
-impl<'a> Visitor<'a> for TopLevel<'a> {
-    type Value = Fields<'a>;
+impl<'a> Visitor<'a> for TopLevel<'_, 'a> {
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON object")
     }
 
-    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Fields<'a>, A::Error> {
-        let (mut fields, mut seen) = (Fields::default(), Seen::new(Place::Message.names()));
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
+        let (fields, mut seen) = (self.into, Seen::new(Place::Message.names()));
         while let Some((key, _)) = seen.next(&mut map)? {
             match key {
                 Key::Id => fields.id = Some(map.next_value::<&'a RawValue>()?.get()),
                 Key::Method => fields.method = Some(map.next_value_seed(Lookup::NEW)?),
                 Key::Params => {
-                    let members = Members { line: self.line, place: Place::Params };
-                    fields.params = map.next_value_seed(members)?;
+                    let into = &mut fields.params;
+                    map.next_value_seed(Members { line: self.line, place: Place::Params, into })?;
                 }
                 Key::Result => {
                     map.next_value::<IgnoredAny>()?;
@@ -245,7 +247,7 @@ impl<'a> Visitor<'a> for TopLevel<'a> {
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }
         }
-        Ok(fields)
+        Ok(())
     }
 }
 
@@ -459,8 +461,8 @@ mod tests {
         let reference = Reference { kind: Some("\"ref/prompt\""), name: Some("\"p\""), uri: Some("\"u\"") };
         assert_eq!((got.reference, got.name), (reference, None));
         assert_eq!(
-            (got.cursor, got.revision, got.capabilities),
-            (Some("\"\""), Some("\"x\""), Some("{\"a\":1}"))
+            (got.cursor, got.revision, got.capabilities, got.client_capabilities),
+            (Some("\"\""), Some("\"x\""), Some("{}"), Some("{\"a\":1}"))
         );
         let nested = format!("{{\"params\":{{\"a\":{}{}}}}}", "[".repeat(5000), "]".repeat(5000));
         assert!(Message::parse(&nested).is_ok(), "depth is no reason");

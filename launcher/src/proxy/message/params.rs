@@ -26,8 +26,10 @@ pub struct Params<'a> {
     pub cursor: Option<&'a str>,
     /// `protocolVersion` of `initialize`.
     pub revision: Option<&'a str>,
-    /// What the client can do: `capabilities` of `initialize`, or what a request of the stateless era says.
+    /// `capabilities` of `initialize`.
     pub capabilities: Option<&'a str>,
+    /// What the client of a request of the stateless era can do.
+    pub client_capabilities: Option<&'a str>,
     /// What a listen request asks to be told.
     pub notifications: Option<&'a str>,
     /// The revision of a request of the stateless era.
@@ -38,6 +40,15 @@ pub struct Params<'a> {
     pub task: Option<&'a str>,
     /// `progressToken`: what a request wants to be told its progress under, or the progress that is told.
     pub token: Option<&'a str>,
+}
+
+impl<'a> Params<'a> {
+    /// Takes over what stands in `_meta`.
+    fn of_meta(&mut self, meta: &Self) {
+        (self.version, self.subscription) = (meta.version, meta.subscription);
+        self.client_capabilities = meta.client_capabilities;
+        self.token = self.token.or(meta.token);
+    }
 }
 
 /// `ref` of a completion, as raw JSON.
@@ -88,83 +99,79 @@ pub fn members<'a>(
 }
 
 /// Reads `params`, or an object of them; what is no object has no members.
-pub(super) struct Members<'a> {
+pub(super) struct Members<'p, 'a> {
     /// What is being read.
     pub(super) line: &'a str,
     pub(super) place: Place,
+    /// Where the parameters are put that are found.
+    pub(super) into: &'p mut Params<'a>,
 }
 
-impl<'a> DeserializeSeed<'a> for Members<'a> {
-    type Value = Params<'a>;
+impl<'a> DeserializeSeed<'a> for Members<'_, 'a> {
+    type Value = ();
 
-    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<Params<'a>, D::Error> {
+    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<(), D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'a> Visitor<'a> for Members<'a> {
-    type Value = Params<'a>;
+impl<'a> Visitor<'a> for Members<'_, 'a> {
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("parameters")
     }
 
-    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Params<'a>, A::Error> {
-        let (mut params, mut seen) = (Params::default(), Seen::new(self.place.names()));
-        let mut in_meta = Params::default();
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
+        let Self { line, place, into } = self;
+        let mut seen = Seen::new(place.names());
         while let Some((key, name)) = seen.next(&mut map)? {
-            match (self.place, key) {
+            match (place, key) {
                 (Place::Params, Key::Meta) => {
-                    in_meta = map.next_value_seed(Members { line: self.line, place: Place::Meta })?;
+                    let mut meta = Params::default();
+                    map.next_value_seed(Members { line, place: Place::Meta, into: &mut meta })?;
+                    into.of_meta(&meta);
                 }
                 (Place::Params, Key::Ref) => {
-                    let of = map.next_value_seed(Members { line: self.line, place: Place::Reference })?;
-                    params.reference = of.reference;
+                    map.next_value_seed(Members { line, place: Place::Reference, into })?;
                 }
-                (Place::Params, Key::Arguments) => {
-                    params.arguments = Some(arguments(&mut map, self.line, name)?);
-                }
-                (place, key) => match field(&mut params, place, key) {
+                (Place::Params, Key::Arguments) => into.arguments = Some(arguments(&mut map, line, name)?),
+                (place, key) => match field(into, place, key) {
                     Some(field) => *field = Some(map.next_value::<&'a RawValue>()?.get()),
                     None => drop(map.next_value::<IgnoredAny>()?),
                 },
             }
         }
-        if self.place == Place::Params {
-            (params.version, params.subscription) = (in_meta.version, in_meta.subscription);
-            params.capabilities = in_meta.capabilities.or(params.capabilities);
-            params.token = params.token.or(in_meta.token);
-        }
-        Ok(params)
+        Ok(())
     }
 
-    fn visit_seq<A: SeqAccess<'a>>(self, mut seq: A) -> Result<Params<'a>, A::Error> {
+    fn visit_seq<A: SeqAccess<'a>>(self, mut seq: A) -> Result<(), A::Error> {
         while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Params::default())
+        Ok(())
     }
 
-    fn visit_str<E: Error>(self, _: &str) -> Result<Params<'a>, E> {
-        Ok(Params::default())
+    fn visit_str<E: Error>(self, _: &str) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_bool<E: Error>(self, _: bool) -> Result<Params<'a>, E> {
-        Ok(Params::default())
+    fn visit_bool<E: Error>(self, _: bool) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_u64<E: Error>(self, _: u64) -> Result<Params<'a>, E> {
-        Ok(Params::default())
+    fn visit_u64<E: Error>(self, _: u64) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_i64<E: Error>(self, _: i64) -> Result<Params<'a>, E> {
-        Ok(Params::default())
+    fn visit_i64<E: Error>(self, _: i64) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_f64<E: Error>(self, _: f64) -> Result<Params<'a>, E> {
-        Ok(Params::default())
+    fn visit_f64<E: Error>(self, _: f64) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_unit<E: Error>(self) -> Result<Params<'a>, E> {
-        Ok(Params::default())
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        Ok(())
     }
 }
 
@@ -176,9 +183,8 @@ fn field<'p, 'a>(params: &'p mut Params<'a>, place: Place, key: Key) -> Option<&
         (Place::Params, Key::Uri) => Some(&mut params.uri),
         (Place::Params, Key::Cursor) => Some(&mut params.cursor),
         (Place::Params, Key::Revision) => Some(&mut params.revision),
-        (Place::Params, Key::Capabilities) | (Place::Meta, Key::ClientCapabilities) => {
-            Some(&mut params.capabilities)
-        }
+        (Place::Params, Key::Capabilities) => Some(&mut params.capabilities),
+        (Place::Meta, Key::ClientCapabilities) => Some(&mut params.client_capabilities),
         (Place::Params, Key::Notifications) => Some(&mut params.notifications),
         (Place::Params, Key::Task) => Some(&mut params.task),
         (Place::Params | Place::Meta, Key::Token) => Some(&mut params.token),

@@ -10,8 +10,10 @@ use std::process::ExitCode;
 use counts::{Call, Case, answer, request};
 use mcp_broker_proto::Secret;
 use mcp_broker_proto::channel::{ToBroker, ToLauncher};
+use mcp_broker_proto::plan::{Lists, Plan, Record, ScopePlan, Variant};
 use mcp_broker_proto::template::Template;
 use mcp_run::client::LaunchChannel;
+use mcp_run::proxy::filter::{Client, Filter, List, Listed, Route};
 use mcp_run::proxy::lines::{Lines, Long, PIECE};
 use mcp_run::proxy::message::Message;
 use mcp_run::proxy::outbox::Outbox;
@@ -26,6 +28,13 @@ const CASES: &[Case] = &[
     Case { name: "relay-to-client-4k", calls: 100, prepare: || to_client(4 << 10) },
     Case { name: "relay-to-client-1m", calls: 10, prepare: || to_client(1 << 20) },
     Case { name: "relay-diagnostics-200", calls: 100, prepare: diagnostics },
+    Case { name: "filter-call-200", calls: 100, prepare: || inspect(200) },
+    Case { name: "filter-call-1m", calls: 10, prepare: || inspect(1 << 20) },
+    Case { name: "filter-pass-tools-100", calls: 10, prepare: || pass_tools(100) },
+    Case { name: "filter-pass-tools-1000", calls: 4, prepare: || pass_tools(1000) },
+    Case { name: "filter-tools-100", calls: 10, prepare: || filter_tools(100) },
+    Case { name: "filter-tools-1000", calls: 4, prepare: || filter_tools(1000) },
+    Case { name: "filter-record-tools-1000", calls: 4, prepare: || record_tools(1000) },
     Case { name: "channel-ticket", calls: 100, prepare: ticket },
     Case { name: "channel-beat-out", calls: 100, prepare: beat },
     Case { name: "template-render", calls: 100, prepare: render },
@@ -72,6 +81,92 @@ fn to_client(length: usize) -> Call {
         });
         passes(&mut talk.to_client, line.len());
     })
+}
+
+/// A server with two scopes, the tools of the first by name.
+fn plan(record: Option<Record>) -> Plan {
+    let scope = |name: &str, tools: &[&str]| ScopePlan {
+        name: name.parse().expect("a name"),
+        tools: tools.iter().map(|tool| (*tool).to_owned()).collect(),
+        resources: Vec::new(),
+        prompts: Vec::new(),
+        result_bytes: 16 << 20,
+        argument_bytes: 16 << 20,
+        named: BTreeMap::new(),
+        whole_arguments: false,
+    };
+    Plan {
+        launch: "019ab000-0000-7000-8000-000000000001".parse().expect("an id"),
+        server: "orders-db".parse().expect("a name"),
+        scopes: vec![
+            scope("read", &["search_objects", "execute_sql", "tool_*0"]),
+            scope("write", &["write_*"]),
+        ],
+        client_requests: Vec::new(),
+        lazy: false,
+        record,
+    }
+}
+
+/// A call as far as it is decided where it goes: what the relay has to look at, and no copy of it.
+fn inspect(length: usize) -> Call {
+    let (filter, mut line) = (Filter::new(&plan(None)), request(length));
+    Box::new(move || {
+        let (_, message) = rule::from_client(black_box(&mut line)).expect("a message");
+        assert!(matches!(black_box(filter.route(&message)), Route::Call(_)));
+    })
+}
+
+/// Tools as servers define them: some hundred bytes each, a tenth of them allowed.
+fn tools(count: usize) -> Vec<String> {
+    let schema = r#"{"type":"object","properties":{"sql":{"type":"string","description":"The statement, one only"},"limit":{"type":"integer","minimum":1,"default":100}},"required":["sql"]}"#;
+    let tool = |n| {
+        format!(
+            r#"{{"name":"tool_{n}","description":"Runs a statement and answers its rows.","inputSchema":{schema},"annotations":{{"readOnlyHint":true}}}}"#
+        )
+    };
+    (0..count).map(tool).collect()
+}
+
+fn tools_answer(count: usize) -> Vec<u8> {
+    format!(r#"{{"jsonrpc":"2.0","id":7,"result":{{"tools":[{}]}}}}"#, tools(count).join(",")).into_bytes()
+}
+
+/// A list that passes as it is: what filtering is compared with.
+fn pass_tools(count: usize) -> Call {
+    let mut line = tools_answer(count);
+    Box::new(move || {
+        let (text, _message) = rule::from_server(black_box(&mut line)).expect("a message");
+        drop(black_box(text.to_owned()));
+    })
+}
+
+fn filter_tools(count: usize) -> Call {
+    let (filter, mut line) = (Filter::new(&plan(None)), tools_answer(count));
+    Box::new(move || {
+        let (text, _message) = rule::from_server(black_box(&mut line)).expect("a message");
+        assert!(matches!(black_box(filter.list(List::Tools, text)), Listed::Line(_)));
+    })
+}
+
+/// The same list from the record.
+fn record_tools(count: usize) -> Call {
+    let discovery = r#"{"protocolVersion":"2025-11-25","capabilities":{"tools":{}}}"#.to_owned();
+    let lists = Lists { tools: Some((1..=count).collect()), ..Lists::default() };
+    let variant = Variant {
+        revision: "2025-11-25".to_owned(),
+        capable: false,
+        discovery: 0,
+        scopes: ["read", "write"].map(|name| (name.parse().expect("a name"), lists.clone())).into(),
+    };
+    let items = std::iter::once(discovery).chain(tools(count)).collect();
+    let record = Record { approved_at: String::new(), items, variants: vec![variant] };
+    let filter = Filter::new(&plan(Some(record)));
+    let hello =
+        r#"{"id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{}}}"#;
+    let client = Client::of(&Message::parse(hello).expect("a message")).expect("a client");
+    let ask = Message::parse(r#"{"jsonrpc":"2.0","id":7,"method":"tools/list"}"#).expect("a message");
+    Box::new(move || drop(black_box(filter.recorded(black_box(&ask), Some(&client)).expect("an answer"))))
 }
 
 fn terminated(mut line: Vec<u8>) -> Vec<u8> {
