@@ -147,13 +147,8 @@ fn rewritten<'a>(
     if kept.len() == page.elements.len() && added.is_empty() {
         return Listed::Same;
     }
-    let mut elements = String::with_capacity(line.len());
-    for element in kept.iter().chain(added) {
-        if !elements.is_empty() {
-            elements.push(',');
-        }
-        elements.push_str(element);
-    }
+    let elements: Vec<&str> = kept.iter().chain(added).copied().collect();
+    let elements = elements.join(",");
     let ttl = page.ttl.filter(|raw| raw.parse::<u64>().map_or(true, |ttl| ttl > MAX_TTL_MS));
     let edits = [
         Some((page.inside.clone(), elements)),
@@ -171,7 +166,9 @@ fn edit(line: &str, part: &str, with: String) -> Option<Edit> {
 
 fn replaced(line: &str, mut edits: Vec<Edit>) -> Option<String> {
     edits.sort_by_key(|(range, _)| range.start);
-    let (mut whole, mut at) = (String::with_capacity(line.len()), 0);
+    let length = edits.iter().map(|(_, with)| with.len()).sum::<usize>() + line.len();
+    let gone = edits.iter().map(|(range, _)| range.len()).sum();
+    let (mut whole, mut at) = (String::with_capacity(length.saturating_sub(gone)), 0);
     for (range, with) in edits {
         whole.push_str(line.get(at..range.start)?);
         whole.push_str(&with);

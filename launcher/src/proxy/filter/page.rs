@@ -156,27 +156,32 @@ impl<'a> Visitor<'a> for Array<'a> {
     }
 
     fn visit_seq<A: SeqAccess<'a>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        let (mut elements, mut end) = (Vec::new(), self.start);
-        loop {
-            let rest = self.line.get(end..).map(trimmed).unwrap_or_default();
-            let rest = if end > self.start { trimmed(rest.strip_prefix(',').unwrap_or(rest)) } else { rest };
-            let item = Item { line: self.line, start: self.line.len() - rest.len(), shape: self.shape };
-            let Some(element) = seq.next_element_seed(item)? else { break };
-            end = place(self.line, element.text).unwrap_or_default() + element.text.len();
+        let lost = || A::Error::custom("an element that ends nowhere");
+        let mut elements: Vec<Element<'a>> = Vec::new();
+        // Where each begins is seen from its first name, where it ends from the one that follows.
+        while let Some(element) = seq.next_element_seed(Item { line: self.line, shape: self.shape })? {
+            if let Some(last) = elements.last_mut() {
+                let upto = last.text.len().checked_sub(element.text.len());
+                let before = upto
+                    .and_then(|upto| last.text.get(..upto))
+                    .and_then(|text| text.trim_end_matches(BLANKS).strip_suffix(','));
+                last.text = before.ok_or_else(lost)?.trim_end_matches(BLANKS);
+            }
             elements.push(element);
         }
-        let closes = self.line.get(end..).map(trimmed).is_some_and(|rest| rest.starts_with(']'));
-        if closes {
-            Ok((elements, self.start..end))
-        } else {
-            Err(A::Error::custom("a list that ends nowhere"))
+        let mut end = self.start;
+        if let Some(last) = elements.last_mut() {
+            let mut values = serde_json::Deserializer::from_str(last.text).into_iter::<IgnoredAny>();
+            values.next().and_then(Result::ok).ok_or_else(lost)?;
+            last.text = last.text.get(..values.byte_offset()).ok_or_else(lost)?;
+            end = place(self.line, last.text).ok_or_else(lost)? + last.text.len();
         }
+        Ok((elements, self.start..end))
     }
 }
 
 struct Item<'a> {
     line: &'a str,
-    start: usize,
     shape: Shape,
 }
 reader!(Item, Element<'a>, deserialize_map, "an object");
@@ -188,21 +193,33 @@ impl<'a> Visitor<'a> for Item<'a> {
         Self::expected(f)
     }
 
+    /// Answers the element with all that follows it in the line.
     fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Element<'a>, A::Error> {
         let mut seen = Seen::new(self.shape.name);
-        let (mut name, mut end) = (None, self.start + 1);
+        let (mut name, mut text) = (None, None);
         while let Some(member) = seen.name(&mut map)? {
-            let value = map.next_value::<&'a RawValue>()?.get();
-            end = place(self.line, value).unwrap_or_default() + value.len();
+            if text.is_none() {
+                text = Some(
+                    object_of(self.line, &member).ok_or_else(|| A::Error::custom("a name with escapes"))?,
+                );
+            }
             if self.shape.name.first().is_some_and(|wanted| *wanted == member) {
-                name = Some(value);
+                name = Some(map.next_value::<&'a RawValue>()?.get());
+            } else {
+                map.next_value::<IgnoredAny>()?;
             }
         }
-        let rest = self.line.get(end..).map(trimmed).filter(|rest| rest.starts_with('}'));
-        let text = rest.and_then(|rest| self.line.get(self.start..=self.line.len() - rest.len()));
-        match (name, text.filter(|text| text.starts_with('{'))) {
-            (Some(name), Some(text)) => Ok(Element { name, text }),
-            _ => Err(A::Error::custom("an element without a name")),
-        }
+        name.zip(text)
+            .map(|(name, text)| Element { name, text })
+            .ok_or_else(|| A::Error::custom("an element without a name"))
     }
 }
+
+/// What begins with the object whose first name this is.
+fn object_of<'a>(line: &'a str, name: &str) -> Option<&'a str> {
+    let before = line.get(..place(line, name)?)?.strip_suffix('"')?.trim_end_matches(BLANKS);
+    line.get(before.strip_suffix('{')?.len()..)
+}
+
+/// The white space of JSON (RFC 8259 section 2).
+const BLANKS: [char; 4] = [' ', '\t', '\n', '\r'];

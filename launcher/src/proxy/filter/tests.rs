@@ -120,10 +120,17 @@ fn goes(filter: &Filter, line: &str) -> String {
     }
 }
 
-#[test]
-fn where_requests_go() {
+fn go(requests: &[(&str, Value, &str)]) {
     let filter = Filter::new(&plan());
-    for (method, params, want) in [
+    for (method, params, want) in requests {
+        let line = ask(method, params.clone(), None);
+        assert_eq!(goes(&filter, &line), *want, "{line}");
+    }
+}
+
+#[test]
+fn where_calls_go() {
+    go(&[
         ("tools/call", json!({ "name": "query" }), "call 0 query"),
         ("tools/call", json!({ "name": "list_x", "arguments": {} }), "call 0 list_x"),
         ("tools/call", json!({ "name": "write_row" }), "call 1 write_row"),
@@ -135,6 +142,24 @@ fn where_requests_go() {
         ("tools/call", json!({ "name": ["query"] }), "-32602 the name of a tool is missing"),
         ("tools/call", json!({}), "-32602 the name of a tool is missing"),
         ("tools/call", json!(["query"]), "-32602 the name of a tool is missing"),
+        // What has rules cannot be named so that only the server understands it.
+        (
+            "tools/call",
+            json!({ "name": "write_row", "arguments": { "path": 1, "x": 2 } }),
+            "call 1 write_row",
+        ),
+        (
+            "tools/call",
+            json!({ "name": "write_row", "arguments": { "Path": 1 } }),
+            "-32602 an argument that has rules, in another case",
+        ),
+        ("tools/call", json!({ "name": "query", "arguments": { "Path": 1 } }), "call 0 query"),
+    ]);
+}
+
+#[test]
+fn where_prompts_and_resources_go() {
+    go(&[
         ("prompts/get", json!({ "name": "explain_plan" }), "lane 0"),
         ("prompts/get", json!({ "name": "change" }), "lane 1"),
         ("prompts/get", json!({ "name": "query" }), "-32602 Unknown prompt: query"),
@@ -171,18 +196,15 @@ fn where_requests_go() {
             "-32602 what is to be completed is missing",
         ),
         ("completion/complete", json!({ "ref": "query" }), "-32602 what is to be completed is missing"),
-        ("initialize", json!({}), "discovery"),
-        ("server/discover", json!({}), "discovery"),
-        ("tools/list", json!({}), "list(tools)"),
-        ("prompts/list", json!({}), "list(prompts)"),
-        ("resources/list", json!({}), "list(resources)"),
-        ("resources/templates/list", json!({}), "list(templates)"),
-        ("logging/setLevel", json!({ "level": "debug" }), "every"),
-        ("tasks/get", json!({ "taskId": "t" }), r#"task("\"t\"")"#),
-        ("tasks/result", json!({ "task_id": "t" }), "-32602 Task not found"),
-        ("tasks/list", json!({}), "tasks"),
-        ("ping", json!({}), "ping"),
-        ("x/anything", json!({ "name": "secret" }), "lane 0"),
+    ]);
+    let modern = ask("resources/read", json!({ "uri": "x://" }), Some(&json!({})));
+    let filter = Filter::new(&plan());
+    assert_eq!(goes(&filter, &modern), "-32602 Resource not found", "SEP-2164");
+}
+
+#[test]
+fn where_subscriptions_go() {
+    go(&[
         ("subscriptions/listen", json!({}), "lane 0"),
         ("subscriptions/listen", json!({ "notifications": { "toolsListChanged": true } }), "lane 0"),
         (
@@ -210,24 +232,25 @@ fn where_requests_go() {
             json!({ "notifications": { "ResourceSubscriptions": ["demo://b"] } }),
             "-32602 notifications are no object",
         ),
-        // What has rules cannot be named so that only the server understands it.
-        (
-            "tools/call",
-            json!({ "name": "write_row", "arguments": { "path": 1, "x": 2 } }),
-            "call 1 write_row",
-        ),
-        (
-            "tools/call",
-            json!({ "name": "write_row", "arguments": { "Path": 1 } }),
-            "-32602 an argument that has rules, in another case",
-        ),
-        ("tools/call", json!({ "name": "query", "arguments": { "Path": 1 } }), "call 0 query"),
-    ] {
-        let line = ask(method, params, None);
-        assert_eq!(goes(&filter, &line), want, "{line}");
-    }
-    let modern = ask("resources/read", json!({ "uri": "x://" }), Some(&json!({})));
-    assert_eq!(goes(&filter, &modern), "-32602 Resource not found", "SEP-2164");
+    ]);
+}
+
+#[test]
+fn where_other_requests_go() {
+    go(&[
+        ("initialize", json!({}), "discovery"),
+        ("server/discover", json!({}), "discovery"),
+        ("tools/list", json!({}), "list(tools)"),
+        ("prompts/list", json!({}), "list(prompts)"),
+        ("resources/list", json!({}), "list(resources)"),
+        ("resources/templates/list", json!({}), "list(templates)"),
+        ("logging/setLevel", json!({ "level": "debug" }), "every"),
+        ("tasks/get", json!({ "taskId": "t" }), r#"task("\"t\"")"#),
+        ("tasks/result", json!({ "task_id": "t" }), "-32602 Task not found"),
+        ("tasks/list", json!({}), "tasks"),
+        ("ping", json!({}), "ping"),
+        ("x/anything", json!({ "name": "secret" }), "lane 0"),
+    ]);
 }
 
 /// Each has a real origin: bypasses that were found in other relays, or that real servers fall for.

@@ -30,6 +30,7 @@ const CASES: &[Case] = &[
     Case { name: "relay-diagnostics-200", calls: 100, prepare: diagnostics },
     Case { name: "filter-call-200", calls: 100, prepare: || inspect(200) },
     Case { name: "filter-call-1m", calls: 10, prepare: || inspect(1 << 20) },
+    Case { name: "filter-call-1m-plain", calls: 10, prepare: || inspect_plain(1 << 20) },
     Case { name: "filter-pass-tools-100", calls: 10, prepare: || pass_tools(100) },
     Case { name: "filter-pass-tools-1000", calls: 4, prepare: || pass_tools(1000) },
     Case { name: "filter-tools-100", calls: 10, prepare: || filter_tools(100) },
@@ -110,7 +111,17 @@ fn plan(record: Option<Record>) -> Plan {
 
 /// A call as far as it is decided where it goes: what the relay has to look at, and no copy of it.
 fn inspect(length: usize) -> Call {
-    let (filter, mut line) = (Filter::new(&plan(None)), request(length));
+    inspect_line(request(length))
+}
+
+/// The same without escapes and other letters, as file contents in base64 are.
+fn inspect_plain(length: usize) -> Call {
+    let head = r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"execute_sql","arguments":{"sql":""#;
+    inspect_line(format!("{head}{}\"}}}}}}", "QUJD".repeat(length / 4)).into_bytes())
+}
+
+fn inspect_line(mut line: Vec<u8>) -> Call {
+    let filter = Filter::new(&plan(None));
     Box::new(move || {
         let (_, message) = rule::from_client(black_box(&mut line)).expect("a message");
         assert!(matches!(black_box(filter.route(&message)), Route::Call(_)));
