@@ -2,7 +2,8 @@
 //! result as it is. What is no clean list does not pass at all.
 
 use super::page::{Element, Page, Shape};
-use super::{Filter, pins, template};
+use super::pins::Pins;
+use super::{Filter, template};
 use crate::proxy::message::{Method, place, text};
 
 /// A filtered list is fresh for so many milliseconds at most: what may be seen can change under it.
@@ -80,30 +81,28 @@ impl Filter {
             Ok(None) => return Listed::Same,
             Err(_) => return Listed::Unclear,
         };
-        let keep =
-            |element: &Element<'_>| text(element.name).is_some_and(|name| self.shows(list, &name, element));
+        let pins = self.pins().filter(|_| list == List::Tools);
+        let keep = |element: &Element<'_>| {
+            text(element.name).is_some_and(|name| self.shows(list, &name, element, pins.as_ref()))
+        };
         let added = if list == List::Tools && page.next.is_none() { self.of_others() } else { Vec::new() };
         rewritten(line, &page, keep, &added)
     }
 
     /// Whether the client may see an element of lane 0's list.
-    fn shows(&self, list: List, name: &str, element: &Element<'_>) -> bool {
+    fn shows(&self, list: List, name: &str, element: &Element<'_>, pins: Option<&Pins<'_>>) -> bool {
         match list {
             List::Tools => {
                 // Where the tool's own lane has listed, what it says counts.
                 let own = |lane| {
                     lane == 0 || self.shown.get(lane).is_none_or(|shown: &super::Shown| shown.tools.is_none())
                 };
-                self.tool(name).is_some_and(|lane| own(lane) && self.as_approved(lane, name, element.text))
+                // Another moment may show it otherwise than the last listing did.
+                let as_approved = |lane| pins.is_none_or(|pins| pins.has(lane, name, element.text));
+                self.tool(name).is_some_and(|lane| own(lane) && as_approved(lane))
             }
             _ => self.lists(list, name).is_some(),
         }
-    }
-
-    /// Whether a definition is one that was approved; everything is, where nothing was.
-    fn as_approved(&self, lane: usize, name: &str, definition: &str) -> bool {
-        let Some(pins) = &self.pins else { return true };
-        pins::canonical(definition).is_some_and(|canonical| pins.has(lane, name, &canonical))
     }
 
     /// The lane of a template: some URI that it can make is named by a pattern.

@@ -8,7 +8,6 @@ use mcp_broker_proto::names::Label;
 use mcp_broker_proto::plan::Plan;
 
 use names::Names;
-use pins::Pins;
 use record::Named;
 
 pub use client::{Client, Offers};
@@ -38,8 +37,6 @@ pub struct Filter {
     tools: Names,
     prompts: Names,
     resources: Names,
-    /// What was approved; nothing where nothing was.
-    pins: Option<Pins>,
     /// What names the items of the record.
     names: Vec<Named>,
     /// What an instance of the lane listed last, and what is wrong with it; by lane.
@@ -60,10 +57,8 @@ impl Filter {
     #[must_use]
     pub fn new(plan: &Plan) -> Self {
         let scopes = || plan.scopes.iter();
-        let names = record::names(plan);
         Self {
-            pins: Pins::new(plan, &names),
-            names,
+            names: record::names(plan),
             tools: Names::new(scopes().map(|scope| scope.tools.as_slice())),
             prompts: Names::new(scopes().map(|scope| scope.prompts.as_slice())),
             resources: Names::new(scopes().map(|scope| scope.resources.as_slice())),

@@ -6,7 +6,7 @@ use std::fmt;
 
 use mcp_broker_proto::MAX_CHANGED;
 use mcp_broker_proto::call::{Change, Changed};
-use mcp_broker_proto::plan::{Plan, Variant};
+use mcp_broker_proto::plan::{Record, Variant};
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
@@ -19,38 +19,22 @@ pub fn canonical(definition: &str) -> Option<String> {
     serde_json::from_str::<Strict>(definition).ok().map(|Strict(value)| value.to_string())
 }
 
-/// The tools that were approved, by lane and name: the canonical texts of each.
-pub(super) struct Pins {
-    lanes: Vec<BTreeMap<Box<str>, BTreeSet<Box<str>>>>,
+/// The tools that were approved, by lane and name: their places in the record. Made when it is needed, as most
+/// launches only show the record.
+pub(super) struct Pins<'f> {
+    record: &'f Record,
+    lanes: Vec<BTreeMap<&'f str, BTreeSet<usize>>>,
 }
 
-impl Pins {
-    /// Of a plan, where something was approved; `names` are those of the record's items.
-    pub(super) fn new(plan: &Plan, names: &[super::record::Named]) -> Option<Self> {
-        let record = plan.record.as_ref()?;
-        let lanes = plan.scopes.iter().map(|scope| {
-            let mut tools: BTreeMap<Box<str>, BTreeSet<Box<str>>> = BTreeMap::new();
-            let lists = record.variants.iter().filter_map(|variant| variant.scopes.get(&scope.name));
-            let places: BTreeSet<usize> =
-                lists.flat_map(|lists| lists.tools.iter().flatten().copied()).collect();
-            for place in places {
-                let name = names.get(place).and_then(|named| named.name.clone());
-                let text = record.item(place).and_then(canonical);
-                if let (Some(name), Some(text)) = (name, text) {
-                    tools.entry(name).or_default().insert(text.into());
-                }
-            }
-            tools
-        });
-        Some(Self { lanes: lanes.collect() })
-    }
-
+impl Pins<'_> {
     /// Whether this definition of a tool was approved.
-    pub(super) fn has(&self, lane: Lane, name: &str, canonical: &str) -> bool {
-        self.of(lane, name).is_some_and(|texts| texts.contains(canonical))
+    pub(super) fn has(&self, lane: Lane, name: &str, definition: &str) -> bool {
+        let Some(shown) = canonical(definition) else { return false };
+        let approved = |place: &usize| self.record.item(*place).and_then(canonical);
+        self.of(lane, name).into_iter().flatten().any(|place| approved(place).as_ref() == Some(&shown))
     }
 
-    fn of(&self, lane: Lane, name: &str) -> Option<&BTreeSet<Box<str>>> {
+    fn of(&self, lane: Lane, name: &str) -> Option<&BTreeSet<usize>> {
         self.lanes.get(lane)?.get(name)
     }
 }
@@ -87,14 +71,29 @@ impl Filter {
         Some(Changed { scope, tools: tools.collect() })
     }
 
+    /// What was approved; nothing where nothing was.
+    pub(super) fn pins(&self) -> Option<Pins<'_>> {
+        let record = self.plan.record.as_ref()?;
+        let lanes = self.plan.scopes.iter().map(|scope| {
+            let mut tools: BTreeMap<&str, BTreeSet<usize>> = BTreeMap::new();
+            let lists = record.variants.iter().filter_map(|variant| variant.scopes.get(&scope.name));
+            for place in lists.flat_map(|lists| lists.tools.iter().flatten()) {
+                if let Some(name) = self.names.get(*place).and_then(|named| named.name.as_deref()) {
+                    tools.entry(name).or_default().insert(*place);
+                }
+            }
+            tools
+        });
+        Some(Pins { record, lanes: lanes.collect() })
+    }
+
     fn compared(&self, lane: Lane, tools: &[Tool], client: Option<&Client>) -> BTreeMap<String, Change> {
-        let Some(pins) = &self.pins else { return BTreeMap::new() };
+        let Some(pins) = self.pins() else { return BTreeMap::new() };
         let (mut changed, mut listed) = (BTreeMap::new(), BTreeSet::new());
         let ours = |name: &str| self.tools.lane(name) == Some(lane);
         for tool in tools.iter().filter(|tool| ours(&tool.name)) {
             listed.insert(tool.name.as_ref());
-            let approved = canonical(&tool.text).is_some_and(|text| pins.has(lane, &tool.name, &text));
-            if !approved {
+            if !pins.has(lane, &tool.name, &tool.text) {
                 let change = pins.of(lane, &tool.name).map_or(Change::Added, |_| Change::Altered);
                 changed.insert(tool.name.to_string(), change);
             }

@@ -52,20 +52,20 @@ impl Filter {
         let opens = matches!(message.method, Method::Initialize | Method::Discover);
         let client = own.as_ref().or(client.filter(|client| !opens && !client.stateless))?;
         let variant = self.variant(client)?;
-        match message.method {
-            Method::Initialize | Method::Discover => {
+        let line = match List::of(message.method) {
+            Some(_) if message.params.cursor.is_some_and(|cursor| cursor != "null") => {
+                refusal::unknown_cursor(id)
+            }
+            Some(list) => self.union(id, list, variant, client.stateless)?,
+            None if opens => {
                 let result = self.plan.record.as_ref()?.item(variant.discovery)?;
                 let result = if client.stateless { private(result)? } else { result.to_owned() };
-                Some(format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#))
+                format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#)
             }
-            method => {
-                let list = List::of(method)?;
-                if message.params.cursor.is_some_and(|cursor| cursor != "null") {
-                    return Some(refusal::unknown_cursor(id));
-                }
-                self.union(id, list, variant, client.stateless)
-            }
-        }
+            None => return None,
+        };
+        // In JSON they are white space, if an item has some; on the wire they end a message.
+        Some(if line.contains(['\n', '\r']) { line.replace(['\n', '\r'], " ") } else { line })
     }
 
     /// The variant that was recorded for such a client. One that offers some of what a client can offer is none of

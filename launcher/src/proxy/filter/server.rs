@@ -45,6 +45,16 @@ impl Filter {
                 Said::Asks(id)
             }
             (Kind::Request(id), _) => Said::Refused(refusal::not_for_servers(id, "that")),
+            // A request without an id, that a lenient client might carry out.
+            (
+                Kind::Notification,
+                Method::Sampling
+                | Method::Elicitation
+                | Method::Roots
+                | Method::Task
+                | Method::TaskResult
+                | Method::TaskList,
+            ) => Said::Nothing(Drop::Ambiguous),
             (Kind::Notification, _) => Said::Tells,
             (Kind::Other, _) => Said::Nothing(Drop::Ambiguous),
         }

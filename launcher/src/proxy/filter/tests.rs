@@ -65,7 +65,7 @@ fn approved() -> Plan {
         json!({ "uri": "file:///logs/1", "name": "1" }).to_string(),
         json!({ "uri": "file:///etc/passwd", "name": "no" }).to_string(),
         json!({ "uriTemplate": "file:///{path}", "name": "files" }).to_string(),
-        json!({ "name": "explain_plan" }).to_string(),
+        "{\r\n\"name\": \"explain_plan\" }".to_owned(),
     ];
     let lists = |tools: &[usize], capable: bool| Lists {
         tools: Some(tools.iter().copied().chain(capable.then_some(5)).collect()),
@@ -370,6 +370,8 @@ fn what_servers_may_ask() {
         (r#"{"id":1,"error":{}}"#, r#"Answer("1")"#),
         (r#"{"id":1,"method":"x","result":{"tools":[]}}"#, "Ambiguous"),
         (r#"{"method":"notifications/x","result":{"tools":[]}}"#, "Ambiguous"),
+        (r#"{"method":"sampling/createMessage"}"#, "Nothing(Ambiguous)"),
+        (r#"{"id":null,"method":"elicitation/create"}"#, "Nothing(Ambiguous)"),
         (r#"{"result":{"tools":[]}}"#, "Nothing(Ambiguous)"),
         (r#"{"id":null,"result":{"tools":[]}}"#, "Nothing(Ambiguous)"),
         (r#"{"id":1,"result":{},"Result":{"tools":[]}}"#, "Ambiguous"),
@@ -520,6 +522,7 @@ fn client(filter_line: &str) -> Client {
 
 fn recorded(filter: &Filter, line: &str, client: Option<&Client>) -> Option<Value> {
     let answer = filter.recorded(&Message::parse(line).unwrap(), client)?;
+    assert!(!answer.contains(['\n', '\r']), "{answer:?}");
     Some(serde_json::from_str(&answer).unwrap())
 }
 
