@@ -1,6 +1,6 @@
 //! The launcher as a program, between a client, a scripted broker on a real socket and a small real server: what
 //! is parked, crashes, rests or is replaced comes back below the client's pipe, and nothing is answered wrongly.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may stop at the first surprise")]
+#![expect(clippy::indexing_slicing, reason = "a test may stop at the first surprise")]
 
 use std::process::Command;
 use std::time::{Duration, Instant};

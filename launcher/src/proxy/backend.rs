@@ -10,6 +10,7 @@ use mcp_broker_proto::channel::{GoneReason, ToBroker};
 use mcp_broker_proto::launch::SecretsTicket;
 use rustix::process::Pid;
 
+use super::leaks::Leaks;
 use super::lines::Long;
 use super::port::Port;
 use super::redact::Across;
@@ -33,8 +34,6 @@ const DRAIN_HURRIED: Duration = Duration::from_millis(300);
 const DRAIN_LONGEST: Duration = Duration::from_secs(30);
 /// What reads no more and is still there after so long does not mean to end.
 const DEAF: Duration = Duration::from_secs(1);
-/// How often it is told at most that secrets were masked.
-const LEAKS: Duration = Duration::from_secs(1);
 /// A killed process that is still there after so long is stuck in the kernel.
 const STUCK: Duration = Duration::from_secs(5);
 
@@ -60,7 +59,8 @@ pub struct Backend {
     pub finishes: Option<Instant>,
     /// What is held back of its diagnostics.
     pub across: Across,
-    leaks: Leaks,
+    /// What was masked in what it said.
+    pub leaks: Leaks,
     /// Its credentials end then.
     ends: Option<Instant>,
     files: Option<PrivateDir>,
@@ -70,13 +70,6 @@ pub struct Backend {
     moved_at: Instant,
     killed_at: Option<Instant>,
     ended: Option<End>,
-}
-
-/// Secrets that were masked in what it said, and not told yet.
-#[derive(Default)]
-struct Leaks {
-    count: u64,
-    told_at: Option<Instant>,
 }
 
 /// The end of an instance, and until when the rest of its words is waited for.
@@ -98,27 +91,6 @@ pub struct Ground<'a> {
 }
 
 impl Backend {
-    /// So many secrets were masked in what it said.
-    pub fn leaked(&mut self, count: u64) {
-        self.leaks.count += count;
-    }
-
-    /// What the broker has to hear of that now.
-    pub fn take_leaks(&mut self, now: Instant) -> Option<ToBroker> {
-        let due = self.leaks.told_at.is_none_or(|at| now >= at + LEAKS);
-        let report = if due { self.last_leaks() } else { None };
-        if report.is_some() {
-            self.leaks.told_at = Some(now);
-        }
-        report
-    }
-
-    /// The same, as it will not be told later.
-    pub fn last_leaks(&mut self) -> Option<ToBroker> {
-        let count = std::mem::take(&mut self.leaks.count);
-        (count > 0).then_some(ToBroker::Leaked { instance: self.wire, count })
-    }
-
     /// Its credentials end then: until that it must have finished what it was asked.
     pub fn lives_until(&mut self, ends: Instant) {
         self.ends = Some(ends);
@@ -327,8 +299,8 @@ impl Backend {
         let drained = self.ended.map(|end| end.until);
         let stages = self.shutdown.next().filter(|_| self.alive());
         let ends = self.ends.filter(|_| self.alive() && self.given_up.is_none());
-        let leaks = self.leaks.told_at.filter(|_| self.leaks.count > 0).map(|at| at + LEAKS);
-        [stuck, drained, stages, self.finishes, ends, leaks, self.deaf_until()].into_iter().flatten().min()
+        let times = [stuck, drained, stages, self.finishes, ends, self.leaks.next(), self.deaf_until()];
+        times.into_iter().flatten().min()
     }
 }
 

@@ -6,6 +6,7 @@ pub mod backoff;
 pub mod calls;
 pub mod filter;
 pub mod heart;
+pub mod leaks;
 pub mod life;
 pub mod lines;
 pub mod message;

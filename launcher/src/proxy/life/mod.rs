@@ -11,6 +11,7 @@ use super::talk::notice::Notice;
 use crate::failure::Failure;
 use lane::Lane;
 
+mod due;
 mod lane;
 mod park;
 mod state;

@@ -45,8 +45,11 @@ impl Relay {
     /// Tells the broker what was masked: at once, and then no more than once in a while.
     pub(super) fn report_leaks(&mut self, now: Instant) {
         for index in 0..self.backends.len() {
-            let report = self.backends.get_mut(index).and_then(|backend| backend.take_leaks(now));
-            report.iter().for_each(|frame| self.send(frame));
+            let Some(backend) = self.backends.get_mut(index) else { break };
+            if let Some(count) = backend.leaks.take(now) {
+                let instance = backend.wire;
+                self.send(&ToBroker::Leaked { instance, count });
+            }
         }
     }
 
@@ -243,10 +246,10 @@ impl Relay {
         let rest = self.redactor.rest(&mut backend.across);
         if let Some(rest) = rest {
             self.words.push(&rest.text);
-            backend.leaked(rest.count);
+            backend.leaks.found(rest.count);
         }
-        if let Some(report) = backend.last_leaks() {
-            self.send(&report);
+        if let Some(count) = backend.leaks.take_all() {
+            self.send(&ToBroker::Leaked { instance: backend.wire, count });
         }
         self.redactor.forget(backend.number);
         self.listings.forget(backend.number);

@@ -38,7 +38,7 @@ impl Relay {
                 }
                 Ok(())
             });
-            backend.leaked(found);
+            backend.leaks.found(found);
             let news = self.read_instance(index, output, now);
             match news {
                 Some(News::Agreed(number)) => self.instance_ready(number, now),
@@ -86,7 +86,7 @@ impl Relay {
             }
             Ok(())
         });
-        backend.leaked(found);
+        backend.leaks.found(found);
         if read == Read::Bytes {
             self.moved_at = now;
             backend.moved(now);

@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 use mcp_broker_proto::call::CallOutcome;
 
 use super::calls::Reach;
-use super::message::{Kind, Message, Method};
+use super::message::{Message, Method};
 use super::outbox::Outbox;
 use super::rule::Drop;
-use asked::{Asked, Questions, What};
+use asked::Questions;
 use held::Held;
 use id::Id;
 use memory::Memory;
@@ -17,6 +17,7 @@ use notice::{Executed, Notice, Question};
 use tasks::Tasks;
 
 pub mod asked;
+mod clients;
 pub mod held;
 pub mod id;
 pub mod memory;
@@ -136,151 +137,12 @@ impl Default for Talk {
 }
 
 impl Talk {
-    /// Takes a line of the client that belongs to a scope.
-    ///
-    /// # Errors
-    /// Where nobody is there for a line that cannot be answered.
-    pub fn client_line(
-        &mut self,
-        line: &str,
-        message: &Message<'_>,
-        lane: usize,
-        otherwise: Otherwise<'_>,
-    ) -> Result<(), Drop> {
-        match (message.kind, message.method) {
-            (Kind::Request(id), _) => self.request(line, message, id, lane, otherwise),
-            (Kind::Response(id), _) => self.response(line, id),
-            (Kind::Notification, Method::Cancelled) => self.cancel(line, message, otherwise),
-            (Kind::Notification, Method::Progress) => self.progress(line, message, otherwise),
-            (Kind::Notification, Method::Initialized) => {
-                self.share(line);
-                // What is remembered is replayed to the next instance, and is not kept for it as well.
-                let remembered = self.memory.initialized(line);
-                if self.current(0).is_none() && remembered { Ok(()) } else { self.tell(line, otherwise) }
-            }
-            (Kind::Notification, Method::RootsChanged) => {
-                self.share(line);
-                // Whoever comes later asks for the roots as they are then.
-                let held = self.current(0).is_some() || matches!(otherwise, Otherwise::First);
-                if held { self.tell(line, otherwise) } else { Ok(()) }
-            }
-            (Kind::Notification | Kind::Other, _) => self.tell(line, otherwise),
-        }
-    }
-
-    /// Tells every instance but the one that the first scope's requests go to. One that is only coming up hears it
-    /// after the handshake that is replayed to it.
-    fn share(&mut self, line: &str) {
-        self.others().for_each(|seat| seat.inbox.push(line.as_bytes()));
-    }
-
-    fn others(&mut self) -> impl Iterator<Item = &mut Seat> {
-        let first = self.current(0);
-        let others = self.seats.iter_mut().filter(|seat| seat.prepared && !seat.leaving);
-        others.filter(move |seat| Some(seat.number) != first)
-    }
-
-    fn progress(&mut self, line: &str, message: &Message<'_>, otherwise: Otherwise<'_>) -> Result<(), Drop> {
-        let Some(raw) = message.params.token else { return self.tell(line, otherwise) };
-        let Some((who, original)) = self.of_servers.told_under(&Id::of(raw)) else {
-            return self.tell(line, otherwise);
-        };
-        let (number, original) = (who.ok_or(Drop::Undelivered)?, original.map(|id| id.raw().into_owned()));
-        match original {
-            None => self.push(number, line),
-            Some(name) => self.push_parts(number, &spliced(line, raw, &name)),
-        }
-    }
-
     /// Answers a line of the client that is no message: nobody knows what its id was.
     pub fn misunderstood(&mut self, why: Drop) {
         if let Some((code, words)) = why.error() {
             let error = serde_json::json!({ "code": code, "message": words });
             let line = format!(r#"{{"jsonrpc":"2.0","id":null,"error":{error}}}"#);
             self.to_client.push(line.as_bytes());
-        }
-    }
-
-    fn request(
-        &mut self,
-        line: &str,
-        message: &Message<'_>,
-        raw: &str,
-        lane: usize,
-        otherwise: Otherwise<'_>,
-    ) -> Result<(), Drop> {
-        let question = question(message, raw);
-        // A task is known to the instance that runs it, and to no other.
-        let runs = message.params.task.and_then(|raw| self.tasks.instance(&Id::of(raw)));
-        let call = message.method == Method::Call;
-        let sealed = call && self.lanes.get(lane).is_some_and(|lane| lane.sealed);
-        let current = self.current(lane).filter(|_| !sealed);
-        let Some(number) = runs.or(current) else {
-            self.wait(line, message, lane, otherwise, question);
-            return Ok(());
-        };
-        let subscribes = matches!(message.method, Method::Subscribe | Method::Listen);
-        let stuffed =
-            lane > 0 && self.seat(number).is_some_and(|seat| seat.inbox.waiting().len() > MAX_UNREAD);
-        if stuffed || !self.of_client.has_room() || (subscribes && !self.memory.has_room()) {
-            self.refuse(&too_many(), question);
-            return Ok(());
-        }
-        let id = Id::of(raw);
-        match message.method {
-            Method::Initialize => self.memory.open(id.clone(), line, false),
-            Method::Listen => {
-                // Resources are of one scope; lists are of all.
-                let shared = lane == 0 && !line.contains("resourceSubscriptions");
-                self.memory.listen(id.clone(), line, (!shared).then_some(lane));
-                if shared {
-                    self.listen_too(&id, line);
-                }
-            }
-            Method::Call => self.news.push(News::Sent(id.clone(), number)),
-            _ => {}
-        }
-        let what = What::of(line, message);
-        self.of_client.insert(id, Asked::new(number, what, message.params.version.is_some()));
-        match self.tasks.to_server(number, line) {
-            Some(respelled) => self.push(number, &respelled),
-            None => self.push(number, line),
-        }
-    }
-
-    /// What becomes of a request that no instance can take now.
-    fn wait(
-        &mut self,
-        line: &str,
-        message: &Message<'_>,
-        lane: usize,
-        otherwise: Otherwise<'_>,
-        question: Question<'_>,
-    ) {
-        let Some(held) = self.lanes.get_mut(lane).map(|lane| &mut lane.held) else {
-            return self.refuse(&too_many(), question);
-        };
-        let kept = match otherwise {
-            Otherwise::First => held.keep(line, false),
-            _ if message.method == Method::Ping => return self.pong(question.id),
-            Otherwise::Hold => held.keep(line, true),
-            Otherwise::Refuse(notice) => return self.refuse(notice, question),
-        };
-        if !kept {
-            return self.refuse(&too_many(), question);
-        }
-        if message.method == Method::Initialize {
-            // Another scope's instance may be up before it has reached its own.
-            self.memory.open(Id::of(question.id), line, true);
-        }
-    }
-
-    /// The other scopes' instances hear a listen request as well: what the client listens for may be theirs. That
-    /// it began, and that it ended, is the first one's word.
-    fn listen_too(&mut self, id: &Id, line: &str) {
-        for seat in self.others() {
-            seat.acknowledgements.insert(id.clone());
-            seat.inbox.push(line.as_bytes());
         }
     }
 
@@ -303,51 +165,6 @@ impl Talk {
         self.to_client.push_parts(&parts);
     }
 
-    /// An answer of the client goes to who asked, and to nobody else.
-    fn response(&mut self, line: &str, raw: &str) -> Result<(), Drop> {
-        let Some(asked) = self.of_servers.remove(&Id::of(raw)) else {
-            // With several servers nobody knows whose answer that would be.
-            let known = self.of_servers.forgetful() || self.lanes.len() > 1;
-            return self
-                .current(0)
-                .filter(|_| !known)
-                .map_or(Err(Drop::Undelivered), |number| self.push(number, line));
-        };
-        let number = asked.instance.ok_or(Drop::Undelivered)?;
-        match asked.what {
-            What::Renamed(original) => self.push_parts(number, &spliced(line, raw, &original.raw())),
-            _ => self.push(number, line),
-        }
-    }
-
-    fn cancel(&mut self, line: &str, message: &Message<'_>, otherwise: Otherwise<'_>) -> Result<(), Drop> {
-        let id = message.params.request_id.map(Id::of);
-        let Some(id) = id else { return self.tell(line, otherwise) };
-        if self.lanes.iter_mut().any(|lane| lane.held.cancel(&id)) {
-            return Ok(());
-        }
-        let Some(asked) = self.of_client.remove(&id) else { return self.tell(line, otherwise) };
-        if asked.what == What::Listen {
-            if self.memory.unlisten(&id) {
-                self.share(line);
-            }
-        }
-        // A listen request that no instance has is over with that.
-        asked.instance.map_or(Ok(()), |number| self.push(number, line))
-    }
-
-    fn tell(&mut self, line: &str, otherwise: Otherwise<'_>) -> Result<(), Drop> {
-        match (self.current(0), otherwise) {
-            (Some(number), _) => self.push(number, line),
-            (None, Otherwise::First | Otherwise::Hold) => {
-                let bounded = matches!(otherwise, Otherwise::Hold);
-                let kept = self.lanes.first_mut().is_some_and(|lane| lane.held.keep(line, bounded));
-                if kept { Ok(()) } else { Err(Drop::Undelivered) }
-            }
-            (None, Otherwise::Refuse(_)) => Err(Drop::Undelivered),
-        }
-    }
-
     fn push(&mut self, number: u32, line: &str) -> Result<(), Drop> {
         self.seat(number).map(|seat| seat.inbox.push(line.as_bytes())).ok_or(Drop::Undelivered)
     }
@@ -368,11 +185,6 @@ impl Talk {
 pub fn question<'a>(message: &Message<'a>, id: &'a str) -> Question<'a> {
     let call = (message.method == Method::Call).then(|| message.params.name.unwrap_or_default());
     Question { id, call, modern: message.params.version.is_some() }
-}
-
-fn too_many() -> Notice {
-    let hint = "wait for answers before you send more";
-    Notice::new(notice::Kind::Restarting, "more is asked than can be kept", hint)
 }
 
 /// A line with a part of it replaced. The part must be a slice of the line.
