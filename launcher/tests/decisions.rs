@@ -46,6 +46,15 @@ fn a_tool_that_no_scope_names_does_not_exist() {
 }
 
 #[test]
+fn ids_of_our_own_are_nobody_else_s() {
+    let (_broker, _channel, mut client) = running_two("own-ids");
+    for id in [r#""mcp-run:list:1""#, r#""\u006dcp-run:replay:0""#] {
+        client.raw(format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/list"}}"#).as_bytes());
+        assert_eq!(client.line()["error"]["code"], -32600);
+    }
+}
+
+#[test]
 fn a_call_that_is_denied_reaches_no_server_and_starts_none() {
     let (_broker, mut channel, mut client) = running_two("denied");
     channel.decides();

@@ -236,6 +236,7 @@ fn another_plan_ends_what_it_does_not_name() {
     both_have_heard(&mut client);
     channel.send(&scene::plan_of(&[("read", &["read_*"]), ("third", &["third_*"])]));
     channel.gone(1, "replaced");
+    client.lists_changed();
     assert!(client.text(1).contains("definition of the server has changed"));
     client.call(2, "write_whoami");
     assert_eq!(client.line()["error"]["code"], -32602);

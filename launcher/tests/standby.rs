@@ -182,3 +182,26 @@ fn without_a_record_what_another_scope_lists_is_told() {
     client.request(3, "tools/list");
     assert_eq!(names(&client.line()), ["read_whoami", "write_whoami", "extra"]);
 }
+
+/// One that tries the stateless era first and then makes a handshake: what is listed for it is listed after that.
+#[test]
+fn a_client_that_falls_back_to_a_handshake() {
+    let mut plan = lazy();
+    plan["lazy"] = json!(false);
+    let mut broker = Broker::start("falls-back");
+    broker.plan = plan;
+    let mut client = Client::start(&broker);
+    let (mut channel, _) = broker.accept();
+    let server = TWICE.replace("case $line in", "case $line in *server/discover*) say '\"id\":'\"$id\"',\"error\":{\"code\":-32601,\"message\":\"no\"}' ;; *tools/list*) [ -n \"$greeted\" ] && say '\"id\":'\"$id\"',\"result\":{\"tools\":[{\"name\":\"read_whoami\"}]}' || say '\"id\":'\"$id\"',\"error\":{\"code\":1,\"message\":\"no\"}' ;;");
+    channel.ticket_for_command("read", 0, 0, &server);
+    channel.expect("started");
+    client.send(&json!({ "jsonrpc": "2.0", "id": 7, "method": "server/discover", "params": { "_meta": {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {} } } }));
+    assert_eq!(client.line()["error"]["code"], -32601, "the server's own answer");
+    client.open();
+    client.call(1, "read_whoami");
+    assert_eq!(client.text(1), "i0 yes ");
+    // The client's half is closed while its call waits for the list.
+    client.close();
+    assert_eq!(client.wait(), 0);
+}

@@ -5,6 +5,8 @@ use serde_json::json;
 
 use crate::proxy::talk::notice::Kind;
 
+/// A request that is none (JSON-RPC 2.0 section 5.1).
+const INVALID_REQUEST: i32 = -32600;
 /// Parameters that cannot be (JSON-RPC 2.0 section 5.1).
 const INVALID_PARAMS: i32 = -32602;
 /// A resource that is not there (MCP 2025-11-25 and before; later [`INVALID_PARAMS`], SEP-2164).
@@ -51,6 +53,12 @@ pub fn unknown_method(id: &str) -> String {
 #[must_use]
 pub fn unknown_cursor(id: &str) -> String {
     error(id, INVALID_PARAMS, "Invalid cursor")
+}
+
+/// To a request whose id is that of another one which is open, or is kept for the relay.
+#[must_use]
+pub fn id_in_use(id: &str) -> String {
+    error(id, INVALID_REQUEST, "a request of this id is open")
 }
 
 /// To a request without what it needs.

@@ -27,12 +27,13 @@ impl Relay {
         self.err.ready(error, &mut self.words);
         let wanted = self.client_wanted();
         let too_long = self.client.lines().too_long_count();
-        let mut acts = Acts::default();
+        let (mut acts, mut greets) = (Acts::default(), false);
         let Self { client, talk, life, calls, filter, shown, .. } = self;
         let read = client.ready(input, wanted, |line| {
             let Some(filter) = filter else { return Err(Drop::Undelivered) };
             let taken = rule::from_client(line).and_then(|(text, message)| {
-                let mut desk = Desk { talk, life, calls, filter, shown, acts: &mut acts };
+                let greets = &mut greets;
+                let mut desk = Desk { talk, life, calls, filter, shown, greets, acts: &mut acts };
                 desk.take(text, &message, now)
             });
             taken.inspect_err(|why| {
@@ -40,6 +41,9 @@ impl Relay {
                 answer.into_iter().for_each(|answer| talk.to_client.push(answer.as_bytes()));
             })
         });
+        if greets {
+            self.list_again();
+        }
         self.act(acts, now);
         for _ in too_long..self.client.lines().too_long_count() {
             self.talk.misunderstood(Drop::TooLong);
@@ -72,12 +76,21 @@ struct Desk<'a> {
     calls: &'a mut Calls,
     filter: &'a Filter,
     shown: &'a mut Option<filter::Client>,
+    /// The client has sent an instance its handshake.
+    greets: &'a mut bool,
     /// What has to be done when all that was read is sorted.
     acts: &'a mut Acts,
 }
 
 impl Desk<'_> {
     fn take(&mut self, line: &str, message: &Message<'_>, now: Instant) -> Result<(), Drop> {
+        if let Kind::Request(raw) = message.kind
+            && raw.starts_with('"')
+            && Id::of(raw).is_own()
+        {
+            self.talk.to_client.push(refusal::id_in_use(raw).as_bytes());
+            return Ok(());
+        }
         match self.filter.route(message) {
             Route::Call(call) => {
                 self.call(line, message, call.lane, now);
@@ -86,7 +99,13 @@ impl Desk<'_> {
             Route::Lane(lane) => self.pass(line, message, lane, now),
             Route::Discovery | Route::List(_) => {
                 self.look(message);
-                if self.recorded(line, message) { Ok(()) } else { self.pass(line, message, 0, now) }
+                if self.recorded(line, message) {
+                    return Ok(());
+                }
+                if message.method == Method::Initialize {
+                    *self.greets = true;
+                }
+                self.pass(line, message, 0, now)
             }
             Route::Tasks | Route::Every => self.pass(line, message, 0, now),
             Route::Task(raw) => self.task(line, message, raw, now),

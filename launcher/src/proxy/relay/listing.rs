@@ -118,7 +118,7 @@ impl Relay {
         }
         let pinned = filter.plan().record.is_some();
         let client = self.shown.as_ref();
-        let known = self.talk.is_greeted() || client.is_some_and(|client| client.stateless);
+        let known = self.talk.is_greeted() || self.is_stateless();
         self.listings.forget(number);
         self.listings.open.push(Own::due(number, known));
         if known {
@@ -130,13 +130,28 @@ impl Relay {
         !known
     }
 
+    /// Whether the client talks the stateless era, and was understood: one that only tries may fall back to a
+    /// handshake, which a server that was asked something else would not take.
+    fn is_stateless(&self) -> bool {
+        self.talk.answered() && self.shown.as_ref().is_some_and(|client| client.stateless)
+    }
+
+    /// The client makes a handshake with the first scope's instance: what that has listed before counts no more.
+    pub(super) fn list_again(&mut self) {
+        let (Some(filter), Some(number)) = (&self.filter, self.talk.current(0)) else { return };
+        if Self::lists(filter, 0) {
+            self.listings.again(number);
+            self.talk.seal(0);
+        }
+    }
+
     /// Begins the listings that are due, and ends those that are done or take too long.
     pub(super) fn tend_listings(&mut self, now: Instant) {
         if self.listings.open.is_empty() {
             return;
         }
         let told = self.talk.reach().told;
-        let stateless = self.shown.as_ref().is_some_and(|client| client.stateless);
+        let stateless = self.is_stateless();
         for place in 0..self.listings.open.len() {
             let Some(own) = self.listings.open.get_mut(place) else { break };
             let number = own.number;

@@ -21,14 +21,16 @@ impl Relay {
             return;
         }
         let waits: Vec<_> = (0..self.life.count()).map(|lane| self.waits_for(lane, now)).collect();
-        let mut alive = false;
+        let (mut alive, signal) = (false, self.by_signal());
         for backend in self.backends.iter_mut().filter(|backend| backend.alive()) {
             alive = true;
             let lane = self.talk.lane_of(backend.number);
             let coming = lane.is_some_and(|lane| waits.get(lane) == Some(&true));
+            // Calls wait for what it shows.
+            let sealed = !signal && lane.is_some_and(|lane| self.talk.sealed_waits(lane));
             let current = lane.and_then(|lane| self.talk.current(lane)) == Some(backend.number);
             // What is held goes to it first; it reads all that it was sent before the end of its input.
-            if !backend.shutdown.begun() && (!coming || current) {
+            if !backend.shutdown.begun() && (!coming || current) && !sealed {
                 backend.shutdown.client_left(now);
             }
         }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use mcp_broker_proto::channel::GoneReason;
+use mcp_broker_proto::channel::{GoneReason, ToBroker};
 use mcp_broker_proto::plan::Plan;
 
 use super::Relay;
@@ -26,13 +26,32 @@ impl Relay {
         self.give_up_lanes(&before, now);
         self.life.plan(&before, plan.lazy, now);
         self.talk.plan(&before);
+        let differs = self.filter.as_ref().is_some_and(|filter| {
+            let before = filter.plan();
+            before.scopes != plan.scopes || before.record != plan.record
+        });
         self.filter = Some(match self.filter.take() {
             Some(filter) => filter.replaced(plan, self.shown.as_ref()),
             None => Filter::new(plan),
         });
         self.planned = true;
+        self.tell_plan(differs);
         // The keeper for a ticket that may follow at once.
         self.send_wants(now);
+    }
+
+    /// What is hidden is looked at anew with a plan, and whoever sent it may not know of it.
+    fn tell_plan(&mut self, differs: bool) {
+        for lane in 0..self.life.count() {
+            let report = self.filter.as_ref().and_then(|filter| filter.report(lane));
+            if let Some(report) = report.filter(|report| !report.tools.is_empty()) {
+                self.send(&ToBroker::Changed(report));
+            }
+            self.sieve(lane);
+        }
+        if differs {
+            self.talk.tell_tools_changed();
+        }
     }
 
     /// Scopes that are in the plan no more: their instances end, and what waits for them is answered.

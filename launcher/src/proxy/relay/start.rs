@@ -19,6 +19,11 @@ impl Relay {
         let (number, wire) = (self.count, ticket.instance);
         let idle = Duration::from_secs(ticket.idle_secs);
         let lane = self.lane(&ticket.scope);
+        if lane.is_none() && self.planned {
+            // It was asked for before the definition has changed.
+            drop(ticket);
+            return self.send(&ToBroker::Gone { instance: wire, reason: GoneReason::Unusable });
+        }
         let quiet = lane.and_then(|lane| self.life.ticket(lane, number, idle, now));
         let (Some(lane), Some(quiet)) = (lane, quiet) else {
             return self.lose_broker("says what it was not asked for", now);

@@ -88,7 +88,7 @@ pub struct Asked {
     /// What its server calls that, where it is something else.
     pub original: Option<Id>,
     /// Nobody waits for its answer.
-    cancelled: bool,
+    pub cancelled: bool,
 }
 
 impl Asked {
@@ -160,6 +160,19 @@ impl Questions {
         Some(asked)
     }
 
+    /// The client takes a request back: it is forgotten, but for a list. What answers that would pass for the answer
+    /// to another request of the same id, which is not filtered.
+    pub fn take_back(&mut self, id: &Id) -> Option<(Option<u32>, bool)> {
+        let asked = self.open.get_mut(id).filter(|asked| !asked.cancelled)?;
+        let found = (asked.instance, asked.what == What::Listen);
+        if matches!(asked.what, What::List(_) | What::Tasks) && asked.instance.is_some() {
+            asked.cancelled = true;
+        } else {
+            self.remove(id);
+        }
+        Some(found)
+    }
+
     /// Whether answers to forgotten requests may still come.
     #[must_use]
     pub fn forgetful(&self) -> bool {
@@ -201,6 +214,7 @@ impl Questions {
         for id in self.of(number) {
             match self.open.get_mut(&id) {
                 Some(asked) if asked.what == What::Listen => asked.instance = None,
+                Some(asked) if asked.cancelled => drop(self.remove(&id)),
                 _ => ended.extend(self.remove(&id).map(|asked| (id, asked))),
             }
         }
@@ -228,11 +242,13 @@ impl Questions {
         open
     }
 
-    /// An instance takes a request of its own back: the client's name for it, where that is another one.
+    /// An instance takes a request of its own back: the client's name for it, where it is open.
     pub fn cancelled(&mut self, number: u32, id: &Id) -> Option<Id> {
-        if let Some(asked) = self.open.get_mut(id).filter(|asked| asked.instance == Some(number)) {
+        let plain =
+            |asked: &&mut Asked| asked.instance == Some(number) && !matches!(asked.what, What::Renamed(_));
+        if let Some(asked) = self.open.get_mut(id).filter(plain) {
             asked.cancelled = true;
-            return None;
+            return Some(id.clone());
         }
         let (name, asked) = self.open.iter_mut().find(|(_, asked)| {
             asked.instance == Some(number) && matches!(&asked.what, What::Renamed(original) if original == id)

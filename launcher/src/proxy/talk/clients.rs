@@ -1,9 +1,12 @@
 //! What the client says, and which instance hears it: requests by their scope, everything else by what it is about.
 
+use mcp_broker_proto::call::CallOutcome;
+
 use super::asked::{Asked, What};
 use super::id::Id;
 use super::notice::{self, Notice, Question};
 use super::{MAX_UNREAD, News, Otherwise, Seat, Talk, question, spliced};
+use crate::proxy::filter::refusal;
 use crate::proxy::message::{Kind, Message, Method};
 use crate::proxy::rule::Drop;
 
@@ -90,6 +93,13 @@ impl Talk {
             return Ok(());
         }
         let id = Id::of(raw);
+        if self.of_client.get(&id).is_some() {
+            if call {
+                self.news.push(News::Ended(id, CallOutcome::NotSent));
+            }
+            self.to_client.push(refusal::id_in_use(raw).as_bytes());
+            return Ok(());
+        }
         match message.method {
             Method::Initialize => self.memory.open(id.clone(), line, false),
             Method::Listen => {
@@ -170,12 +180,14 @@ impl Talk {
         if self.lanes.iter_mut().any(|lane| lane.held.cancel(&id)) {
             return Ok(());
         }
-        let Some(asked) = self.of_client.remove(&id) else { return self.tell(line, otherwise) };
-        if asked.what == What::Listen && self.memory.unlisten(&id) {
+        let Some((instance, listens)) = self.of_client.take_back(&id) else {
+            return self.tell(line, otherwise);
+        };
+        if listens && self.memory.unlisten(&id) {
             self.share(line);
         }
         // A listen request that no instance has is over with that.
-        asked.instance.map_or(Ok(()), |number| self.push(number, line))
+        instance.map_or(Ok(()), |number| self.push(number, line))
     }
 
     pub(super) fn tell(&mut self, line: &str, otherwise: Otherwise<'_>) -> Result<(), Drop> {

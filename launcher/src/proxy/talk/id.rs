@@ -3,6 +3,9 @@
 
 use std::borrow::Cow;
 
+/// How the ids begin that the relay gives out, as JSON: nobody else may use such.
+const OWN: &str = "\"mcp-run:";
+
 /// An id.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Id {
@@ -31,6 +34,12 @@ impl Id {
             }
             _ => Self::Text(raw.into()),
         }
+    }
+
+    /// Whether it is one of those that the relay gives out itself.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        matches!(self, Self::Text(text) if text.starts_with(OWN))
     }
 
     /// As JSON.
@@ -66,6 +75,11 @@ mod tests {
             [("1", "\"1\""), ("9007199254740993", "9007199254740992"), ("1", "1.5"), (r#""a""#, r#""A""#)]
         {
             assert_ne!(Id::of(one), Id::of(other), "{one} {other}");
+        }
+        for (raw, own) in
+            [(r#""mcp-run:list:1""#, true), (r#""\u006dcp-run:""#, true), (r#""mcp""#, false), ("7", false)]
+        {
+            assert_eq!(Id::of(raw).is_own(), own, "{raw}");
         }
         for raw in ["9007199254740993", r#""a\"b""#, "123456789012345678901234567890", "1e3"] {
             assert_eq!(Id::of(raw).raw(), raw);

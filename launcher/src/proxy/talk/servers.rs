@@ -106,12 +106,15 @@ impl Talk {
             // What nobody waits for may be a list that was called off: it is not sorted, and does not pass.
             return if raw.starts_with(OWN_LIST) { Ok(Heard::Listed) } else { Err(Drop::Undelivered) };
         };
-        let theirs = asked.instance == Some(number);
+        let (theirs, cancelled) = (asked.instance == Some(number), asked.cancelled);
         if asked.what == What::Listen && (leaving || !theirs) {
             // It says goodbye because we end it; the subscription goes on.
             return Ok(Heard::Taken);
         }
-        if !theirs {
+        if theirs && cancelled {
+            self.of_client.remove(&id);
+        }
+        if !theirs || cancelled {
             return Err(Drop::Undelivered);
         }
         if let Some(asked) = self.of_client.remove(&id) {
@@ -222,7 +225,9 @@ impl Talk {
             return Ok(Heard::Taken);
         }
         let id = Id::of(raw);
-        let taken = self.of_servers.get(&id).is_some_and(|asked| asked.instance != Some(number));
+        // One that passes for ours would get the answer to a question of ours.
+        let taken =
+            id.is_own() || self.of_servers.get(&id).is_some_and(|asked| asked.instance != Some(number));
         let token = message.params.token.map(|raw| (raw, Id::of(raw)));
         let used = token.as_ref().is_some_and(|(_, token)| self.of_servers.uses(token, number));
         if !taken && !used && !self.of_servers.forgetful() {
@@ -250,6 +255,7 @@ impl Talk {
     fn server_cancels(&mut self, number: u32, line: &str, raw: &str) -> Result<Heard, Drop> {
         let id = Id::of(raw);
         let listens = |asked: &&Asked| asked.what == What::Listen;
+        let mut ended = false;
         if let Some(asked) = self.of_client.get(&id).filter(listens) {
             let theirs = asked.instance == Some(number);
             if !theirs || self.seat(number).is_some_and(|seat| seat.leaving) {
@@ -258,12 +264,19 @@ impl Talk {
             }
             self.of_client.remove(&id);
             self.memory.unlisten(&id);
+            ended = true;
         }
-        match self.of_servers.cancelled(number, &id) {
-            Some(name) => self.to_client.push_parts(&spliced(line, raw, &name.raw()).map(str::as_bytes)),
-            None => self.to_client.push(line.as_bytes()),
+        if let Some(name) = self.of_servers.cancelled(number, &id) {
+            let other = name.raw();
+            let parts = if name == id { [line, "", ""] } else { spliced(line, raw, &other) };
+            self.to_client.push_parts(&parts.map(str::as_bytes));
+            return Ok(Heard::Taken);
         }
-        Ok(Heard::Taken)
+        // What it has not asked is not its own to take back.
+        if ended {
+            self.to_client.push(line.as_bytes())
+        }
+        if ended { Ok(Heard::Taken) } else { Err(Drop::Undelivered) }
     }
 }
 

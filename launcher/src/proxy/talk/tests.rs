@@ -537,3 +537,49 @@ fn a_task_is_of_the_instance_that_runs_it() {
     scene.server(0, r#"{"id":1,"result":{"structuredContent":{"taskId":"x"},"taskId":"y"}}"#).unwrap();
     assert!(!scene.0.busy(0));
 }
+
+/// An id that is used again before its answer has come could carry a list past the filter.
+#[test]
+fn an_id_is_one_request_at_a_time() {
+    let list = r#"{"id":5,"method":"tools/list"}"#;
+    let call = r#"{"id":5,"method":"tools/call","params":{"name":"q"}}"#;
+    for cancels in [false, true] {
+        let mut scene = Scene::new();
+        scene.client(list).unwrap();
+        if cancels {
+            scene.client(r#"{"method":"notifications/cancelled","params":{"requestId":5}}"#).unwrap();
+        }
+        let sent = scene.take(0).len();
+        scene.client(call).unwrap();
+        assert_eq!((sent, scene.take(0).len()), (1 + usize::from(cancels), 0), "cancels: {cancels}");
+        assert_eq!(scene.json(CLIENT)[0]["error"]["code"], -32600);
+        assert!(scene.0.news.contains(&News::Ended(Id::of("5"), CallOutcome::NotSent)));
+        let answered = scene.server(0, r#"{"id":5,"result":{"tools":[]}}"#);
+        assert_eq!(answered.is_err(), cancels);
+        // It is free again when that has come.
+        scene.client(call).unwrap();
+        assert_eq!(scene.take(0), [call]);
+    }
+}
+
+#[test]
+fn a_server_cannot_pass_for_the_relay_or_for_another() {
+    let mut scene = Scene::new();
+    scene.server(0, r#"{"id":"mcp-run:confirm:1","method":"elicitation/create"}"#).unwrap();
+    assert_eq!(scene.json(CLIENT)[0]["id"], "mcp-run:request:1", "that is how we ask ourselves");
+    scene.server(0, r#"{"id":5,"method":"roots/list"}"#).unwrap();
+    scene.clear();
+    scene.0.plan(&[Some(0), None]);
+    scene.0.join(1, 1, false);
+    scene.0.settle(1);
+    let cancelled =
+        |id: &str| format!(r#"{{"method":"notifications/cancelled","params":{{"requestId":{id}}}}}"#);
+    for (number, id, passes) in
+        [(1, "5", false), (0, "\"mcp-run:confirm:2\"", false), (0, "77", false), (0, "5", true)]
+    {
+        assert_eq!(scene.server(number, &cancelled(id)).is_ok(), passes, "{number} {id}");
+        assert_eq!(scene.take(CLIENT).len(), usize::from(passes));
+    }
+    scene.server(0, &cancelled("\"mcp-run:confirm:1\"")).unwrap();
+    assert_eq!(scene.json(CLIENT)[0]["params"]["requestId"], "mcp-run:request:1");
+}
