@@ -107,6 +107,7 @@ impl App {
             slept: Arc::clone(&slept),
             logins: Arc::<Logind>::clone(&logind),
             config: config.subscribe(),
+            approvals: Arc::clone(&approvals),
             marks,
         });
         let config_now = Arc::clone(&config.borrow());

@@ -6,6 +6,7 @@ use jiff::SignedDuration;
 use mcp_broker_proto::channel::EndReason;
 use mcp_broker_proto::launch::LaunchRequest;
 use mcp_broker_proto::names::{LaunchId, SessionId};
+use mcp_broker_proto::plan::Record;
 use mcp_broker_proto::problem::{ErrorCode, Problem};
 use mcp_broker_proto::session::{LaunchInfo, LaunchState, LockCause, ServerInfo};
 use tokio::sync::OnceCell;
@@ -14,14 +15,15 @@ use super::holder::{self, Holder, Key};
 use super::lock::{Lock, Notice};
 use super::login::{Caller, Login};
 use super::pace::{self, Allowed};
+use super::plan;
 use super::registry::Sessions;
 use super::seat::Seat;
 use super::sign_in::{Person, os};
 use super::words;
 use crate::audit::{ByWhom, Event};
 use crate::clock::shown;
-use crate::config::ServerDefinition;
-use crate::policy::{Decision, Grant, Reason, Subject, decide};
+use crate::config::{OnLock, ServerDefinition};
+use crate::policy::{Decision, Grant, Reason, Subject, approved_tools, decide, describe};
 
 /// Who asks.
 pub struct Asking {
@@ -163,7 +165,12 @@ impl Sessions {
             }
         };
         let session = self.sign_in(&asking).await?;
-        let seat = match self.seat(session, self.seated(&asking, &request)) {
+        let record = self.approvals.record_of(grant.server());
+        let lazy = plan::is_lazy(grant.server(), record.is_some());
+        // Where a lock ends launches, none begins in it either.
+        let waits = lazy && self.config.borrow().session.on_lock == OnLock::Park;
+        let info = self.seated(&asking, &request, record.as_deref(), lazy);
+        let seat = match self.seat(session, info, waits) {
             Ok(seat) => seat,
             Err(problem) => {
                 let again = problem.code == ErrorCode::SessionLocked && self.refused_again(session);
@@ -186,18 +193,24 @@ impl Sessions {
         Ok(Admitted { seat, request, grant, person: asking.person })
     }
 
-    fn seated(&self, asking: &Asking, request: &LaunchRequest) -> LaunchInfo {
+    fn seated(
+        &self,
+        asking: &Asking,
+        request: &LaunchRequest,
+        record: Option<&Record>,
+        lazy: bool,
+    ) -> LaunchInfo {
         LaunchInfo {
             id: LaunchId::fresh(),
             session: SessionId::fresh(),
             user: asking.person.user.clone(),
             server: request.server.clone(),
             since: shown(self.clock.now()),
-            state: if request.want { LaunchState::Starting } else { LaunchState::Idle },
+            state: if request.want && !lazy { LaunchState::Starting } else { LaunchState::Idle },
             parked: None,
             launcher_pid: asking.by.pid,
             running: Vec::new(),
-            approved: None,
+            approved: record.map(|record| record.approved_at.clone()),
             changed: Vec::new(),
         }
     }
@@ -221,11 +234,14 @@ impl Sessions {
         let subject = subject(&asking.person);
         let lock = self.session_of(&asking.key()).and_then(|session| self.lock_problem(session));
         let info = |server: &Arc<ServerDefinition>| {
+            let record = self.approvals.record_of(server);
             let (mut allowed, reasons) = match decide(&config.servers, &server.name, &subject, &[]) {
                 Decision::Grant(grant) => (true, grant.reasons().to_vec()),
                 Decision::Denial(denial) => (false, denial.reasons.clone()),
             };
             let mut reasons: Vec<_> = reasons.iter().map(ToString::to_string).collect();
+            let approved = record.as_deref().map(approved_tools);
+            let scopes = if allowed { describe(server, approved.as_ref()) } else { Vec::new() };
             if let Some(problem) = &lock {
                 allowed = false;
                 reasons.push(problem.title.clone());
@@ -237,8 +253,8 @@ impl Sessions {
                 tier: server.tier.as_str().to_owned(),
                 allowed,
                 reasons,
-                approved: None,
-                scopes: Vec::new(),
+                approved: record.map(|record| record.approved_at.clone()),
+                scopes,
             }
         };
         config.servers.values().map(info).collect()

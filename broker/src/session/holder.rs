@@ -128,6 +128,11 @@ impl Holder {
         self.fence.as_ref()
     }
 
+    /// What locked it.
+    pub(super) fn cause(&self) -> LockCause {
+        self.lock.cause().unwrap_or(LockCause::Found)
+    }
+
     pub(super) fn lock(&self) -> &Lock {
         &self.lock
     }

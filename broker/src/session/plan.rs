@@ -1,20 +1,25 @@
 //! What a launcher is told of its launch: the plan, made from the definition that its grant holds.
 
 use mcp_broker_proto::names::LaunchId;
-use mcp_broker_proto::plan::{Plan, ScopePlan};
+use mcp_broker_proto::plan::{Plan, Record, ScopePlan};
 
-use crate::config::{Scope, ServerDefinition};
+use crate::config::{Scope, ServerDefinition, Start};
 
-/// The plan of a launch.
-pub(super) fn of(launch: LaunchId, server: &ServerDefinition) -> Plan {
+/// The plan of a launch, without the record: that is large, and shared until it is sent.
+pub(super) fn of(launch: LaunchId, server: &ServerDefinition, record: Option<&Record>) -> Plan {
     Plan {
         launch,
         server: server.name.clone(),
         scopes: server.scopes.iter().map(scope).collect(),
         client_requests: server.client_requests.iter().copied().collect(),
-        lazy: false,
+        lazy: is_lazy(server, record.is_some()),
         record: None,
     }
+}
+
+/// Whether nothing of a server is started before a request needs it: what a client asks first must be known.
+pub(super) fn is_lazy(server: &ServerDefinition, approved: bool) -> bool {
+    approved && server.start == Start::Lazy
 }
 
 fn scope(scope: &Scope) -> ScopePlan {

@@ -16,6 +16,7 @@ use super::holder::{Holder, Key};
 use super::login::{Login, Logins};
 use super::marks::Marks;
 use super::pace::{self, Paces};
+use super::park::Why;
 use super::seat::{Launch, Seat};
 use super::sign_in::Person;
 use super::words;
@@ -23,6 +24,7 @@ use crate::audit::AuditLog;
 use crate::clock::{Clock, Slept};
 use crate::config::Config;
 use crate::lease::Leases;
+use crate::package::Approvals;
 
 /// Sessions, launches, and what ending them needs.
 pub struct Sessions {
@@ -33,6 +35,7 @@ pub struct Sessions {
     pub(super) slept: Arc<Slept>,
     pub(super) logins: Arc<dyn Logins>,
     pub(super) config: watch::Receiver<Arc<Config>>,
+    pub(super) approvals: Arc<Approvals>,
     /// How long a person is asked whether a call may go on.
     pub(super) confirm_limit: Duration,
     /// Wakes whoever waits for a launch to be still or gone.
@@ -53,6 +56,8 @@ pub struct Needs {
     pub logins: Arc<dyn Logins>,
     /// The configuration in force.
     pub config: watch::Receiver<Arc<Config>>,
+    /// What servers showed when they were approved.
+    pub approvals: Arc<Approvals>,
     /// Sessions that an earlier broker of this boot had locked.
     pub marks: Marks,
 }
@@ -96,6 +101,7 @@ impl Sessions {
             clock: needs.clock,
             logins: needs.logins,
             config: needs.config,
+            approvals: needs.approvals,
             confirm_limit: Duration::from_secs(CONFIRM_SECS),
             changed: Notify::new(),
         })
@@ -106,23 +112,34 @@ impl Sessions {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives a launch its seat, unless its session is not there any more.
-    pub(super) fn seat(self: &Arc<Self>, session: SessionId, mut info: LaunchInfo) -> Result<Seat, Problem> {
+    /// Gives a launch its seat, unless its session is not there any more. One that `waits` needs no credentials yet:
+    /// in a locked session it is parked instead of refused.
+    pub(super) fn seat(
+        self: &Arc<Self>,
+        session: SessionId,
+        mut info: LaunchInfo,
+        waits: bool,
+    ) -> Result<Seat, Problem> {
         let mut guard = self.lock();
         let inner = &mut *guard;
         if inner.stopping {
             return Err(words::stopping());
         }
         let holder = inner.sessions.get(&session).ok_or_else(words::session_over)?;
-        if holder.fence().is_none() {
-            return Err(words::locked(holder));
-        }
+        let why = match holder.fence() {
+            Some(_) => None,
+            None if !waits => return Err(words::locked(holder)),
+            None => Some(Why::Locked(holder.cause(), words::way_back(holder.lock()))),
+        };
         let uid = holder.person.uid;
         pace::room(inner.launches.values().filter(|launch| launch.uid == uid).count())?;
         let (orders, receiver) = mpsc::unbounded_channel();
         let launch = info.id;
         info.session = session;
-        let entry = Launch::new(info, uid, orders);
+        let mut entry = Launch::new(info, uid, orders);
+        if let Some(why) = why {
+            entry.park_at_once(why);
+        }
         inner.launches.insert(launch, entry);
         Ok(Seat { launch, session, orders: receiver, sessions: Arc::clone(self) })
     }

@@ -107,6 +107,12 @@ impl Launch {
         }
     }
 
+    /// The same for a launch that begins now and has none. Nothing is being written that has to hurry.
+    pub(super) fn park_at_once(&mut self, why: Why) {
+        self.ordered += 1;
+        self.tell(Order::Park(why));
+    }
+
     /// Tells the launch to kill its instances and stay.
     pub(super) fn park(&mut self, why: Why) {
         self.drop_passes();

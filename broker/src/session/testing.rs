@@ -12,8 +12,9 @@ use async_trait::async_trait;
 use mcp_broker_proto::channel::{ToBroker, ToLauncher};
 use mcp_broker_proto::launch::{LaunchRequest, LaunchTicket, SecretsTicket};
 use mcp_broker_proto::names::{LaunchId, SessionId};
+use mcp_broker_proto::plan::{Lists, Record, Variant};
 use mcp_broker_proto::problem::Problem;
-use mcp_broker_proto::session::{LaunchInfo, Revocability};
+use mcp_broker_proto::session::{ApprovalRequest, LaunchInfo, Revocability};
 use mcp_broker_proto::{PROTOCOL, Secret};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, Lines, ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, watch};
@@ -33,6 +34,7 @@ use crate::config::{
     SessionSection, Tier,
 };
 use crate::lease::{Book, Leases, Providers, journal};
+use crate::package::Approvals;
 use crate::provider::{
     Handle, Healthy, Issued, MintRequest, Parent, Prepared, Proof, Provider, ProviderError, Renewed,
     Revocation, SessionTag,
@@ -245,6 +247,7 @@ pub(super) struct World {
     pub(super) backend: Arc<Backend>,
     pub(super) peer: Arc<Peer>,
     pub(super) config: watch::Sender<Arc<Config>>,
+    pub(super) approvals: Arc<Approvals>,
     pub(super) dir: TempDir,
 }
 
@@ -259,6 +262,7 @@ pub(super) fn world() -> World {
     let (lost, _) = mpsc::unbounded_channel();
     let leases = Leases::new(book, audit.clone(), Arc::clone(&clock), providers, lost);
     let (sender, config) = watch::channel(Arc::new(config()));
+    let approvals = Approvals::open(dir.path(), audit.clone(), Arc::clone(&clock), sender.subscribe());
     let sessions = Sessions::new(Needs {
         leases: Arc::clone(&leases),
         audit,
@@ -266,9 +270,18 @@ pub(super) fn world() -> World {
         clock,
         logins: Arc::new(AllWell),
         config,
+        approvals: Arc::clone(&approvals),
         marks: Marks::nowhere(),
     });
-    World { sessions, leases, backend, peer: Arc::new(Peer(AtomicUsize::new(0))), config: sender, dir }
+    World {
+        sessions,
+        leases,
+        backend,
+        peer: Arc::new(Peer(AtomicUsize::new(0))),
+        config: sender,
+        approvals,
+        dir,
+    }
 }
 
 impl World {
@@ -326,12 +339,38 @@ impl World {
 
     /// Puts another definition of the server in force.
     pub(super) fn redefine(&self, change: impl FnOnce(&mut ServerDefinition)) {
+        self.reconfigure(|config| {
+            let server = config.servers.values_mut().next().unwrap();
+            change(Arc::make_mut(server));
+        });
+    }
+
+    /// Puts another configuration in force, with the server as it is defined.
+    pub(super) fn reconfigure(&self, change: impl FnOnce(&mut Config)) {
         let mut next = config();
-        let name = "orders".parse().unwrap();
-        let mut server = self.config.borrow().servers[&name].as_ref().clone();
-        change(&mut server);
-        next.servers.insert(name, Arc::new(server));
+        next.servers = self.config.borrow().servers.clone();
+        change(&mut next);
         self.config.send_replace(Arc::new(next));
+    }
+
+    /// Approves the server as it is defined, with one tool in each of its scopes.
+    pub(super) async fn approve(&self) {
+        let server = Arc::clone(&self.config.borrow().servers.values().next().unwrap());
+        let mut items = vec!["{}".to_owned()];
+        let mut scopes = BTreeMap::new();
+        for scope in &server.scopes {
+            items
+                .push(crate::package::canonical(&serde_json::json!({ "name": format!("a_{}", scope.name) })));
+            let tools = Some(vec![items.len() - 1]);
+            scopes.insert(scope.name.clone(), Lists { tools, ..Lists::default() });
+        }
+        let revision = "2025-11-25".to_owned();
+        let variants = vec![Variant { revision, capable: false, discovery: 0, scopes }];
+        // The time is the broker's.
+        let record = Record { approved_at: String::new(), items, variants };
+        let definition = crate::package::definition_digest(&server);
+        let request = ApprovalRequest { server: server.name.clone(), definition, record };
+        self.approvals.approve(request, ByWhom { uid: 0, pid: None }).await.unwrap();
     }
 }
 

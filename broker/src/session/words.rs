@@ -36,8 +36,7 @@ pub(super) fn way_back(lock: &Lock) -> &'static str {
 
 /// Nothing is minted for a locked session.
 pub(super) fn locked(holder: &Holder) -> Problem {
-    let cause = holder.lock().cause().unwrap_or(LockCause::Found);
-    Problem::new(ErrorCode::SessionLocked, locked_by(cause), way_back(holder.lock()))
+    Problem::new(ErrorCode::SessionLocked, locked_by(holder.cause()), way_back(holder.lock()))
 }
 
 /// `mcp-run unlock` is no evidence here.

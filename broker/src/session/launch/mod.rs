@@ -7,6 +7,9 @@ mod book;
 mod call_tests;
 mod calls;
 mod instances;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
+mod lazy_tests;
 mod park;
 mod people;
 #[cfg(test)]
@@ -24,7 +27,7 @@ use mcp_broker_proto::BEAT_SECS;
 use mcp_broker_proto::channel::{EndReason, GoneReason, ToBroker, ToLauncher};
 use mcp_broker_proto::launch::LaunchRequest;
 use mcp_broker_proto::names::Label;
-use mcp_broker_proto::plan::Plan;
+use mcp_broker_proto::plan::{Plan, Record};
 use mcp_broker_proto::problem::Problem;
 use mcp_broker_proto::session::{LaunchInfo, LaunchState};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -86,19 +89,21 @@ struct Asked {
     standing: Result<Grant, Problem>,
     /// The definition that it had when policy allowed the launch last.
     server: Arc<ServerDefinition>,
-    /// What the launcher was told last.
+    /// What the launcher was told last, apart from the record.
     plan: Plan,
+    record: Option<Arc<Record>>,
 }
 
 impl Asked {
     fn new(sessions: &Sessions, admitted: (LaunchRequest, Person, Grant), seat: &Seat) -> Self {
         let (request, person, grant) = admitted;
         let server = Arc::clone(grant.server());
-        let plan = plan::of(seat.launch, &server);
+        let record = sessions.approvals.record_of(&server);
+        let plan = plan::of(seat.launch, &server, record.as_deref());
         let mut config = sessions.config.clone();
         // It may have changed since the launch was admitted.
         config.mark_changed();
-        Self { request, person, config, standing: Ok(grant), server, plan }
+        Self { request, person, config, standing: Ok(grant), server, plan, record }
     }
 
     /// Decides again where the configuration is another one than at the last decision. Answers whether it was.
@@ -169,7 +174,7 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
                 }
                 Wake::Reloaded => self.look_at_policy().await,
                 Wake::Unanswered(call) => self.nobody_confirmed(call).await,
-                Wake::Beat => self.send(&ToLauncher::Beat).await,
+                Wake::Beat => self.beat().await,
                 Wake::Gone => Err(EndReason::LauncherGone),
                 Wake::Broken => {
                     self.unheard = true;
@@ -183,7 +188,7 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
 
     /// The plan comes first, and the first scope's credentials where they are wanted at once.
     async fn begin(&mut self) -> Result<(), EndReason> {
-        self.send(&ToLauncher::Plan(Box::new(self.asked.plan.clone()))).await?;
+        self.tell_plan().await?;
         self.show();
         let first = self.asked.plan.scopes.first().map(|scope| scope.name.clone());
         match first {
@@ -195,16 +200,32 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
     /// Where the configuration is another one, what was told of the server may not hold any more: it is told anew.
     /// What runs goes on; who lost access learns so with the next thing that they ask for.
     async fn look_at_policy(&mut self) -> Result<(), EndReason> {
-        if !self.asked.look(&self.sessions) {
+        if self.asked.look(&self.sessions) { self.look_at_plan().await } else { Ok(()) }
+    }
+
+    /// The same where the server may have been approved since.
+    async fn look_at_plan(&mut self) -> Result<(), EndReason> {
+        let server = &self.asked.server;
+        let record = self.sessions.approvals.record_of(server);
+        let plan = plan::of(self.seat.launch, server, record.as_deref());
+        if plan == self.asked.plan && record == self.asked.record {
             return Ok(());
         }
-        let Ok(grant) = &self.asked.standing else { return Ok(()) };
-        let plan = plan::of(self.seat.launch, grant.server());
-        if plan == self.asked.plan {
-            return Ok(());
-        }
-        self.asked.plan = plan.clone();
-        self.send(&ToLauncher::Plan(Box::new(plan))).await
+        (self.asked.plan, self.asked.record) = (plan, record);
+        let approved = self.asked.record.as_ref().map(|record| record.approved_at.clone());
+        self.seat.show(|info| info.approved = approved);
+        self.tell_plan().await
+    }
+
+    async fn tell_plan(&mut self) -> Result<(), EndReason> {
+        let record = self.asked.record.as_deref().cloned();
+        self.send(&ToLauncher::Plan(Box::new(Plan { record, ..self.asked.plan.clone() }))).await
+    }
+
+    /// Time for a beat, and to see whether the server was approved.
+    async fn beat(&mut self) -> Result<(), EndReason> {
+        self.send(&ToLauncher::Beat).await?;
+        self.look_at_plan().await
     }
 
     async fn hear(&mut self, frame: ToBroker) -> Result<(), EndReason> {

@@ -8,13 +8,17 @@ use mcp_broker_proto::channel::{EndReason, ToBroker, ToLauncher};
 use mcp_broker_proto::names::Label;
 use mcp_broker_proto::problem::Problem;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Interval, sleep_until};
+use tokio::time::{Interval, sleep, sleep_until};
 
 use super::Launch;
 use crate::audit::Event;
 use crate::session::park::Why;
 use crate::session::seat::Order;
 use crate::session::supply::Supply;
+
+/// What is being written when the launch is told to be still or to end has so long: a plan with a record is long, and
+/// half of it would be of no use.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// Everything that can wake a launch.
 pub(super) enum Wake {
@@ -96,13 +100,13 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
         }
     }
 
-    /// A launcher that does not read holds up neither a lock nor an end: it is killed, as it cannot be told.
+    /// A launcher that does not read holds up neither a lock nor an end for long: it is killed, as it cannot be told.
     pub(super) async fn send(&mut self, frame: &ToLauncher) -> Result<(), EndReason> {
         let rush = self.seat.rush();
         let sent = tokio::select! {
             biased;
             sent = self.writer.send(frame) => sent,
-            () = rush.cancelled() => Err(ErrorKind::TimedOut.into()),
+            () = async { rush.cancelled().await; sleep(LAST_WORDS).await } => Err(ErrorKind::TimedOut.into()),
         };
         sent.map_err(|error| {
             self.unheard = error.kind() == ErrorKind::TimedOut;

@@ -73,6 +73,7 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
             return Ok(());
         }
         self.look_at_policy().await?;
+        self.look_at_plan().await?;
         if !self.knows(&scope) {
             let problem = words::no_such_scope(&self.asked.request.server, &scope);
             return self.send(&ToLauncher::Refused { scope, problem }).await;
