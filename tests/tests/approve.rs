@@ -10,7 +10,7 @@ use e2e::accounts::{ALICE, ROOT};
 use e2e::mcp::{Client, Outcome};
 use e2e::parts::seen;
 use e2e::tempdir::write;
-use e2e::{World, eventually};
+use e2e::{World, eventually, rounds};
 use mcp_broker_proto::session::ApprovalInfo;
 use serde_json::{Value, json};
 
@@ -331,6 +331,29 @@ fn a_broker_that_is_killed_settles_a_trial_at_its_next_start() {
     refused(&client.outcome_within(TRIAL), 78, &["connection to the broker"]);
     world.restart();
     world.assert_settled();
+}
+
+#[test]
+fn a_list_is_read_to_its_last_page() {
+    let names = ["a", "b", "c", "d"];
+    let tools: Vec<_> = names.iter().map(|name| json!({ "name": name, "description": "pages" })).collect();
+    let world = showing(World::user(), &json!({ "paged": true, "tools": tools })).start();
+    let text = approve(&world, &["shows", "--yes"]).assert_code(0).text();
+    assert!(text.contains("with 4 tools"), "{text}");
+}
+
+/// At any moment: before the mint, during it, after it.
+#[test]
+fn whenever_the_command_is_killed_nothing_is_left() {
+    let mut world = showing_with_credentials(&json!({ "silent": true, "tools": [] }));
+    for round in 0..rounds(6, 60) {
+        let mut client = begin(&world, &["approve", "shows", "--yes", "--with-credentials"]);
+        std::thread::sleep(Duration::from_millis(40 * u64::try_from(round % 12).unwrap()));
+        client.process.kill9();
+    }
+    world.assert_settled();
+    let (started, ended) = (events(&world, "trial_started").len(), events(&world, "trial_ended").len());
+    assert!(started > 0 && started == ended, "{started} began, {ended} ended");
 }
 
 #[test]
