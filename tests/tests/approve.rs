@@ -342,6 +342,37 @@ fn a_list_is_read_to_its_last_page() {
     assert!(text.contains("with 4 tools"), "{text}");
 }
 
+/// Two scopes of one server: each has its own trial, and what neither names is nowhere.
+#[test]
+fn what_no_scope_names_stays_out() {
+    let world = World::user();
+    let text = plain(&world, EVERYTHING, "");
+    let scopes = "[scope.read]\ntools = [\"echo\", \"get-*\", \"nope\"]\nresources = [\"demo://*\"]\n\n\
+                  [scope.write]\ntools = [\"trigger-*\"]\nprompts = [\"simple-*\"]\n";
+    let text = text.replace("[scope.all]\ntools = [\"*\"]\n", scopes);
+    let world = world.file("everything", &text).start();
+    let text = approve(&world, &["everything", "--yes"]).assert_code(0).text();
+    for said in [
+        "pattern `nope` matches no tool",
+        "in no scope, so hidden: gzip-file-as-resource, ",
+        "prompt simple-prompt: ",
+        "resource template demo://resource/dynamic/text/{resourceId}: ",
+        "with 12 tools",
+    ] {
+        assert!(text.contains(said), "`{said}` is not in:\n{text}");
+    }
+    assert!(!text.contains("prompt args-prompt"), "{text}");
+    let [info] = packages(&world).try_into().expect("one server is approved");
+    let names = |scope: &str| info.tools[&scope.parse().unwrap()].keys().cloned().collect::<Vec<_>>();
+    assert!(names("read").contains(&"get-env".to_owned()) && names("read").len() == 9, "{:?}", names("read"));
+    assert!(names("write").iter().all(|name| name.starts_with("trigger-")), "{:?}", names("write"));
+    let kept = std::fs::read_to_string(world.state_dir().join("approvals/everything.json")).unwrap();
+    assert!(
+        kept.contains("get-env") && !kept.contains("toggle-simulated-logging"),
+        "what is hidden is not kept"
+    );
+}
+
 /// At any moment: before the mint, during it, after it.
 #[test]
 fn whenever_the_command_is_killed_nothing_is_left() {

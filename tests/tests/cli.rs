@@ -20,14 +20,16 @@ fn help_names_every_command() {
         assert!(text.contains(word), "`{word}` is not in: {text}");
     }
     let text = broker(&["--help"]).assert_code(0).text();
-    for word in
-        ["serve", "check", "explain", "secret", "sessions", "launches", "leases", "revoke", "audit", "schema"]
-    {
+    for word in [
+        "serve", "check", "explain", "approve", "packages", "secret", "sessions", "launches", "leases",
+        "revoke", "audit", "schema",
+    ] {
         assert!(text.contains(word), "`{word}` is not in: {text}");
     }
-    for command in
-        ["serve", "check", "explain", "secret", "sessions", "launches", "leases", "revoke", "audit", "schema"]
-    {
+    for command in [
+        "serve", "check", "explain", "approve", "packages", "secret", "sessions", "launches", "leases",
+        "revoke", "audit", "schema",
+    ] {
         let outcome = broker(&[command, "--help"]);
         assert!(outcome.assert_code(0).text().len() > 40, "{command}: {outcome:?}");
     }
