@@ -366,11 +366,13 @@ fn what_no_scope_names_stays_out() {
     let names = |scope: &str| info.tools[&scope.parse().unwrap()].keys().cloned().collect::<Vec<_>>();
     assert!(names("read").contains(&"get-env".to_owned()) && names("read").len() == 9, "{:?}", names("read"));
     assert!(names("write").iter().all(|name| name.starts_with("trigger-")), "{:?}", names("write"));
-    let kept = std::fs::read_to_string(world.state_dir().join("approvals/everything.json")).unwrap();
-    assert!(
-        kept.contains("get-env") && !kept.contains("toggle-simulated-logging"),
-        "what is hidden is not kept"
-    );
+    // What the server says of itself names its tools, too; no definition of a hidden one is kept.
+    let kept = std::fs::read(world.state_dir().join("approvals/everything.json")).unwrap();
+    let kept: Value = serde_json::from_slice(&kept).unwrap();
+    let items = kept["record"]["items"].as_array().unwrap().iter();
+    let items: Vec<Value> = items.map(|item| serde_json::from_str(item.as_str().unwrap()).unwrap()).collect();
+    assert!(items.iter().any(|item| item["name"] == "get-env"), "{items:?}");
+    assert!(!items.iter().any(|item| item["name"] == "toggle-simulated-logging"), "{items:?}");
 }
 
 /// At any moment: before the mint, during it, after it.
