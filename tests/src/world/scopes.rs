@@ -70,10 +70,10 @@ impl World {
         self
     }
 
-    /// The name of that role.
+    /// The name of that role. OpenBao cuts such names to eight characters in the names of users.
     #[must_use]
     pub fn writer(&self) -> String {
-        format!("{}w", self.role)
+        format!("x{}", &self.role[1..])
     }
 
     /// The minted users who may write and exist now.
