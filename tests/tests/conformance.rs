@@ -88,12 +88,14 @@ fn read(results: &std::path::Path) -> Checks {
 
 #[track_caller]
 fn assert_same(name: &str, bare: &Checks, through: &Checks) {
-    let scenarios: BTreeSet<&String> = bare.keys().chain(through.keys()).collect();
-    let different: Vec<_> = scenarios
-        .into_iter()
-        .filter(|scenario| bare.get(*scenario) != through.get(*scenario))
-        .map(|scenario| (scenario, bare.get(scenario), through.get(scenario)))
-        .collect();
+    let lines = |checks: &Checks| -> BTreeSet<String> {
+        let told = checks.iter().flat_map(|(scenario, all)| {
+            all.iter().enumerate().map(move |(at, check)| format!("{scenario} {at}: {check:?}"))
+        });
+        told.collect()
+    };
+    let (bare, through) = (lines(bare), lines(through));
+    let different: Vec<_> = bare.symmetric_difference(&through).collect();
     assert!(different.is_empty(), "{name}: {different:#?}");
 }
 
