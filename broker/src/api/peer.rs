@@ -115,3 +115,8 @@ impl PeerWatch for Peer {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "peer_tests.rs"]
+#[expect(clippy::unwrap_used, reason = "tests may")]
+mod tests;

@@ -1,6 +1,7 @@
 //! The admin's kill switch: ends what is meant, and reports what was verified and what is not.
 
 use std::collections::HashSet;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +9,11 @@ use mcp_broker_proto::channel::EndReason;
 use mcp_broker_proto::names::{LaunchId, LeaseId, SessionId};
 use mcp_broker_proto::problem::{ErrorCode, Problem};
 use mcp_broker_proto::session::{LeaseInfo, RevokeReport, RevokeRequest};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::time::Timespec;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::registry::Sessions;
 use crate::audit::{ByWhom, Event};
@@ -17,6 +21,12 @@ use crate::lease::Outcome;
 
 /// An answer waits so long for proof; what is pending then is said to be pending.
 const PROOF_LIMIT: Duration = Duration::from_secs(10);
+
+/// A launcher has so long to exit once its launch has ended.
+const EXIT_LIMIT: Duration = Duration::from_secs(1);
+
+/// It is looked at so often.
+const EXIT_LOOK: Duration = Duration::from_millis(5);
 
 /// What a request means at this moment.
 struct Meant {
@@ -41,6 +51,7 @@ impl Sessions {
         if nothing && target != RevokeRequest::All {
             return Err(nothing_there(&target));
         }
+        let launchers = self.launchers(&launches);
         self.audit.note(Event::AdminRevoked { by, target, launches: launches.len() });
         for launch in &launches {
             self.end_launch(*launch, EndReason::Revoked);
@@ -49,7 +60,8 @@ impl Sessions {
             sessions.into_iter().map(|session| self.end_session(session, EndReason::Revoked)).collect();
         let deadline = Instant::now() + PROOF_LIMIT;
         let going = launches.iter().map(|launch| (*launch, None)).collect();
-        let still_running = self.still(&going, deadline).await;
+        let in_register = self.still(&going, deadline).await;
+        let still_running = in_register.max(launchers.left(deadline).await);
         for end in ends {
             // What is not done by then goes on; it is reported as pending.
             drop(timeout_at(deadline, end).await);
@@ -82,6 +94,14 @@ impl Sessions {
         Ok(report)
     }
 
+    /// The launchers of these launches. The kernel tells processes only by number here: one that took over the
+    /// number of a launcher within the moment before counts as running, which errs on the safe side.
+    fn launchers(&self, launches: &HashSet<LaunchId>) -> Launchers {
+        let inner = self.lock();
+        let mine = launches.iter().filter_map(|id| inner.launches.get(id)?.info.launcher_pid);
+        Launchers(mine.filter_map(open).collect())
+    }
+
     fn meant(&self, target: &RevokeRequest) -> Meant {
         let inner = self.lock();
         let sessions = inner.sessions.iter().filter(|(id, session)| match target {
@@ -103,6 +123,35 @@ impl Sessions {
         let leases = self.leases.infos().into_iter().filter(|lease| hits(target, lease));
         Meant { launches, sessions, leases: leases.map(|lease| lease.id).collect() }
     }
+}
+
+/// The processes of launches that are ended. One that neither did as it was told nor could be killed, as a broker may
+/// not kill other accounts' in system mode, runs on with what it started.
+struct Launchers(Vec<OwnedFd>);
+
+fn open(pid: u32) -> Option<OwnedFd> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw)?;
+    pidfd_open(pid, PidfdFlags::empty()).ok()
+}
+
+impl Launchers {
+    /// How many still run a moment after their launches ended.
+    async fn left(&self, deadline: Instant) -> usize {
+        let deadline = deadline.min(Instant::now() + EXIT_LIMIT);
+        loop {
+            let left = self.0.iter().filter(|launcher| runs(launcher)).count();
+            if left == 0 || Instant::now() >= deadline {
+                return left;
+            }
+            sleep(EXIT_LOOK).await;
+        }
+    }
+}
+
+fn runs(launcher: &OwnedFd) -> bool {
+    // Readable means exited (pidfd_open(2)).
+    let mut fds = [PollFd::new(launcher, PollFlags::IN)];
+    matches!(poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(0))
 }
 
 fn hits(target: &RevokeRequest, lease: &LeaseInfo) -> bool {
