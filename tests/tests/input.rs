@@ -150,7 +150,6 @@ fn what_is_not_built_yet_is_refused_and_says_so() {
         "orders-db.toml:",
         &["sandbox"],
     );
-    assert_refused(with_server(|t| t.replace("[\"*\"]", "[\"read_*\"]")), "orders-db.toml:", &["tools"]);
 }
 
 #[test]

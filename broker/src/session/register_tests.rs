@@ -109,13 +109,13 @@ async fn wants_have_an_end() {
     let stream = scene.launch(asking(&login), 1 << 16).await.unwrap();
     let (read, mut write) = tokio::io::split(stream);
     let mut lines = BufReader::new(read).lines();
-    let want = serde_json::to_string(&ToBroker::Want).unwrap() + "\n";
+    let want = serde_json::to_string(&ToBroker::Want { scope: "all".parse().unwrap() }).unwrap() + "\n";
     let (mut tickets, mut refusals) = (0, 0);
     while refusals < 3 {
         let line = timeout(Duration::from_secs(10), lines.next_line()).await.unwrap().unwrap().unwrap();
         match serde_json::from_str(&line).unwrap() {
             ToLauncher::Ticket(_) => tickets += 1,
-            ToLauncher::Refused(problem) => {
+            ToLauncher::Refused { problem, .. } => {
                 assert_eq!(problem.code, ErrorCode::TooMany);
                 refusals += 1;
             }

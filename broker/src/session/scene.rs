@@ -31,6 +31,7 @@ use crate::config::{
     SessionSection, Tier,
 };
 use crate::lease::{Book, Leases, Providers, journal};
+use crate::package::Approvals;
 use crate::provider::{
     Handle, Healthy, Issued, MintRequest, Parent, Prepared, Proof, Provider, ProviderError, Renewed,
     Revocation, SessionTag,
@@ -187,6 +188,7 @@ impl Scene {
         let leases = Leases::new(book, audit.clone(), Arc::clone(&clock), providers, lost);
         let (sender, config) = watch::channel(Arc::new(config()));
         let (now, permits) = (Mutex::new(WELL), Semaphore::new(1000));
+        let approvals = Approvals::open(dir.path(), audit.clone(), Arc::clone(&clock), sender.subscribe());
         let looks = Arc::new(Looks { now, permits, asked: AtomicUsize::new(0) });
         let sessions = Sessions::new(Needs {
             leases: Arc::clone(&leases),
@@ -195,6 +197,7 @@ impl Scene {
             clock,
             logins: Arc::<Looks>::clone(&looks),
             config,
+            approvals,
             marks: Marks::nowhere(),
         });
         let peer = Arc::new(Peer::default());
@@ -247,7 +250,10 @@ fn config() -> Config {
         env: BTreeMap::new(),
         cwd: "/".to_owned(),
         access: Access { users: vec!["root".to_owned()], groups: vec!["all".to_owned()] },
-        scope: Scope { name: "all".parse().unwrap(), credentials: vec![spec], inject: Vec::new() },
+        scopes: vec![Scope::of_all("all".parse().unwrap(), vec![spec], Vec::new())],
+        start: crate::config::Start::Eager,
+        on_leak: crate::config::OnLeak::Mask,
+        client_requests: std::collections::BTreeSet::new(),
     };
     Config {
         mode: Mode::User,

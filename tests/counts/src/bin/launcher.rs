@@ -6,6 +6,7 @@ use std::hint::black_box;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use counts::{Call, Case, answer, request};
 use mcp_broker_proto::Secret;
@@ -13,11 +14,13 @@ use mcp_broker_proto::channel::{ToBroker, ToLauncher};
 use mcp_broker_proto::plan::{Lists, Plan, Record, ScopePlan, Variant};
 use mcp_broker_proto::template::Template;
 use mcp_run::client::LaunchChannel;
+use mcp_run::proxy::calls::Calls;
 use mcp_run::proxy::filter::{Client, Filter, List, Listed, Route};
 use mcp_run::proxy::lines::{Lines, Long, PIECE};
 use mcp_run::proxy::message::Message;
 use mcp_run::proxy::outbox::Outbox;
 use mcp_run::proxy::rule::{self, MAX_DIAGNOSTIC, MAX_MESSAGE};
+use mcp_run::proxy::talk::servers::Ears;
 use mcp_run::proxy::talk::{Otherwise, Talk};
 
 const CASES: &[Case] = &[
@@ -48,7 +51,7 @@ fn main() -> ExitCode {
 /// A conversation with an instance that is ready.
 fn talk() -> Talk {
     let mut talk = Talk::default();
-    assert!(talk.join(0, false), "nothing has to be replayed");
+    assert!(talk.join(0, 0, false), "nothing has to be replayed");
     talk.settle(0);
     talk
 }
@@ -61,7 +64,7 @@ fn to_server(length: usize) -> Call {
     Box::new(move || {
         through(&mut lines, &line, |line| {
             let (text, message) = rule::from_client(line).expect("a message");
-            talk.client_line(text, &message, Otherwise::Hold).expect("it passes");
+            talk.client_line(text, &message, 0, Otherwise::Hold).expect("it passes");
         });
         passes(talk.inbox(0).expect("its inbox"), line.len());
     })
@@ -73,12 +76,16 @@ fn to_client(length: usize) -> Call {
     let (line, mut lines) = (terminated(answer(length)), Lines::new(MAX_MESSAGE, Long::Drop));
     const CALL: &str = r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"q"}}"#;
     let call = Message::parse(CALL).expect("a message");
+    let (filter, mut calls, mut to_broker) = (Filter::new(&plan(None)), Calls::default(), Vec::new());
+    let now = Instant::now();
     Box::new(move || {
-        talk.client_line(CALL, &call, Otherwise::Hold).expect("it passes");
+        talk.client_line(CALL, &call, 0, Otherwise::Hold).expect("it passes");
         passes(talk.inbox(0).expect("its inbox"), CALL.len() + 1);
         through(&mut lines, &line, |line| {
             let (text, message) = rule::from_server(line).expect("a message");
-            talk.server_line(0, text, &message).expect("it passes");
+            let mut ears =
+                Ears { filter: &filter, calls: &mut calls, to_broker: &mut to_broker, masked: 0, now };
+            talk.server_line(0, text, &message, &mut ears).expect("it passes");
         });
         passes(&mut talk.to_client, line.len());
     })
