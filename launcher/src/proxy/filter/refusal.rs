@@ -20,20 +20,20 @@ fn error(id: &str, code: i32, message: &str) -> String {
 /// To a call of a tool that does not exist (MCP 2025-11-25, server/tools).
 #[must_use]
 pub fn unknown_tool(id: &str, name: &str) -> String {
-    error(id, INVALID_PARAMS, &format!("Unknown tool: {name}"))
+    error(id, INVALID_PARAMS, &format!("Unknown tool: {}", shown(name)))
 }
 
 /// To a request for a prompt that does not exist.
 #[must_use]
 pub fn unknown_prompt(id: &str, name: &str) -> String {
-    error(id, INVALID_PARAMS, &format!("Unknown prompt: {name}"))
+    error(id, INVALID_PARAMS, &format!("Unknown prompt: {}", shown(name)))
 }
 
 /// To a request for a resource that does not exist.
 #[must_use]
 pub fn unknown_resource(id: &str, uri: &str, stateless: bool) -> String {
     let code = if stateless { INVALID_PARAMS } else { NOT_FOUND };
-    let error = json!({ "code": code, "message": "Resource not found", "data": { "uri": uri } });
+    let error = json!({ "code": code, "message": "Resource not found", "data": { "uri": shown(uri) } });
     format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#)
 }
 
@@ -89,3 +89,11 @@ fn own(id: &str, what: &str, hint: &str) -> String {
     let error = json!({ "code": Kind::Refused as i32, "message": what, "data": data });
     format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#)
 }
+
+/// A name as far as it is said again: it may be as long as the line.
+fn shown(name: &str) -> &str {
+    name.get(..name.floor_char_boundary(MAX_SHOWN)).unwrap_or(name)
+}
+
+/// The longest name that is said again, in bytes: as long as tools' names are (MCP 2025-11-25, server/tools), and URIs.
+const MAX_SHOWN: usize = 1024;

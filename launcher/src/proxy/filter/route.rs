@@ -77,6 +77,11 @@ impl Filter {
         kept.map(|(name, value)| (name.into_owned(), value.to_owned())).collect()
     }
 
+    /// Whether somebody has rules for arguments of a lane's tools.
+    fn has_rules(&self, lane: Lane) -> bool {
+        self.plan.scopes.get(lane).is_some_and(|scope| !scope.named.is_empty())
+    }
+
     /// The names of arguments that somebody has rules for.
     fn wanted(&self, lane: Lane, tool: &str) -> BTreeSet<&str> {
         let named = self.plan.scopes.get(lane).map(|scope| scope.named.iter()).into_iter().flatten();
@@ -115,12 +120,12 @@ impl Filter {
         let Some(lane) = self.tool(&tool) else {
             return Route::Refused(refusal::unknown_tool(id, &tool));
         };
-        let wanted = self.wanted(lane, &tool);
-        if !wanted.is_empty() && params.arguments.is_some_and(|raw| disguised(raw, &wanted)) {
-            return Route::Refused(refusal::invalid_params(
-                id,
-                "an argument that has rules, in another case",
-            ));
+        if self.has_rules(lane) {
+            let wanted = self.wanted(lane, &tool);
+            if params.arguments.is_some_and(|raw| disguised(raw, &wanted)) {
+                let what = "an argument that has rules, in another case";
+                return Route::Refused(refusal::invalid_params(id, what));
+            }
         }
         Route::Call(Call { id, lane, tool, arguments: params.arguments })
     }
@@ -173,6 +178,9 @@ impl Filter {
 
 /// Whether a name in these arguments is one of the wanted but for its case: some servers take it for that.
 fn disguised(arguments: &str, wanted: &BTreeSet<&str>) -> bool {
+    if wanted.is_empty() {
+        return false;
+    }
     let all = members(arguments, &[]).unwrap_or_default();
     let other = |name: &str| wanted.iter().any(|one| same_but_for_case(one, name));
     all.iter().any(|(name, _)| !wanted.contains(name.as_ref()) && other(name))

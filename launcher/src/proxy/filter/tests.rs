@@ -158,6 +158,18 @@ fn where_calls_go() {
 }
 
 #[test]
+fn a_long_name_is_not_said_again() {
+    let filter = Filter::new(&plan());
+    for (method, member) in [("tools/call", "name"), ("prompts/get", "name"), ("resources/read", "uri")] {
+        let line = ask(method, json!({ member: "ä".repeat(1 << 20) }), None);
+        let Route::Refused(answer) = filter.route(&Message::parse(&line).unwrap()) else {
+            panic!("{method}")
+        };
+        assert!(answer.len() < 2048, "{method}: {}", answer.len());
+    }
+}
+
+#[test]
 fn where_prompts_and_resources_go() {
     go(&[
         ("prompts/get", json!({ "name": "explain_plan" }), "lane 0"),

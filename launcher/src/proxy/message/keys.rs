@@ -17,7 +17,7 @@ pub(super) const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 /// The most members of one of the objects that are looked into.
 pub const MAX_MEMBERS: usize = 4096;
 /// So many names are kept without an allocation.
-const FEW: usize = 8;
+const FEW: usize = 6;
 
 /// Names that count somewhere.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -66,7 +66,8 @@ pub struct Reference<'a> {
 #[must_use]
 pub fn text(raw: &str) -> Option<Cow<'_, str>> {
     let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
-    if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
+    // Names are short: a searcher would cost more than it saves.
+    if !inner.bytes().any(|byte| byte == b'\\') {
         return Some(Cow::Borrowed(inner));
     }
     serde_json::from_str(raw).ok().map(Cow::Owned)
@@ -220,8 +221,8 @@ fn arguments<'a, A: MapAccess<'a>>(
 /// Where the object begins that is the value of a member, by the text of its name.
 fn object_after(line: &str, name: &str) -> Option<usize> {
     let after = place(line, name)? + name.len();
-    let rest = line.get(after..)?.strip_prefix('"')?;
-    let value = trimmed(trimmed(rest).strip_prefix(':')?);
+    let colon = trimmed(line.get(after..)?.strip_prefix('"')?).strip_prefix(':')?;
+    let value = trimmed(colon);
     value.starts_with('{').then(|| line.len() - value.len())
 }
 
@@ -235,7 +236,9 @@ pub fn place(line: &str, part: &str) -> Option<usize> {
 /// Without the white space that JSON has (RFC 8259 section 2) at its beginning.
 #[must_use]
 pub fn trimmed(text: &str) -> &str {
-    text.trim_start_matches([' ', '\t', '\n', '\r'])
+    let blank = |byte: u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
+    let first = text.bytes().position(|byte| !blank(byte)).unwrap_or(text.len());
+    text.get(first..).unwrap_or_default()
 }
 
 /// Reads an object that begins at `start`, and answers where it ends.
