@@ -65,7 +65,8 @@ impl Filter {
             None => return None,
         };
         // In JSON they are white space, if an item has some; on the wire they end a message.
-        Some(if line.contains(['\n', '\r']) { line.replace(['\n', '\r'], " ") } else { line })
+        let one = memchr::memchr2(b'\n', b'\r', line.as_bytes()).is_none();
+        Some(if one { line } else { line.replace(['\n', '\r'], " ") })
     }
 
     /// The variant that was recorded for such a client. One that offers some of what a client can offer is none of
