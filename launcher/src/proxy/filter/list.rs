@@ -9,6 +9,10 @@ use crate::proxy::message::{Method, place, text};
 /// A filtered list is fresh for so many milliseconds at most: what may be seen can change under it.
 pub(super) const MAX_TTL_MS: u64 = 60_000;
 
+/// The most elements of a page that are compared with the record, or with patterns as templates: that takes longer
+/// than to look a name up.
+const MAX_COMPARED: usize = 1024;
+
 /// The lists of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum List {
@@ -82,6 +86,9 @@ impl Filter {
             Err(_) => return Listed::Unclear,
         };
         let pins = self.pins().filter(|_| list == List::Tools);
+        if page.elements.len() > MAX_COMPARED && (pins.is_some() || list == List::Templates) {
+            return Listed::Unclear;
+        }
         let keep = |element: &Element<'_>| {
             text(element.name).is_some_and(|name| self.shows(list, &name, element, pins.as_ref()))
         };

@@ -2,7 +2,7 @@
 //! where that is so; whether a resource of it may be read is decided by its URI, when it is.
 
 /// The longest template that is compared; a longer one is not shown.
-const MAX_TEMPLATE: usize = 4096;
+const MAX_TEMPLATE: usize = 512;
 
 /// Whether some URI that the template can make (RFC 6570: an expression may become any text) is named by the pattern
 /// (`*` stands for any text). Takes pattern times template steps.

@@ -482,6 +482,13 @@ fn what_is_no_clean_list_does_not_pass() {
     ] {
         assert_eq!(filter.list(List::Tools, &answer(result)), Listed::Unclear, "{result}");
     }
+    // What takes long to compare is bounded.
+    let many = |element: &str| vec![element; 1025].join(",");
+    let tools = answer(&format!(r#"{{"tools":[{}]}}"#, many(r#"{"name":"secret"}"#)));
+    assert_eq!(filter.list(List::Tools, &tools), Listed::Line(answer(r#"{"tools":[]}"#)));
+    assert_eq!(Filter::new(&approved()).list(List::Tools, &tools), Listed::Unclear);
+    let templates = answer(&format!(r#"{{"resourceTemplates":[{}]}}"#, many(r#"{"uriTemplate":"{x}"}"#)));
+    assert_eq!(filter.list(List::Templates, &templates), Listed::Unclear);
     // A name that is no text is nobody's.
     for name in ["5", "null", r#"["query"]"#, r#""\ud800""#] {
         let line = answer(&format!(r#"{{"tools":[{{"name":{name}}}]}}"#));
