@@ -25,7 +25,7 @@ impl Relay {
         };
         self.give_up_lanes(&before, now);
         self.life.plan(&before, plan.lazy, now);
-        self.talk.plan(&before);
+        self.talk.plan(&before, plan.record.is_some());
         let differs = self.filter.as_ref().is_some_and(|filter| {
             let before = filter.plan();
             before.scopes != plan.scopes || before.record != plan.record

@@ -137,7 +137,10 @@ impl Talk {
             Otherwise::First => held.keep(line, false),
             _ if message.method == Method::Ping => return self.pong(question.id),
             Otherwise::Hold => held.keep(line, true),
-            Otherwise::Refuse(notice) => return self.refuse(notice, question),
+            Otherwise::Refuse(notice) => {
+                self.memory.not_opened(&Id::of(question.id));
+                return self.refuse(notice, question);
+            }
         };
         if !kept {
             return self.refuse(&too_many(), question);
@@ -178,10 +181,12 @@ impl Talk {
         let id = message.params.request_id.map(Id::of);
         let Some(id) = id else { return self.tell(line, otherwise) };
         if self.lanes.iter_mut().any(|lane| lane.held.cancel(&id)) {
+            self.memory.not_opened(&id);
             return Ok(());
         }
         let Some((instance, listens)) = self.of_client.take_back(&id) else {
-            return self.tell(line, otherwise);
+            // What we have asked ourselves is not the client's to take back.
+            return if id.is_own() { Err(Drop::Undelivered) } else { self.tell(line, otherwise) };
         };
         if listens && self.memory.unlisten(&id) {
             self.share(line);

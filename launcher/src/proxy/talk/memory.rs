@@ -113,8 +113,8 @@ impl Memory {
     }
 
     /// Its `initialize` will not be answered by a server.
-    pub fn not_opened(&mut self) {
-        self.opening = None;
+    pub fn not_opened(&mut self, id: &Id) {
+        self.opening.take_if(|opening| opening.id == *id);
     }
 
     /// The client has said `notifications/initialized`. Whether that belongs to a handshake that is not waiting

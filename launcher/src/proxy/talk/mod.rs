@@ -82,6 +82,8 @@ pub struct Talk {
     tasks: Tasks,
     /// Whether the client got a good answer from a server.
     answered: bool,
+    /// What instances list was approved, and does not change with them.
+    pinned: bool,
     /// Requests of servers whose id was taken, so far.
     renamed: u64,
     /// Times that a log level was handed on, so far.
@@ -130,6 +132,7 @@ impl Default for Talk {
             memory: Memory::default(),
             tasks: Tasks::default(),
             answered: false,
+            pinned: false,
             renamed: 0,
             levels: 0,
         }

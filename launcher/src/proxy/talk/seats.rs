@@ -59,7 +59,8 @@ impl Talk {
         let Some(seat) = self.seats.iter().find(|seat| seat.number == number) else { return 0 };
         let lane = seat.lane;
         let Some(place) = self.lanes.get_mut(lane) else { return 0 };
-        if lane == 0 && std::mem::replace(&mut place.ran, true) && !seat.quiet {
+        let again = std::mem::replace(&mut place.ran, true) && !self.pinned;
+        if lane == 0 && again && !seat.quiet {
             self.memory.tell_changes(&LISTS, &mut self.to_client);
         }
         place.current = Some(number);
@@ -87,7 +88,7 @@ impl Talk {
         let Some(notice) = notice else { return lost };
         for (id, asked) in asked {
             if asked.what == What::Initialize {
-                self.memory.not_opened();
+                self.memory.not_opened(&id);
             }
             let (executed, outcome) = match unread.contains(&id) {
                 true => (Executed::No, CallOutcome::NotSent),
@@ -223,9 +224,11 @@ impl Talk {
         self.lane_of(self.tasks.instance(&Id::of(raw))?)
     }
 
-    /// The launch has these scopes now: where each of them was before, if it was. What those that are gone held has
+    /// The launch has these scopes now: where each of them was before, if it was; and whether what they list was
+    /// approved, so that another instance lists nothing else. What those that are gone held has
     /// to be refused before.
-    pub fn plan(&mut self, before: &[Option<usize>]) {
+    pub fn plan(&mut self, before: &[Option<usize>], pinned: bool) {
+        self.pinned = pinned;
         let mut old: Vec<_> = std::mem::take(&mut self.lanes).into_iter().map(Some).collect();
         let take = |place: &Option<usize>| place.and_then(|place| old.get_mut(place)?.take());
         self.lanes = before.iter().map(take).map(Option::unwrap_or_default).collect();

@@ -569,7 +569,7 @@ fn a_server_cannot_pass_for_the_relay_or_for_another() {
     assert_eq!(scene.json(CLIENT)[0]["id"], "mcp-run:request:1", "that is how we ask ourselves");
     scene.server(0, r#"{"id":5,"method":"roots/list"}"#).unwrap();
     scene.clear();
-    scene.0.plan(&[Some(0), None]);
+    scene.0.plan(&[Some(0), None], false);
     scene.0.join(1, 1, false);
     scene.0.settle(1);
     let cancelled =
@@ -582,4 +582,30 @@ fn a_server_cannot_pass_for_the_relay_or_for_another() {
     }
     scene.server(0, &cancelled("\"mcp-run:confirm:1\"")).unwrap();
     assert_eq!(scene.json(CLIENT)[0]["params"]["requestId"], "mcp-run:request:1");
+}
+
+/// A handshake that came to nothing is nobody's: not that of another scope's instance either.
+#[test]
+fn a_handshake_that_waits_in_vain_is_replayed_to_nobody() {
+    let initialize = r#"{"id":0,"method":"initialize","params":{}}"#;
+    let cancelled = r#"{"method":"notifications/cancelled","params":{"requestId":0}}"#;
+    for cancels in [false, true] {
+        let mut scene = Scene(Talk::default());
+        scene.0.plan(&[Some(0), None], false);
+        scene.client(initialize).unwrap();
+        if cancels {
+            scene.client(cancelled).unwrap();
+        } else {
+            scene.0.refuse_held(0, &locked());
+        }
+        assert!(scene.0.join(1, 1, false), "cancels: {cancels}");
+    }
+    // While it waits it is everybody's.
+    let mut scene = Scene(Talk::default());
+    scene.0.plan(&[Some(0), None], false);
+    scene.client(initialize).unwrap();
+    assert!(!scene.0.join(1, 1, false));
+    assert_eq!(scene.take(1), [initialize]);
+    let own = r#"{"method":"notifications/cancelled","params":{"requestId":"mcp-run:list:1"}}"#;
+    assert_eq!(scene.client(own), Err(Drop::Undelivered));
 }
