@@ -2,7 +2,7 @@
 //! the same ids, and comes and goes without the other noticing.
 #![expect(clippy::indexing_slicing, reason = "a test may stop at the first surprise")]
 
-use scene::{Client, TWICE, running_both, running_two};
+use scene::{Broker, Client, TWICE, running_both, running_two};
 use serde_json::{Value, json};
 
 mod scene;
@@ -242,4 +242,29 @@ fn another_plan_ends_what_it_does_not_name() {
     assert_eq!(client.line()["error"]["code"], -32602);
     client.call(3, "read_whoami");
     assert_eq!(client.text(3), "i0 yes ");
+}
+
+/// Another scope may be needed, and fail to start, before the first one is there.
+#[test]
+fn one_that_cannot_start_does_not_end_the_launch() {
+    let mut broker = Broker::start("lane-broken");
+    broker.plan = scene::two();
+    let mut client = Client::start(&broker);
+    let (mut channel, _) = broker.accept();
+    client.call(1, "write_whoami");
+    channel.wanted("write");
+    channel.send(&json!({
+        "type": "ticket", "kind": "secrets", "launch": scene::LAUNCH, "instance": 0, "server": "t", "scope": "write",
+        "idle_secs": 0, "command": ["/nowhere"], "env": {}, "cwd": "/", "credentials": {}, "inject": [],
+    }));
+    channel.gone(0, "unusable");
+    // It waits on for the next try.
+    channel.wanted("write");
+    channel.ticket_for_command("read", 1, 0, TWICE);
+    channel.expect("started");
+    client.call(2, "read_whoami");
+    assert_eq!(client.text(2), "i1  ");
+    channel.ticket_for_command("write", 2, 0, TWICE);
+    channel.expect("started");
+    assert_eq!(client.text(1), "i2  ");
 }

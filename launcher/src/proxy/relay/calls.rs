@@ -57,6 +57,9 @@ impl Relay {
 
     /// Notes what became of calls, and tells the broker.
     pub(super) fn report_calls(&mut self, now: Instant) {
+        if self.talk.news.is_empty() {
+            return;
+        }
         for news in std::mem::take(&mut self.talk.news) {
             match news {
                 News::Sent(id, number) => {

@@ -43,7 +43,7 @@ impl Relay {
                     self.instance_ready(number, now);
                 }
             }
-            Err((failure, gone)) if self.life.is_first() => {
+            Err((failure, gone)) if lane == 0 && self.life.is_first() => {
                 self.finish(failure.exit, Some(failure), now);
                 // A tree that cannot be ended is not called dead.
                 self.owes_dead &= gone;
