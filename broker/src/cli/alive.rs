@@ -1,6 +1,7 @@
 //! `sessions`, `launches`, `leases`: what is alive, as the running broker knows it.
 
 use hyper::Method;
+use mcp_broker_proto::call::{Change, Changed};
 use mcp_broker_proto::paths;
 use mcp_broker_proto::session::{
     LaunchInfo, LaunchState, LeaseInfo, LeaseState, LockCause, Revocability, SessionInfo, SessionState,
@@ -9,6 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::admin::Ask;
+use super::report::printable;
 use super::table::table;
 use super::{Common, Report, admin};
 
@@ -36,9 +38,10 @@ pub(super) fn leases(common: &Common, args: &Args) -> Report {
 }
 
 const SESSION_HEAD: [&str; 7] = ["SESSION", "USER", "LOGIN", "STATE", "SINCE", "ENDS AT", "TO GO ON"];
-const LAUNCH_HEAD: [&str; 6] = ["LAUNCH", "USER", "SERVER", "STATE", "SINCE", "PID"];
-const LEASE_HEAD: [&str; 8] =
-    ["LEASE", "USER", "SERVER", "CREDENTIAL", "PROVIDER", "STATE", "EXPIRES AT", "REVOCABLE"];
+const LAUNCH_HEAD: [&str; 8] =
+    ["LAUNCH", "USER", "SERVER", "APPROVED", "STATE", "SINCE", "RUNNING", "HIDDEN TOOLS"];
+const LEASE_HEAD: [&str; 9] =
+    ["LEASE", "USER", "SERVER", "SCOPE", "CREDENTIAL", "PROVIDER", "STATE", "EXPIRES AT", "REVOCABLE"];
 
 fn session(session: &SessionInfo) -> Vec<String> {
     let SessionInfo { id, user, since, ends_at, .. } = session;
@@ -83,10 +86,28 @@ fn launch(launch: &LaunchInfo) -> Vec<String> {
         (LaunchState::Parked, Some(why)) => format!("parked: {why}"),
         (LaunchState::Parked, None) => "parked".to_owned(),
     };
-    let pids: Vec<_> = launch.running.iter().map(|one| one.pid.to_string()).collect();
-    let pid = if pids.is_empty() { "-".to_owned() } else { pids.join(" ") };
+    let running: Vec<_> = launch.running.iter().map(|one| format!("{} {}", one.scope, one.pid)).collect();
+    let or_dash = |words: Vec<String>| if words.is_empty() { "-".to_owned() } else { words.join(", ") };
     let LaunchInfo { id, user, server, since, .. } = launch;
-    vec![id.to_string(), user.clone(), server.to_string(), state, since.clone(), pid]
+    let approved = launch.approved.clone().unwrap_or_else(|| "no".to_owned());
+    let (id, server, since) = (id.to_string(), server.to_string(), since.clone());
+    vec![id, user.clone(), server, approved, state, since, or_dash(running), or_dash(hidden(launch))]
+}
+
+/// Tools that are hidden, and why. Their names come from servers.
+fn hidden(launch: &LaunchInfo) -> Vec<String> {
+    let of_scope = |changed: &Changed| -> Vec<String> {
+        let word = |(tool, change): (&String, &Change)| {
+            let why = match change {
+                Change::Added => "new",
+                Change::Altered => "changed",
+                Change::Missing => "missing",
+            };
+            format!("{} ({why})", printable(tool))
+        };
+        changed.tools.iter().map(word).collect()
+    };
+    launch.changed.iter().flat_map(of_scope).collect()
 }
 
 fn lease(lease: &LeaseInfo) -> Vec<String> {
@@ -94,6 +115,7 @@ fn lease(lease: &LeaseInfo) -> Vec<String> {
         lease.id.to_string(),
         lease.user.clone(),
         lease.server.to_string(),
+        lease.scope.to_string(),
         lease.credential.to_string(),
         lease.provider.to_string(),
         state(lease),
@@ -196,6 +218,7 @@ mod tests {
             pid,
             containment: Containment::PidNamespace,
         };
+        let approved = |is: bool| is.then(|| "T1".to_owned());
         let check = |state, parked: Option<&str>, pid: Option<u32>, want: [&str; 2]| {
             let told = LaunchInfo {
                 id: ID.parse().unwrap(),
@@ -207,12 +230,17 @@ mod tests {
                 parked: parked.map(str::to_owned),
                 launcher_pid: None,
                 running: pid.into_iter().map(running).collect(),
-                approved: None,
-                changed: Vec::new(),
+                approved: approved(pid.is_some()),
+                changed: vec![Changed {
+                    scope: "all".parse().unwrap(),
+                    tools: [("a".to_owned(), Change::Added), ("b\u{7}".to_owned(), Change::Altered)].into(),
+                }],
             };
-            assert_eq!(launch(&told), [ID, "alice", "orders-db", want[0], "T0", want[1]]);
+            let at = if pid.is_some() { "T1" } else { "no" };
+            let hidden = "a (new), b\\u{7} (changed)";
+            assert_eq!(launch(&told), [ID, "alice", "orders-db", at, want[0], "T0", want[1], hidden]);
         };
-        check(LaunchState::Running, None, Some(42), ["running", "42"]);
+        check(LaunchState::Running, None, Some(42), ["running", "all 42"]);
         check(LaunchState::Starting, None, None, ["starting", "-"]);
         check(LaunchState::Idle, None, None, ["idle", "-"]);
         let why = "the session is locked";
@@ -237,7 +265,7 @@ mod tests {
                 trouble: trouble.map(str::to_owned),
             };
             assert_eq!(state(&told), want);
-            assert_eq!(lease(&told).get(6).map(String::as_str), Some("T9"));
+            assert_eq!(lease(&told).get(7).map(String::as_str), Some("T9"));
         };
         let pending = LeaseState::RevocationPending;
         check(LeaseState::Live, Revocability::Immediate, None, "live");

@@ -355,7 +355,7 @@ impl World {
 
     /// Approves the server as it is defined, with one tool in each of its scopes.
     pub(super) async fn approve(&self) {
-        let server = Arc::clone(&self.config.borrow().servers.values().next().unwrap());
+        let server = Arc::clone(self.config.borrow().servers.values().next().unwrap());
         let mut items = vec!["{}".to_owned()];
         let mut scopes = BTreeMap::new();
         for scope in &server.scopes {
