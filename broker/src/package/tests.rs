@@ -12,32 +12,14 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use super::check::Checked;
+use super::testing::server;
 use super::*;
 use crate::audit::{AuditLog, ByWhom};
 use crate::clock::SystemClock;
 use crate::config::testing::TempDir;
 use crate::config::{
-    Access, BrokerSection, Config, LogindUse, Mode, OnLeak, OnLock, Resume, Scope, ServerDefinition,
-    SessionSection, Start, Tier,
+    BrokerSection, Config, LogindUse, Mode, OnLock, Resume, ServerDefinition, SessionSection,
 };
-
-fn server(name: &str) -> ServerDefinition {
-    ServerDefinition {
-        name: name.parse().unwrap(),
-        description: String::new(),
-        owner: String::new(),
-        tier: Tier::Development,
-        command: vec!["/bin/true".to_owned()],
-        extra_args: Vec::new(),
-        env: BTreeMap::new(),
-        cwd: "/".to_owned(),
-        access: Access::default(),
-        scopes: vec![Scope::of_all("all".parse().unwrap(), Vec::new(), Vec::new())],
-        start: Start::Lazy,
-        on_leak: OnLeak::Mask,
-        client_requests: BTreeSet::new(),
-    }
-}
 
 fn config(servers: Vec<ServerDefinition>) -> Arc<Config> {
     Arc::new(Config {

@@ -98,3 +98,59 @@ fn uneven(server: &ServerDefinition, scope: &Label, revision: &str) -> Wrong {
         hint: "run it again; a server that changes with its credential cannot be pinned".to_owned(),
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may")]
+mod tests {
+    use serde_json::json;
+
+    use super::super::talk::Kind;
+    use super::*;
+    use crate::package::testing::server;
+
+    fn shown(tools: Value) -> Shown {
+        let tools = Some(tools.as_array().unwrap().clone());
+        Shown { discovery: json!({}), tools, resources: None, templates: Some(Vec::new()), prompts: None }
+    }
+
+    const OLD: Kind = Kind { revision: "2025-06-18", capable: false };
+    const NEW: Kind = Kind { revision: "2025-11-25", capable: true };
+
+    #[test]
+    fn each_text_is_kept_once() {
+        let tool: Value = serde_json::from_str(r#"{"name":"a","inputSchema":{}}"#).unwrap();
+        let kinds: ByKind =
+            [(OLD, shown(json!([tool]))), (NEW, shown(json!([tool, { "name": "b" }])))].into();
+        let scopes = BTreeMap::from([("all".parse().unwrap(), kinds)]);
+        let record = record(&server("x"), &scopes, String::new()).ok().unwrap();
+        assert_eq!(record.items.len(), 3);
+        let lists = &record.variants[1].scopes[&"all".parse().unwrap()];
+        let names = lists.tools.as_ref().unwrap().iter().map(|place| record.item(*place).unwrap());
+        assert_eq!(names.collect::<Vec<_>>(), [r#"{"inputSchema":{},"name":"a"}"#, r#"{"name":"b"}"#]);
+        assert_eq!((lists.resources.clone(), lists.templates.clone()), (None, Some(Vec::new())));
+        assert_eq!((record.variants[0].revision.as_str(), record.variants[1].capable), ("2025-06-18", true));
+    }
+
+    #[test]
+    fn scopes_that_take_other_clients_cannot_be_recorded() {
+        let mut server = server("x");
+        let second = crate::config::Scope { name: "b".parse().unwrap(), ..server.scopes[0].clone() };
+        server.scopes.push(second);
+        let one: ByKind = [(OLD, shown(json!([])))].into();
+        let two: ByKind = [(OLD, shown(json!([]))), (NEW, shown(json!([])))].into();
+        for (a, b) in [(&one, &two), (&two, &one)] {
+            let scopes =
+                BTreeMap::from([("all".parse().unwrap(), a.clone()), ("b".parse().unwrap(), b.clone())]);
+            let wrong = record(&server, &scopes, String::new()).err().unwrap();
+            assert!(wrong.what.contains("2025-11-25"), "{}", wrong.what);
+        }
+    }
+
+    #[test]
+    fn what_is_too_long_says_what_to_do() {
+        let long = json!([{ "name": "a", "description": "x".repeat(MAX_RECORD) }]);
+        let scopes = BTreeMap::from([("all".parse().unwrap(), ByKind::from([(OLD, shown(long))]))]);
+        let wrong = record(&server("x"), &scopes, String::new()).err().unwrap();
+        assert!(wrong.hint.contains("fewer"), "{}", wrong.hint);
+    }
+}

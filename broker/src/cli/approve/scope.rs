@@ -215,3 +215,54 @@ fn unstable(server: &ServerDefinition, scope: &Label, differing: &str) -> Wrong 
             .to_owned(),
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::indexing_slicing, reason = "tests may")]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::package::testing::server;
+
+    fn shown(tools: &[Value], said: &str) -> Shown {
+        let (tools, none) = (Some(tools.to_vec()), || Some(Vec::new()));
+        Shown {
+            discovery: json!({ "instructions": said }),
+            tools,
+            resources: none(),
+            templates: none(),
+            prompts: none(),
+        }
+    }
+
+    #[test]
+    fn two_runs_must_show_the_same_in_any_order() {
+        let server = server("x");
+        let scope = &server.scopes[0];
+        let (a, b) = (json!({ "name": "a", "description": "1" }), json!({ "name": "b" }));
+        let before = shown(&[a.clone(), b.clone()], "hello");
+        let check = |now: &Shown| same(&server, scope, &before, now).err().map(|wrong| wrong.what);
+        assert_eq!(check(&shown(&[b.clone(), a.clone()], "hello")), None);
+        for (now, word) in [
+            (shown(&[json!({ "name": "a", "description": "2" }), b.clone()], "hello"), "tool `a`"),
+            (shown(std::slice::from_ref(&a), "hello"), "tool `b`"),
+            (shown(&[a.clone(), b.clone(), json!({ "name": "c" })], "hello"), "tool `c`"),
+            (shown(&[a, b], "hello again"), "what it says of itself"),
+        ] {
+            let what = check(&now).unwrap_or_default();
+            assert!(what.contains(word), "`{word}` is not in: {what}");
+        }
+    }
+
+    #[test]
+    fn what_patterns_do_not_name_is_forgotten() {
+        let mut scope = server("x").scopes[0].clone();
+        scope.tools = vec!["read_*".to_owned()];
+        let mut now = shown(&[json!({ "name": "read_a" }), json!({ "name": "write" }), json!({})], "");
+        now.resources = Some(vec![json!({ "uri": "a://b" })]);
+        now.prompts = None;
+        now.keep(&scope);
+        assert_eq!(now.tools, Some(vec![json!({ "name": "read_a" })]));
+        assert_eq!((now.resources, now.prompts), (Some(Vec::new()), None));
+    }
+}

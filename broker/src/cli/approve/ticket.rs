@@ -233,3 +233,38 @@ fn forms(credentials: &BTreeMap<Label, BTreeMap<String, Secret>>, inject: &[Inje
     forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
     forms
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests may")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_known_in_every_form() {
+        let id = "0199f3a8-0000-7000-8000-000000000000";
+        let text = format!(
+            r#"{{"launch":"{id}","instance":0,"idle_secs":0,"server":"s","scope":"read","command":["/bin/s"],"cwd":"/",
+            "env":{{}},"credentials":{{"db":{{"lease":"{id}","fields":{{"pw":"p\"w /long","short":"abc"}},"expires_at":null,
+            "revocability":"immediate"}}}},"inject":[{{"way":"env","name":"DSN","value":"x://{{db.pw|url}}@h"}}]}}"#
+        );
+        let mut ticket: SecretsTicket = serde_json::from_str(&text).unwrap();
+        let credentials: BTreeMap<_, _> = std::mem::take(&mut ticket.credentials)
+            .into_iter()
+            .map(|(name, one)| (name, one.fields))
+            .collect();
+        let forms = forms(&credentials, &ticket.inject);
+        let held = Held { ticket, credentials, forms };
+        for shown in [
+            "a p\"w /long b",
+            "p%22w%20%2Flong",
+            r#"{"a":"p\"w /long"}"#,
+            "cCJ3IC9sb25n",
+            "x://p%22w%20%2Flong@h",
+        ] {
+            assert!(held.shown_in(shown), "{shown}");
+            let masked = held.masked(shown);
+            assert!(masked.contains("[masked]") && !masked.contains("long"), "{masked}");
+        }
+        assert!(!held.shown_in("abc is too short to be told from other text"));
+    }
+}
