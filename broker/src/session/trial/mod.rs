@@ -2,6 +2,8 @@
 //! under a session of its own that nobody is signed in to, and it holds what a launch holds: nothing is minted or
 //! delivered after its fence, and all of it ends with its connection. Who may ask for one, the admin socket decides.
 
+mod admit;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +13,7 @@ use mcp_broker_proto::channel::{End, EndReason, ToBroker, ToLauncher};
 use mcp_broker_proto::launch::LaunchTicket;
 use mcp_broker_proto::names::{Label, LaunchId, SessionId};
 use mcp_broker_proto::problem::{ErrorCode, Problem};
-use mcp_broker_proto::session::{LaunchInfo, LaunchState, TrialRequest};
+use mcp_broker_proto::session::LaunchState;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -19,108 +21,25 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use super::channel::{Reader, Writer, split};
 use super::end::fenced;
 use super::launch::PeerWatch;
-use super::pace;
-use super::registry::{Inner, Sessions};
-use super::seat::{Launch, Order, Pass, Seat};
-use super::sign_in::{Person, os};
+use super::registry::Sessions;
+use super::seat::{Order, Pass, Seat};
+use super::sign_in::Person;
 use super::supply::Supply;
 use super::winding::Of;
 use super::words;
-use crate::audit::{ByWhom, Event};
-use crate::clock::shown;
+use crate::audit::Event;
 use crate::fault;
 use crate::lease::LaunchTag;
-use crate::policy::{self, Grant};
+use crate::policy::Grant;
+
+pub use admit::AdmittedTrial;
+pub(super) use admit::end_trials;
 
 /// A trial is over after this time, whatever it does.
 const LONGEST: Duration = Duration::from_secs(600);
 
 /// Whoever runs one has so long to say that nothing of it is alive; then it is killed.
 const DEATH_LIMIT: Duration = Duration::from_millis(500);
-
-/// A trial that may begin.
-pub struct AdmittedTrial {
-    seat: Seat,
-    grant: Grant,
-    person: Person,
-}
-
-impl Sessions {
-    /// Writes down that a trial begins, and gives it its place.
-    ///
-    /// # Errors
-    /// When there is no such scope, the broker stops, or it cannot be written down.
-    pub async fn admit_trial(
-        self: &Arc<Self>,
-        by: ByWhom,
-        request: &TrialRequest,
-    ) -> Result<AdmittedTrial, Problem> {
-        let config = Arc::clone(&self.config.borrow());
-        let grant = policy::trial(&config.servers, &request.server, &request.scope);
-        let grant = grant.ok_or_else(|| no_such_scope(request))?;
-        let person = os::person(by.uid).await?;
-        let seat = self.seat_trial(&by, &person, request)?;
-        let started = Event::TrialStarted {
-            launch: seat.launch,
-            session: seat.session,
-            user: person.user.clone(),
-            server: request.server.clone(),
-            scope: request.scope.clone(),
-            by,
-        };
-        self.audit.record(started).await.map_err(|error| error.to_problem())?;
-        Ok(AdmittedTrial { seat, grant, person })
-    }
-
-    fn seat_trial(
-        self: &Arc<Self>,
-        by: &ByWhom,
-        person: &Person,
-        request: &TrialRequest,
-    ) -> Result<Seat, Problem> {
-        let (launch, session) = (LaunchId::fresh(), SessionId::fresh());
-        let info = LaunchInfo {
-            id: launch,
-            session,
-            user: person.user.clone(),
-            server: request.server.clone(),
-            since: shown(self.clock.now()),
-            state: LaunchState::Starting,
-            parked: None,
-            launcher_pid: by.pid,
-            running: Vec::new(),
-            approved: None,
-            changed: Vec::new(),
-        };
-        let mut inner = self.lock();
-        if inner.stopping {
-            return Err(words::stopping());
-        }
-        pace::room(inner.launches.values().filter(|launch| launch.uid == person.uid).count())?;
-        let (orders, receiver) = tokio::sync::mpsc::unbounded_channel();
-        inner.launches.insert(launch, Launch::new(info, person.uid, orders));
-        drop(inner);
-        Ok(Seat { launch, session, orders: receiver, sessions: Arc::clone(self) })
-    }
-
-    /// An admitted trial whose admin went away before it began.
-    pub fn trial_never_began(&self, admitted: AdmittedTrial) {
-        let launch = admitted.seat.launch;
-        drop(admitted);
-        self.audit.note(Event::TrialEnded { launch, reason: EndReason::LauncherGone });
-    }
-}
-
-/// Under the register's lock: every trial is told to end. They belong to no session that could.
-pub(super) fn end_trials(inner: &mut Inner, reason: EndReason) -> HashMap<LaunchId, Option<u64>> {
-    let Inner { sessions, launches, .. } = inner;
-    let trials = launches.values_mut().filter(|launch| !sessions.contains_key(&launch.info.session));
-    let told = trials.map(|launch| {
-        launch.end(reason);
-        (launch.info.id, None)
-    });
-    told.collect()
-}
 
 /// Everything that can wake a trial.
 enum Wake {
@@ -319,11 +238,4 @@ async fn minted(mint: &mut Option<JoinHandle<Result<Supply, Problem>>>) -> Resul
         let hint = "read the broker's log, and report it";
         Err(Problem::new(ErrorCode::Internal, "the broker failed to mint", hint))
     })
-}
-
-fn no_such_scope(request: &TrialRequest) -> Problem {
-    let TrialRequest { server, scope, .. } = request;
-    let title = format!("the broker has no server `{server}` with a scope `{scope}`");
-    let hint = "have the broker read its configuration again (SIGHUP), then approve the server again";
-    Problem::new(ErrorCode::UnknownServer, title, hint)
 }
