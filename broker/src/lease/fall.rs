@@ -17,7 +17,7 @@ use super::revoke::{TRY_LIMIT, guarded};
 use super::state::Ending;
 use crate::provider::{Handle, Proof, Revocation};
 
-/// An entry waits so long for its parent's end to begin while nothing moves: a launcher that does not die must not
+/// An entry waits so long for its parent's end to begin while no other comes to wait as well: a launcher that does not die must not
 /// hold up what the others had.
 const QUIET_LIMIT: Duration = Duration::from_millis(500);
 
@@ -29,8 +29,15 @@ pub(super) struct Fall {
     /// Names the parent to its provider.
     pub(super) parent: Handle,
     stage: watch::Sender<Stage>,
+    below: Mutex<Below>,
+}
+
+/// What is below a parent that is out of service.
+struct Below {
     /// Who has nothing left that would outlive the parent, and waits for its end.
-    waiting: Mutex<HashSet<LeaseId>>,
+    waiting: HashSet<LeaseId>,
+    /// When it came to be one more.
+    moved: Instant,
 }
 
 /// How far the end of a parent has come. It only goes on from the earlier of these to the later.
@@ -71,7 +78,7 @@ struct Place<'a>(&'a Fall, LeaseId);
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.0.waiting().remove(&self.1);
+        self.0.below().waiting.remove(&self.1);
     }
 }
 
@@ -92,7 +99,8 @@ impl Stage {
 
 impl Fall {
     pub(super) fn of(parent: Handle) -> Arc<Self> {
-        Arc::new(Self { parent, stage: watch::Sender::new(Stage::Stands), waiting: Mutex::default() })
+        let below = Mutex::new(Below { waiting: HashSet::new(), moved: Instant::now() });
+        Arc::new(Self { parent, stage: watch::Sender::new(Stage::Stands), below })
     }
 
     /// The parent came to that stage.
@@ -106,13 +114,20 @@ impl Fall {
         });
     }
 
-    fn waiting(&self) -> MutexGuard<'_, HashSet<LeaseId>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn below(&self) -> MutexGuard<'_, Below> {
+        self.below.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn place(&self, id: LeaseId) -> Place<'_> {
+        let mut below = self.below();
+        below.waiting.insert(id);
+        below.moved = Instant::now();
+        Place(self, id)
     }
 
     /// Whether that entry has nothing left that would outlive the parent.
     pub(super) fn carries(&self, id: LeaseId) -> bool {
-        self.waiting().contains(&id)
+        self.below().waiting.contains(&id)
     }
 
     fn is_doomed(&self) -> bool {
@@ -120,20 +135,17 @@ impl Fall {
     }
 
     /// Waits until the parent is gone; `None` where that is not to be waited for.
-    async fn fallen(&self, moves: &mut watch::Receiver<()>) -> Option<Proved> {
+    async fn fallen(&self) -> Option<Proved> {
         let mut stage = self.stage.subscribe();
         let latest = Instant::now() + DOOM_LIMIT;
-        while matches!(*stage.borrow_and_update(), Stage::Stands | Stage::Doomed) {
-            let quiet = (Instant::now() + QUIET_LIMIT).min(latest);
-            let moved = async {
-                tokio::select! {
-                    changed = stage.changed() => changed,
-                    moved = moves.changed() => moved,
-                }
-            };
-            timeout_at(quiet, moved).await.ok()?.ok()?;
-            if Instant::now() >= latest {
-                return None;
+        loop {
+            let until = (self.below().moved + QUIET_LIMIT).min(latest);
+            let begun = stage.wait_for(|stage| stage.rank() >= Stage::Falls.rank());
+            match timeout_at(until, begun).await {
+                Ok(begun) => break drop(begun.ok()?),
+                // Another one may have come meanwhile.
+                Err(_elapsed) if self.below().moved + QUIET_LIMIT > until && until < latest => {}
+                Err(_elapsed) => return None,
             }
         }
         let over = stage.wait_for(|stage| stage.is_over());
@@ -168,11 +180,9 @@ impl Leases {
                 return None;
             }
         }
-        let mut moves = self.moves.subscribe();
-        fall.waiting().insert(id);
-        let place = Place(&fall, id);
+        let place = fall.place(id);
         self.moves.send_replace(());
-        let fallen = fall.fallen(&mut moves).await;
+        let fallen = fall.fallen().await;
         drop(place);
         let parent = fallen?;
         // What was issued while it waited is in the handle that is known by now.
