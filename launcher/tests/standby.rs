@@ -205,3 +205,20 @@ fn a_client_that_falls_back_to_a_handshake() {
     client.close();
     assert_eq!(client.wait(), 0);
 }
+
+/// The server that was approved knew handshakes only: a client that tries the stateless era first learns that.
+#[test]
+fn discovery_of_a_server_that_knows_handshakes_only_starts_nothing() {
+    let mut broker = Broker::start("no-discovery");
+    broker.plan = lazy();
+    let mut client = Client::start(&broker);
+    let (channel, _) = broker.accept();
+    client.send(&json!({ "jsonrpc": "2.0", "id": "d", "method": "server/discover", "params": { "_meta": {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {} } } }));
+    assert_eq!(client.line()["error"]["code"], -32601);
+    client.open();
+    client.request(1, "tools/list");
+    assert_eq!(names(&client.line()).len(), 2);
+    nothing_runs(&client);
+    assert!(channel.frames.try_recv().is_err());
+}

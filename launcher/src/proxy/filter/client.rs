@@ -6,7 +6,7 @@ use serde::de::IgnoredAny;
 use crate::proxy::message::{Message, Method, text};
 
 /// The first revision without a handshake.
-const STATELESS: &str = "2026-07-28";
+pub const STATELESS: &str = "2026-07-28";
 
 /// A client as its `initialize` shows it, or a request of the stateless era.
 #[derive(Debug, Clone, PartialEq, Eq)]

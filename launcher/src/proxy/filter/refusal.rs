@@ -7,6 +7,8 @@ use crate::proxy::talk::notice::Kind;
 
 /// A request that is none (JSON-RPC 2.0 section 5.1).
 const INVALID_REQUEST: i32 = -32600;
+/// A method that is not there (JSON-RPC 2.0 section 5.1).
+const NO_METHOD: i32 = -32601;
 /// Parameters that cannot be (JSON-RPC 2.0 section 5.1).
 const INVALID_PARAMS: i32 = -32602;
 /// A resource that is not there (MCP 2025-11-25 and before; later [`INVALID_PARAMS`], SEP-2164).
@@ -59,6 +61,12 @@ pub fn unknown_cursor(id: &str) -> String {
 #[must_use]
 pub fn id_in_use(id: &str) -> String {
     error(id, INVALID_REQUEST, "a request of this id is open")
+}
+
+/// To `server/discover`, where the server that was approved knew no revision that has it.
+#[must_use]
+pub fn no_discovery(id: &str) -> String {
+    error(id, NO_METHOD, "Method not found")
 }
 
 /// To a request without what it needs.

@@ -139,13 +139,29 @@ impl Desk<'_> {
         if (discovers && !self.filter.plan().lazy) || (opens && self.talk.has_seats()) {
             return false;
         }
-        let Some(answer) = self.filter.recorded(message, self.shown.as_ref()) else { return false };
+        let Some(answer) = self.filter.recorded(message, self.shown.as_ref()) else {
+            return message.method == Method::Discover && self.knows_no_discovery(message);
+        };
         if let (true, Kind::Request(id)) = (opens, message.kind) {
             self.talk.greeted_without(line, id, &answer);
         }
         self.talk.was_answered();
         self.talk.to_client.push(answer.as_bytes());
         true
+    }
+
+    /// A server whose record has nothing but handshakes answers discovery with an error, upon which the client makes
+    /// one: nothing has to be started to learn that.
+    fn knows_no_discovery(&mut self, message: &Message<'_>) -> bool {
+        let (Some(record), Kind::Request(id)) = (&self.filter.plan().record, message.kind) else {
+            return false;
+        };
+        let handshakes =
+            record.variants.iter().all(|variant| variant.revision.as_str() < filter::client::STATELESS);
+        if handshakes && !record.variants.is_empty() {
+            self.talk.to_client.push(refusal::no_discovery(id).as_bytes());
+        }
+        handshakes && !record.variants.is_empty()
     }
 
     /// A call is asked about. Where nothing can run it is answered with the reason for that, which says more.
