@@ -104,11 +104,7 @@ fn fifteen_servers_cost_nothing_until_they_are_used() {
 /// Clients of both generations see what they would see of the server itself, and nothing runs for it.
 #[test]
 fn sdk_clients_list_tools_of_a_server_that_does_not_run() {
-    for command in [
-        [seen::NODE, seen::EVERYTHING, "stdio"],
-        [seen::PYTHON_2, "-B", seen::TOOLS],
-        [seen::PYTHON_1, "-B", seen::TOOLS],
-    ] {
+    for command in [[seen::NODE, seen::EVERYTHING, "stdio"], [seen::PYTHON_2, "-B", seen::TOOLS]] {
         let mut world = approved(&command, &[Scope::of("all", &["echo", "get-*", "read_*"]).reads()]);
         let (name, said) =
             if command[0] == seen::NODE { ("message", "Echo: hello") } else { ("text", "hello") };

@@ -12,6 +12,7 @@ mod launch;
 mod lock;
 pub mod login;
 mod marks;
+mod notices;
 mod pace;
 mod park;
 mod plan;
@@ -19,7 +20,12 @@ mod plan;
 #[expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
 mod races;
 #[cfg(test)]
-#[expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
+#[expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "tests may, and have a process of their own"
+)]
 mod register_tests;
 mod registry;
 #[cfg(test)]
