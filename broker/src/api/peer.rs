@@ -118,9 +118,4 @@ impl PeerWatch for Peer {
 
 #[cfg(test)]
 #[path = "peer_tests.rs"]
-#[expect(
-    clippy::unwrap_used,
-    clippy::disallowed_methods,
-    reason = "tests may, and have a process of their own"
-)]
 mod tests;

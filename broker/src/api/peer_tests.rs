@@ -1,4 +1,9 @@
 //! Whom the broker kills: the process that connected, as long as it is still that account's.
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "tests may, and have a process of their own"
+)]
 
 use std::process::{Child, Command};
 

@@ -18,13 +18,6 @@ mod view;
 mod wake;
 
 #[cfg(test)]
-#[expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may"
-)]
 mod tests;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,12 @@
 //! The promises of this module against a scripted provider that knows the truth: which credentials are alive.
 //! A double, because a real backend cannot be told to answer at the worst moment; the real ones are in `tests/`.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests may"
+)]
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;

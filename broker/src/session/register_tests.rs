@@ -1,5 +1,11 @@
 //! What the register makes of looks that come late, of sleep and shutdown, of launchers that do not do as they are
 //! told, and of an account whose login sessions cannot be told apart.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "tests may, and have a process of their own"
+)]
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -1,5 +1,12 @@
 //! A register over doubles, for the tests of this module: a backend that knows what is alive, login sessions that
 //! answer when they are let, and launchers that do as a test says.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests may"
+)]
 
 use std::collections::{BTreeMap, HashSet};
 use std::os::fd::OwnedFd;
