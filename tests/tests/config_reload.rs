@@ -36,9 +36,10 @@ fn a_new_server_appears_and_launches_go_on() {
     std::fs::remove_file(world.config_dir().join("servers.d/orders-db.toml")).unwrap();
     world.broker().reload();
     eventually("the old server is gone", || so(servers(&world) == ["second"]));
-    assert_eq!(client.call("echo", json!({})), "{}", "its launch goes on");
+    let answer = client.request("tools/call", json!({ "name": "echo", "arguments": {} }));
+    assert_eq!(answer["result"]["_meta"]["mcp-run/reason"], "access_lost", "the next call is refused: {answer}");
     world.run_to_end(ALICE, &["orders-db"]).assert_refused(77, &["orders-db"]);
-    assert_eq!(client.finish().code(), 0);
+    assert_eq!(client.finish().code(), 77, "and its launch is over");
     world.assert_settled();
 }
 

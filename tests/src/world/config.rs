@@ -54,6 +54,8 @@ users = ["alice", "bob"]
 
 [scope.read]
 tools = ["*"]
+resources = ["*"]
+prompts = ["*"]
 credential.db = {{ provider = "bao", path = "database/creds/{role}", policies = ["{role}"], ttl = "15m" }}
 inject = [{{ env = "DSN", value = "{dsn}" }}]
 "#

@@ -1,7 +1,7 @@
 //! What may pass between the client and the instances of its server: which lane a request belongs to, what a list
 //! may show, what the approval record answers. Pure: it holds no I/O and no clock, and decides on no single call.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mcp_broker_proto::call::Change;
 use mcp_broker_proto::names::Label;
@@ -39,6 +39,8 @@ pub struct Filter {
     resources: Names,
     /// What names the items of the record.
     names: Vec<Named>,
+    /// The tools that the record holds, by lane; nothing where there is no record.
+    approved: Option<Vec<BTreeSet<Box<str>>>>,
     /// What an instance of the lane listed last, and what is wrong with it; by lane.
     shown: Vec<Shown>,
 }
@@ -57,8 +59,13 @@ impl Filter {
     #[must_use]
     pub fn new(plan: &Plan) -> Self {
         let scopes = || plan.scopes.iter();
+        let names = record::names(plan);
         Self {
-            names: record::names(plan),
+            approved: plan
+                .record
+                .as_ref()
+                .map(|record| scopes().map(|scope| record::tools_of(record, &scope.name, &names)).collect()),
+            names,
             tools: Names::new(scopes().map(|scope| scope.tools.as_slice())),
             prompts: Names::new(scopes().map(|scope| scope.prompts.as_slice())),
             resources: Names::new(scopes().map(|scope| scope.resources.as_slice())),
@@ -109,7 +116,14 @@ impl Filter {
     /// The lane of a tool, where it exists: some scope names it, and it is not hidden.
     #[must_use]
     pub fn tool(&self, name: &str) -> Option<Lane> {
-        self.tools.lane(name).filter(|lane| !self.hides(*lane, name))
+        self.tools.lane(name).filter(|lane| self.approved(*lane, name) && !self.hides(*lane, name))
+    }
+
+    /// Whether a tool of the lane was there when the server was approved; all are where it was not. One that came up
+    /// after an instance had listed is in no listing, and yet is not to be called.
+    fn approved(&self, lane: Lane, name: &str) -> bool {
+        let Some(approved) = &self.approved else { return true };
+        approved.get(lane).is_some_and(|tools| tools.contains(name))
     }
 
     /// The lane of a prompt.

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use mcp_broker_proto::plan::{Lists, Plan, Variant};
+use mcp_broker_proto::names::Label;
+use mcp_broker_proto::plan::{Lists, Plan, Record, Variant};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -40,6 +41,13 @@ pub(super) fn names(plan: &Plan) -> Vec<Named> {
     };
     // Results of discovery are items too, and have no name.
     items.map(|item| serde_json::from_str(item).map_or_else(|_| Named::default(), named)).collect()
+}
+
+/// The tools that a scope's instances listed when the server was approved, to any client.
+pub(super) fn tools_of(record: &Record, scope: &Label, names: &[Named]) -> BTreeSet<Box<str>> {
+    let lists = record.variants.iter().filter_map(|variant| variant.scopes.get(scope));
+    let places = lists.flat_map(|lists| lists.tools.iter().flatten());
+    places.filter_map(|place| names.get(*place)?.name.clone()).collect()
 }
 
 impl Filter {

@@ -94,6 +94,10 @@ impl Filter {
         match message.method {
             Method::Call => self.call(id, params),
             Method::Prompt => found(self.prompt_of(id, params.name)),
+            // The stateless era has none of these (2026-07-28, changelog).
+            Method::Ping | Method::Subscribe | Method::Unsubscribe if params.version.is_some() => {
+                Route::Refused(refusal::unknown_method(id))
+            }
             Method::Read | Method::Subscribe | Method::Unsubscribe => {
                 found(self.resource_of(id, params.uri, params.version.is_some()))
             }
