@@ -14,6 +14,8 @@ pub struct Ask {
     pub call: u64,
     /// The scope that the tool belongs to.
     pub scope: Label,
+    /// The revision of the scope's plan by which the rest was made.
+    pub revision: u32,
     /// The tool.
     pub tool: String,
     /// Length of its arguments, in bytes of JSON; 0 where it has none.
@@ -81,6 +83,8 @@ pub enum CallReason {
     AccessLost,
     /// The scope does not name the tool, or there is no such scope any more.
     NotInScope,
+    /// The definition is another one than the call was made by.
+    PlanChanged,
     /// The server shows the tool otherwise than it was approved.
     Changed,
     /// Too many calls in the last minute.

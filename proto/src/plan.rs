@@ -31,6 +31,8 @@ pub struct Plan {
 pub struct ScopePlan {
     /// Its name.
     pub name: Label,
+    /// The number of the plan that it came with: an [`Ask`](crate::call::Ask) says by which one it was made.
+    pub revision: u32,
     /// Its tools.
     pub tools: Vec<String>,
     /// Its resources, by URI.

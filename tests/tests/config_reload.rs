@@ -37,7 +37,10 @@ fn a_new_server_appears_and_launches_go_on() {
     world.broker().reload();
     eventually("the old server is gone", || so(servers(&world) == ["second"]));
     let answer = client.request("tools/call", json!({ "name": "echo", "arguments": {} }));
-    assert_eq!(answer["result"]["_meta"]["mcp-run/reason"], "access_lost", "the next call is refused: {answer}");
+    assert_eq!(
+        answer["result"]["_meta"]["mcp-run/reason"], "access_lost",
+        "the next call is refused: {answer}"
+    );
     world.run_to_end(ALICE, &["orders-db"]).assert_refused(77, &["orders-db"]);
     assert_eq!(client.finish().code(), 77, "and its launch is over");
     world.assert_settled();

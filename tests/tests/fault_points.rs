@@ -78,7 +78,8 @@ fn ways(point: &str) -> Vec<(Scene, u32)> {
         "end.begun" | "end.rested" | "end.revoked" | "end.settled" => {
             vec![(Life, 1), (Life, 2), (Recovery, 1), (Recovery, 2)]
         }
-        "backend.revoke-token" | "backend.look-up-token" => vec![(Life, 1), (Life, 2), (Recovery, 2)],
+        // A launch that ends as its session does falls with the parent, and needs no revocation of its own.
+        "backend.revoke-token" | "backend.look-up-token" => vec![(Life, 1), (Recovery, 1), (Recovery, 2)],
         // What was there before it is revoked, and whether it is gone after it.
         "backend.revoke-lease" => vec![(Life, 1), (Recovery, 1)],
         "backend.look-up-lease" => vec![(Life, 1)],

@@ -172,6 +172,7 @@ fn the_plan() {
         server: server(),
         scopes: vec![ScopePlan {
             name: label("read"),
+            revision: 2,
             tools: vec!["execute_sql".into(), "search_*".into()],
             resources: vec!["db://*".into()],
             prompts: vec!["explain".into()],
@@ -193,6 +194,7 @@ fn the_calls() {
     let ask = |named: &[(&str, &str)], whole: Option<&str>| Ask {
         call: 7,
         scope: label("read"),
+        revision: 2,
         tool: "execute_sql".into(),
         size: 16,
         sha256: "ab".repeat(32),
@@ -244,6 +246,7 @@ fn every_word_of_a_call() {
         R::SessionLocked,
         R::SessionOver,
         R::AccessLost,
+        R::PlanChanged,
         R::NotInScope,
         R::Changed,
         R::TooManyPerMinute,
@@ -255,7 +258,12 @@ fn every_word_of_a_call() {
     for reason in reasons {
         match reason {
             R::Allowed | R::Confirmed | R::AwaitsConfirmation | R::Declined | R::NotConfirmed => {}
-            R::SessionLocked | R::SessionOver | R::AccessLost | R::NotInScope | R::Changed => {}
+            R::SessionLocked
+            | R::SessionOver
+            | R::AccessLost
+            | R::PlanChanged
+            | R::NotInScope
+            | R::Changed => {}
             R::TooManyPerMinute | R::TooManyAtOnce | R::ArgumentsTooLong => {}
             R::ArgumentRefused | R::AuditUnavailable => {}
         }

@@ -132,6 +132,8 @@ pub enum Event {
     ToolsChanged { launch: LaunchId, scope: Label, tools: BTreeMap<ToolName, Change> },
     /// So many secrets of the launch were found in what an instance said, and masked.
     SecretsMasked { launch: LaunchId, instance: u32, scope: Label, count: u64 },
+    /// A launch was denied so many calls in a minute that further denials of it are not written down.
+    DenialsNotWritten { launch: LaunchId },
     /// An account was refused so often that further requests are not looked at for a while.
     LaunchesThrottled { by: ByWhom },
     /// An admin tries a scope of a server with its credentials, to approve the server: a launch of its own, under a

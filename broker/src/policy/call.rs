@@ -121,6 +121,10 @@ fn words(reason: CallReason, definition: &ServerDefinition, ask: &Ask) -> (Strin
             format!("server `{server}` may not be used any more"),
             format!("`mcp-run servers` says why; {ADMIN_ACCESS}"),
         ),
+        CallReason::PlanChanged => (
+            format!("the definition of server `{server}` has just changed"),
+            "call again: the new one is in force".to_owned(),
+        ),
         CallReason::NotInScope => {
             (format!("no scope allows {tool}"), format!("`mcp-run servers` lists the tools of `{server}`"))
         }

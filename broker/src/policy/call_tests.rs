@@ -55,6 +55,7 @@ fn definition(case: &Case) -> ServerDefinition {
 
 fn ask(case: &Case) -> Ask {
     Ask {
+        revision: 1,
         call: 1,
         scope: case.scope.parse().unwrap(),
         tool: case.tool.into(),
@@ -253,6 +254,7 @@ fn every_reason_has_words() {
         R::SessionLocked,
         R::SessionOver,
         R::AccessLost,
+        R::PlanChanged,
         R::NotInScope,
         R::Changed,
         R::TooManyPerMinute,

@@ -27,6 +27,7 @@ fn scope(scope: &Scope) -> ScopePlan {
         |rules: &crate::config::ToolRules| (rules.tools.clone(), rules.rules.keys().cloned().collect());
     ScopePlan {
         name: scope.name.clone(),
+        revision: 0,
         tools: scope.tools.clone(),
         resources: scope.resources.clone(),
         prompts: scope.prompts.clone(),

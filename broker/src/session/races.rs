@@ -33,6 +33,7 @@ const MOST_CALLS: u64 = 8;
 
 fn ask(call: u64, scope: &str) -> Ask {
     Ask {
+        revision: 1,
         call,
         scope: scope.parse().unwrap(),
         tool: format!("a_{scope}"),

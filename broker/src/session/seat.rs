@@ -240,7 +240,7 @@ impl Seat {
     /// The right to mint for a trial: there is no session that could forbid it.
     pub(super) fn trial_pass(&self, horizon: Duration) -> Result<Pass, Problem> {
         let mut inner = self.sessions.lock();
-        let stopping = inner.stopping;
+        let stopping = inner.stopping || inner.asleep;
         let launch = inner.launches.get_mut(&self.launch).filter(|launch| !stopping && launch.is_still());
         let launch = launch.ok_or_else(words::stopping)?;
         let fence = launch.life.child_token();

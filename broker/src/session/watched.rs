@@ -13,6 +13,7 @@ use super::holder::Holder;
 use super::lock::Notice;
 use super::login::{Login, Look, Sighting};
 use super::registry::Sessions;
+use super::trial::end_trials;
 use super::words;
 
 /// A login session of which something is seen during each of so many looks is not let in for now.
@@ -49,7 +50,12 @@ impl Sessions {
 
     /// Locks every session; ready when everything is wound up. The fences have fallen when this returns.
     pub fn lock_all(self: &Arc<Self>, cause: LockCause) -> impl Future<Output = ()> + Send + use<> {
-        self.lock().asleep |= cause == LockCause::Sleep;
+        {
+            let mut inner = self.lock();
+            inner.asleep |= cause == LockCause::Sleep;
+            // They belong to no session that could be locked, and an admin begins another one.
+            drop(end_trials(&mut inner, EndReason::Locked));
+        }
         self.lock_those(cause, |_| true)
     }
 

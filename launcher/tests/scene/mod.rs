@@ -97,7 +97,7 @@ pub fn plan_of(scopes: &[(&str, &[&str])]) -> Value {
         let all: &[&str] = if *name == scopes[0].0 { &["*"] } else { &[] };
         json!({
             "name": name, "tools": tools, "resources": all, "prompts": all, "result_bytes": 1 << 20,
-            "argument_bytes": 1 << 20, "named": {}, "whole_arguments": false,
+            "revision": 1, "argument_bytes": 1 << 20, "named": {}, "whole_arguments": false,
         })
     };
     json!({

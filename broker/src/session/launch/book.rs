@@ -16,6 +16,21 @@ const MAX_OPEN: usize = 16 << 10;
 /// So many of them wait for a person.
 const MAX_WAITING: usize = 64;
 
+/// So many denials of a launch are written down in a minute: whoever asks on and on would fill the disk, and a full
+/// disk keeps everybody from a launch.
+const MAX_DENIALS: u32 = 120;
+
+/// What of a denial is written down.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Noted {
+    /// It is.
+    Each,
+    /// That no further one of this minute is.
+    Last,
+    /// Nothing.
+    No,
+}
+
 /// Calls under way, by the launcher's number.
 #[derive(Default)]
 pub(super) struct Book {
@@ -23,6 +38,8 @@ pub(super) struct Book {
     /// Those of them that wait for a person.
     waiting: Vec<u64>,
     meters: BTreeMap<Label, Meter>,
+    /// When the minute began in which denials are counted, and how many there were in it.
+    denials: (Duration, u32),
     /// Until when a person's yes holds for a scope, on the boot clock.
     yes_until: BTreeMap<Label, Duration>,
 }
@@ -59,6 +76,19 @@ impl Book {
     /// Whether another one may wait for a person.
     pub(super) fn has_room_to_wait(&self) -> bool {
         self.waiting.len() < MAX_WAITING
+    }
+
+    /// A call is denied: what of that is written down.
+    pub(super) fn denies(&mut self, now: Duration) -> Noted {
+        if now.saturating_sub(self.denials.0) >= Duration::from_secs(60) {
+            self.denials = (now, 0);
+        }
+        self.denials.1 = self.denials.1.saturating_add(1);
+        match self.denials.1 {
+            ..=MAX_DENIALS => Noted::Each,
+            count if count == MAX_DENIALS + 1 => Noted::Last,
+            _ => Noted::No,
+        }
     }
 
     /// How much a scope is used.
@@ -157,6 +187,7 @@ mod tests {
 
     fn ask(call: u64) -> Ask {
         Ask {
+            revision: 1,
             call,
             scope: scope(),
             tool: "t".to_owned(),
@@ -232,5 +263,16 @@ mod tests {
         assert!(!book.remembers_yes(&other, AT));
         book.forget_yes();
         assert!(!book.remembers_yes(&scope(), AT));
+    }
+
+    #[test]
+    fn denials_are_written_down_for_a_while() {
+        let mut book = Book::default();
+        let at = Duration::from_secs;
+        for _ in 0..MAX_DENIALS {
+            assert_eq!(book.denies(at(100)), Noted::Each);
+        }
+        assert_eq!((book.denies(at(120)), book.denies(at(159))), (Noted::Last, Noted::No));
+        assert_eq!(book.denies(at(160)), Noted::Each, "another minute");
     }
 }

@@ -18,6 +18,7 @@ use crate::session::testing::{self, Client, World, world};
 
 fn call(number: u64, scope: &str, tool: &str) -> Ask {
     Ask {
+        revision: 1,
         call: number,
         scope: scope.parse().unwrap(),
         tool: tool.to_owned(),

@@ -9,7 +9,9 @@ use mcp_broker_proto::problem::{ErrorCode, Problem};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Launch;
+use super::book::Noted;
 use crate::audit::{Arguments, Event, PlainDigest, ToolName};
+use crate::config::Confirm;
 use crate::policy::{CallDecision, CallDenial, decide_call};
 
 /// What is said to a call.
@@ -84,6 +86,9 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
             usage.last_minute = usage.last_minute.saturating_sub(1);
         }
         let definition = grant.server();
+        if ask.revision != self.asked.revision {
+            return Judged::Denied(CallDenial::of(CallReason::PlanChanged, definition, ask));
+        }
         let changed = self.told.is_changed(&ask.scope, &ask.tool);
         let deny = |reason| Judged::Denied(CallDenial::of(reason, definition, ask));
         let confirm = match decide_call(definition, ask, &usage, changed) {
@@ -102,7 +107,8 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
         }
         match confirm {
             None => Judged::Goes(CallReason::Allowed),
-            Some(_) if confirmed || self.book.remembers_yes(&ask.scope, now) => {
+            Some(_) if confirmed => Judged::Goes(CallReason::Confirmed),
+            Some(Confirm::For(_)) if self.book.remembers_yes(&ask.scope, now) => {
                 Judged::Goes(CallReason::Confirmed)
             }
             Some(_) if self.book.has_room_to_wait() => Judged::Asks,
@@ -133,8 +139,17 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
         denial: CallDenial,
         arguments: Option<Arguments>,
     ) -> Result<(), EndReason> {
-        if let Some(event) = self.event(ask, id, (Verdict::Deny, denial.reason), arguments) {
-            self.sessions.audit.note_unless_behind(event);
+        match self.book.denies(self.sessions.clock.boot()) {
+            Noted::Each => {
+                if let Some(event) = self.event(ask, id, (Verdict::Deny, denial.reason), arguments) {
+                    self.sessions.audit.note_unless_behind(event);
+                }
+            }
+            Noted::Last => {
+                let launch = self.seat.launch;
+                self.sessions.audit.note_unless_behind(Event::DenialsNotWritten { launch });
+            }
+            Noted::No => {}
         }
         self.tell(ask.call, id, Verdict::Deny, denial).await
     }

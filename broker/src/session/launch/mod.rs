@@ -91,6 +91,8 @@ struct Asked {
     server: Arc<ServerDefinition>,
     /// What the launcher was told last, apart from the record.
     plan: Plan,
+    /// How often a plan was told: what an ask was made by.
+    revision: u32,
     record: Option<Arc<Record>>,
 }
 
@@ -103,7 +105,7 @@ impl Asked {
         let mut config = sessions.config.clone();
         // It may have changed since the launch was admitted.
         config.mark_changed();
-        Self { request, person, config, standing: Ok(grant), server, plan, record }
+        Self { request, person, config, standing: Ok(grant), server, plan, revision: 1, record }
     }
 
     /// Decides again where the configuration is another one than at the last decision. Answers whether it was.
@@ -200,7 +202,12 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
     /// Where the configuration is another one, what was told of the server may not hold any more: it is told anew.
     /// What runs goes on; who lost access learns so with the next thing that they ask for.
     async fn look_at_policy(&mut self) -> Result<(), EndReason> {
-        if self.asked.look(&self.sessions) { self.look_at_plan().await } else { Ok(()) }
+        if !self.asked.look(&self.sessions) {
+            return Ok(());
+        }
+        // A yes was given under what was in force then.
+        self.book.forget_yes();
+        self.look_at_plan().await
     }
 
     /// The same where the server may have been approved since.
@@ -212,6 +219,7 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
             return Ok(());
         }
         (self.asked.plan, self.asked.record) = (plan, record);
+        self.asked.revision = self.asked.revision.wrapping_add(1);
         let approved = self.asked.record.as_ref().map(|record| record.approved_at.clone());
         self.seat.show(|info| info.approved = approved);
         self.tell_plan().await
@@ -219,7 +227,9 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
 
     async fn tell_plan(&mut self) -> Result<(), EndReason> {
         let record = self.asked.record.as_deref().cloned();
-        self.send(&ToLauncher::Plan(Box::new(Plan { record, ..self.asked.plan.clone() }))).await
+        let mut plan = Plan { record, ..self.asked.plan.clone() };
+        plan.scopes.iter_mut().for_each(|scope| scope.revision = self.asked.revision);
+        self.send(&ToLauncher::Plan(Box::new(plan))).await
     }
 
     /// Time for a beat, and to see whether the server was approved.

@@ -194,12 +194,12 @@ impl<S: AsyncRead + AsyncWrite + Send> Trial<S> {
             self.have_killed(reason).await;
         }
         let (sessions, launch, session) = (self.sessions, self.seat.launch, self.seat.session);
-        sessions.leases.end_launch(launch, reason);
         if let Some(mint) = self.mint.take() {
-            // Bounded by the mint itself: 2 s after the fence it gives up. What it still brought is ended below.
+            // Bounded by the mint itself: 2 s after the fence it gives up. Nothing is revoked before, as what it still
+            // brings is known by its lease only when it is at rest.
             drop(mint.await);
-            sessions.leases.end_launch(launch, reason);
         }
+        sessions.leases.end_launch(launch, reason);
         wind_up(&sessions, session, reason).await;
         sessions.audit.note(Event::TrialEnded { launch, reason });
         drop(self.seat);

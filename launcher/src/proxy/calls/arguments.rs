@@ -25,6 +25,7 @@ const MAX_NAMED: usize = 128 << 10;
 /// What is known of a call before it is asked about.
 pub(super) struct Asked {
     scope: Label,
+    revision: u32,
     tool: String,
     size: usize,
     sha256: String,
@@ -58,6 +59,7 @@ impl Asked {
         let whole = short && scope.whole_arguments && text.len() <= MAX_AUDITED_ARGUMENTS;
         Ok(Self {
             scope: scope.name.clone(),
+            revision: scope.revision,
             tool,
             size: text.len(),
             sha256: hexadecimal(&Sha256::digest(text)),
@@ -68,8 +70,8 @@ impl Asked {
 
     /// The question for the broker.
     pub(super) fn frame(self, call: u64, elicits: bool) -> Ask {
-        let Self { scope, tool, size, sha256, named, whole } = self;
-        Ask { call, scope, tool, size: size as u64, sha256, named, whole, elicits }
+        let Self { scope, revision, tool, size, sha256, named, whole } = self;
+        Ask { call, scope, revision, tool, size: size as u64, sha256, named, whole, elicits }
     }
 }
 
@@ -164,7 +166,7 @@ mod tests {
 
     fn scope(named: &str, argument_bytes: u64, whole: bool) -> ScopePlan {
         let text = format!(
-            r#"{{"name":"write","tools":["*"],"resources":[],"prompts":[],"result_bytes":1,
+            r#"{{"name":"write","revision":1,"tools":["*"],"resources":[],"prompts":[],"result_bytes":1,
             "argument_bytes":{argument_bytes},"named":{named},"whole_arguments":{whole}}}"#
         );
         serde_json::from_str(&text).unwrap()

@@ -117,7 +117,17 @@ impl Calls {
     /// take long, and nobody waits for that.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.waiting - self.pending.min(self.waiting) < CROWDED && self.weight < MAX_WEIGHT
+        let crowded = self.waiting - self.pending.min(self.waiting) >= CROWDED;
+        // Looked at one by one only where they weigh much at all.
+        !crowded && (self.weight < MAX_WEIGHT || self.undecided_weight() < MAX_WEIGHT)
+    }
+
+    fn undecided_weight(&self) -> usize {
+        let weight = |call: &super::Call| match &call.stage {
+            Stage::Deciding { line, .. } => line.len(),
+            _ => 0,
+        };
+        self.open.values().map(weight).sum()
     }
 
     fn report(

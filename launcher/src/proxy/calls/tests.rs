@@ -23,7 +23,7 @@ const TOLD: Reach = Reach { elicits: false, told: true };
 const ELICITS: Reach = Reach { elicits: true, told: true };
 
 fn world(reach: Reach) -> World {
-    let scope = r#"{"name":"write","tools":["*"],"resources":[],"prompts":[],"result_bytes":1,"argument_bytes":100,
+    let scope = r#"{"name":"write","revision":1,"tools":["*"],"resources":[],"prompts":[],"result_bytes":1,"argument_bytes":100,
         "named":{},"whole_arguments":false}"#;
     let scope = serde_json::from_str(scope).unwrap();
     World { calls: Calls::default(), scope, reach, now: Instant::now() }

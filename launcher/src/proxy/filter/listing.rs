@@ -9,6 +9,8 @@ use crate::proxy::message::{Message, text};
 pub const MAX_PAGES: usize = 64;
 /// The most tools that an instance may list.
 pub const MAX_TOOLS: usize = 4096;
+/// The most bytes of their definitions.
+const MAX_LISTED: usize = 4 << 20;
 /// How the ids of these requests begin, within their quotes.
 pub const ID: &str = "mcp-run:list:";
 
@@ -28,6 +30,8 @@ pub struct Listing {
     id: Box<str>,
     pages: usize,
     tools: Vec<Tool>,
+    /// Bytes of their definitions.
+    weight: usize,
 }
 
 /// What came of an answer.
@@ -49,7 +53,7 @@ impl Listing {
     #[must_use]
     pub fn begin(client: Option<&Client>, counter: &mut u64) -> (Self, String) {
         let meta = client.filter(|client| client.stateless).map(|client| meta(client).into());
-        let mut listing = Self { meta, id: "".into(), pages: 0, tools: Vec::new() };
+        let mut listing = Self { meta, id: "".into(), pages: 0, tools: Vec::new(), weight: 0 };
         let line = listing.ask(None, counter);
         (listing, line)
     }
@@ -69,10 +73,11 @@ impl Listing {
         let Ok(Some(page)) = Page::read(line, List::Tools.shape()) else { return Took::Failed };
         for element in &page.elements {
             let Some(name) = text(element.name) else { return Took::Failed };
+            self.weight += element.text.len();
             self.tools.push(Tool { name: name.as_ref().into(), text: element.text.into() });
         }
         let more = page.next.is_some();
-        if self.tools.len() > MAX_TOOLS || (more && self.pages >= MAX_PAGES) {
+        if self.tools.len() > MAX_TOOLS || self.weight > MAX_LISTED || (more && self.pages >= MAX_PAGES) {
             return Took::Failed;
         }
         match page.next {

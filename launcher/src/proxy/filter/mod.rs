@@ -135,7 +135,9 @@ impl Filter {
     /// The lane of a resource.
     #[must_use]
     pub fn resource(&self, uri: &str) -> Option<Lane> {
-        self.resources.lane(uri)
+        let lane = self.resources.lane(uri)?;
+        // Whoever reads it may go up from where the pattern leads.
+        (self.resources.is_exact(uri) || !names::climbs(uri)).then_some(lane)
     }
 
     /// Whether an instance has to list its tools when it comes up: something depends on what it shows.

@@ -34,9 +34,41 @@ impl Names {
         let by_pattern = || self.patterns.iter().find(|(pattern, _)| pattern::matches(pattern, name));
         self.exact.get(name).copied().or_else(|| by_pattern().map(|(_, lane)| *lane))
     }
+    /// Whether it is one of the whole names.
+    pub(super) fn is_exact(&self, name: &str) -> bool {
+        self.exact.contains_key(name)
+    }
+
     /// Every pattern with its lane, whole names first.
     pub(super) fn patterns(&self) -> impl Iterator<Item = (&str, Lane)> {
         let exact = self.exact.iter().map(|(name, lane)| (name.as_ref(), *lane));
         exact.chain(self.patterns.iter().map(|(pattern, lane)| (pattern.as_ref(), *lane)))
+    }
+}
+
+/// Whether a URI has a segment that leads upwards (RFC 3986 section 5.2.4), also percent-encoded, more than once, or
+/// between backslashes.
+pub(super) fn climbs(uri: &str) -> bool {
+    let mut text = uri.to_ascii_lowercase();
+    while let Some(at) = text.find("%25") {
+        text.replace_range(at..at + 3, "%");
+    }
+    let text = text.replace("%2e", ".").replace("%2f", "/").replace("%5c", "/").replace('\\', "/");
+    text.split(['/', '?', '#']).any(|segment| segment == "..")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::climbs;
+
+    #[test]
+    fn what_leads_upwards() {
+        for up in ["file:///a/../b", "file:///a/%2e%2E/b", "f:/a/..", "a/%252e%252e/b", "a\\..\\b", "a/..?x"]
+        {
+            assert!(climbs(up), "{up}");
+        }
+        for straight in ["file:///a/b", "note://..x", "a/.b/c..", "a...b", "%2e"] {
+            assert!(!climbs(straight), "{straight}");
+        }
     }
 }

@@ -12,6 +12,9 @@ use serde_json::{Map, Number, Value};
 
 use super::{Client, Filter, Lane, Tool};
 
+/// The longest name of a tool that the broker is told, in bytes.
+const MAX_NAME: usize = 256;
+
 /// The canonical text of a tool's definition: its members sorted, one spelling of each value. Nothing where it is no
 /// JSON, names a member twice anywhere, or is nested deeper than 127 levels.
 #[must_use]
@@ -67,7 +70,9 @@ impl Filter {
     #[must_use]
     pub fn report(&self, lane: Lane) -> Option<Changed> {
         let (scope, changed) = (self.label(lane)?.clone(), self.changed(lane)?);
-        let tools = changed.iter().take(MAX_CHANGED).map(|(name, change)| (name.clone(), *change));
+        // A name that fits no frame is hidden all the same.
+        let named = changed.iter().filter(|(name, _)| name.len() <= MAX_NAME);
+        let tools = named.take(MAX_CHANGED).map(|(name, change)| (name.clone(), *change));
         Some(Changed { scope, tools: tools.collect() })
     }
 

@@ -393,7 +393,7 @@ fn valid(dice: &mut Dice) -> String {
         out
     };
     let (extra, meta) = (some(3), some(2));
-    let id = dice.one(&["0", "-1", "9007199254740993", "1.0", r#""""#, r#""a\u0062/ä""#, "1e3"]);
+    let id = dice.one(&["0", "-1", "9007199254740993", "1.0", r#""""#, r#""a\u0062/ä""#, "1000.00"]);
     let more = extra.strip_prefix('{').unwrap().strip_suffix('}').unwrap().trim().to_owned();
     let mut members = vec![r#""jsonrpc":"2.0""#.to_owned()];
     match dice.below(10) {

@@ -22,6 +22,7 @@ const NEW: &str = "2026-07-28";
 fn scope(name: &str, tools: &[&str], resources: &[&str], prompts: &[&str]) -> ScopePlan {
     let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
     ScopePlan {
+        revision: 1,
         name: name.parse().unwrap(),
         tools: owned(tools),
         resources: owned(resources),

@@ -142,9 +142,14 @@ impl<'a> Message<'a> {
     }
 }
 
-/// Whether raw JSON is text or a number, as ids are (JSON-RPC 2.0 section 4).
+/// Whether raw JSON is an id: text, or an integer (MCP, JSON-RPC 2.0 section 4). What one reader takes for another id
+/// than the next one does, a number with an exponent or half of a surrogate pair, is none.
 fn is_id(raw: &str) -> bool {
-    raw.starts_with(|first: char| matches!(first, '"' | '-' | '0'..='9'))
+    if raw.starts_with('"') {
+        return params::text(raw).is_some();
+    }
+    let (whole, zeros) = raw.split_once('.').unwrap_or((raw, "0"));
+    whole.parse::<i64>().is_ok() && !zeros.is_empty() && zeros.bytes().all(|digit| digit == b'0')
 }
 
 /// The id of a line that is no message, as raw JSON: nothing where it is no JSON object, has none or several, or one

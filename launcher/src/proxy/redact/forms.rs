@@ -35,6 +35,11 @@ pub(super) enum What {
 pub(super) fn of(secret: &[u8], mut add: impl FnMut(Needle)) {
     let mut whole = |bytes| add(Needle { bytes, what: What::Whole });
     whole(Zeroizing::new(secret.to_vec()));
+    // Servers trim what they read from a file.
+    let trimmed = secret.trim_ascii_end();
+    if trimmed.len() < secret.len() && trimmed.len() >= SHORTEST {
+        whole(Zeroizing::new(trimmed.to_vec()));
+    }
     if secret.contains(&b' ') {
         // As forms of HTML are encoded (WHATWG URL, application/x-www-form-urlencoded).
         whole(Zeroizing::new(secret.iter().map(|byte| if *byte == b' ' { b'+' } else { *byte }).collect()));

@@ -92,7 +92,7 @@ impl Redactor {
     #[must_use]
     pub fn message<'a>(&self, line: &'a [u8]) -> Masked<'a> {
         match &self.search {
-            Some(search) => masked(line, &search.ranges(line, false), replace::json),
+            Some(search) => masked(line, &search.ranges(line, true), replace::json),
             None => Masked { text: line.into(), count: 0 },
         }
     }

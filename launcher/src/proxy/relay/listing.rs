@@ -179,10 +179,15 @@ impl Relay {
     }
 
     fn listed(&mut self, number: u32, tools: Option<Vec<Tool>>, comes_up: bool, now: Instant) {
-        let Some(lane) = self.talk.lane_of(number) else { return };
+        // Its scope may be gone since it was asked.
+        let Some(lane) = self.talk.lane_of(number).filter(|lane| *lane < self.life.count()) else { return };
         let changed = self.compare(lane, tools);
         if comes_up {
             self.take_over(number, now);
+            if self.talk.current(lane) == Some(number) {
+                let lost = self.talk.unseal(lane);
+                self.client.lost(lost);
+            }
         } else {
             self.sieve(lane);
             let lost = self.talk.unseal(lane);

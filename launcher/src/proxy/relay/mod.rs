@@ -12,7 +12,7 @@ use super::backend::Backend;
 use super::backoff::Backoff;
 use super::calls::Calls;
 use super::filter::{self, Filter};
-use super::life::Life;
+use super::life::{Life, State};
 use super::lines::Long;
 use super::outbox::Outbox;
 use super::port::{Port, Standard};
@@ -196,6 +196,10 @@ impl Relay {
             {
                 let lost = self.talk.refuse_held(lane, &notice.clone());
                 self.client.lost(lost);
+            }
+            // What was held for an instance that is gone brings up another one.
+            if self.talk.holds_request(lane) && *self.life.state(lane) == State::Idle {
+                self.life.asked(lane, now);
             }
         }
         self.tend_listings(now);

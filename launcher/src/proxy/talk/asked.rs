@@ -152,6 +152,19 @@ impl Questions {
         self.open.get(id)
     }
 
+    /// Whether one is open under that id, or under one that a reader of floats takes for the same.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "that is the question")]
+    pub fn knows(&self, id: &Id) -> bool {
+        let Id::Number(number) = *id else { return self.open.contains_key(id) };
+        // Rounding keeps the order, so only the nearest ones can be the same.
+        let before = self.open.range(..=id.clone()).next_back();
+        let after = self.open.range(id.clone()..).next();
+        let twin =
+            |(known, _): (&Id, &Asked)| matches!(known, Id::Number(known) if *known as f64 == number as f64);
+        before.is_some_and(twin) || after.is_some_and(twin)
+    }
+
     /// Forgets one.
     pub fn remove(&mut self, id: &Id) -> Option<Asked> {
         let asked = self.open.remove(id)?;

@@ -76,8 +76,10 @@ impl Talk {
         otherwise: Otherwise<'_>,
     ) -> Result<(), Drop> {
         let question = question(message, raw);
-        // A task is known to the instance that runs it, and to no other.
-        let runs = message.params.task.and_then(|raw| self.tasks.instance(&Id::of(raw)));
+        // A task is known to the instance that runs it, and to no other. Whatever else names one does not get there.
+        let about = matches!(message.method, Method::Task | Method::TaskResult);
+        let task = message.params.task.filter(|_| about);
+        let runs = task.and_then(|raw| self.tasks.instance(&Id::of(raw)));
         let call = message.method == Method::Call;
         let sealed = call && self.lanes.get(lane).is_some_and(|lane| lane.sealed);
         let current = self.current(lane).filter(|_| !sealed);
@@ -93,7 +95,7 @@ impl Talk {
             return Ok(());
         }
         let id = Id::of(raw);
-        if self.of_client.get(&id).is_some() {
+        if self.of_client.knows(&id) {
             if call {
                 self.news.push(News::Ended(id, CallOutcome::NotSent));
             }

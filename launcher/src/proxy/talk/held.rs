@@ -60,6 +60,14 @@ impl Held {
         self.lines.len()
     }
 
+    /// Whether a request waits.
+    #[must_use]
+    pub fn has_request(&self) -> bool {
+        let is_request =
+            |line: &str| matches!(Message::parse(line), Ok(Message { kind: Kind::Request(_), .. }));
+        self.lines.iter().any(|line| is_request(line))
+    }
+
     /// Whether nothing waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -206,6 +206,12 @@ impl Talk {
         self.lanes.get(lane).is_some_and(|lane| !lane.held.is_empty())
     }
 
+    /// Whether what waits is more than notifications, for which nothing is started.
+    #[must_use]
+    pub fn holds_request(&self, lane: usize) -> bool {
+        self.lanes.get(lane).is_some_and(|lane| lane.held.has_request())
+    }
+
     /// Who gets the client's requests of a scope.
     #[must_use]
     pub fn current(&self, lane: usize) -> Option<u32> {

@@ -81,7 +81,7 @@ impl Scene {
 fn filter() -> Filter {
     let scope = json!({
         "name": "all", "tools": ["*"], "resources": ["*"], "prompts": ["*"], "result_bytes": 1 << 20,
-        "argument_bytes": 1 << 20, "named": {}, "whole_arguments": false,
+        "revision": 1, "argument_bytes": 1 << 20, "named": {}, "whole_arguments": false,
     });
     let plan = json!({
         "launch": "019ab000-0000-7000-8000-000000000001", "server": "t", "scopes": [scope],
@@ -608,4 +608,42 @@ fn a_handshake_that_waits_in_vain_is_replayed_to_nobody() {
     assert_eq!(scene.take(1), [initialize]);
     let own = r#"{"method":"notifications/cancelled","params":{"requestId":"mcp-run:list:1"}}"#;
     assert_eq!(scene.client(own), Err(Drop::Undelivered));
+}
+
+/// A task leads to its instance only where the request is about a task: everything else goes to its own scope.
+#[test]
+fn a_task_id_beside_another_request_leads_nowhere() {
+    let mut scene = Scene::new();
+    scene.0.plan(&[Some(0), None], false);
+    assert!(scene.0.join(1, 1, false));
+    scene.0.settle(1);
+    let call = r#"{"id":1,"method":"tools/call","params":{"name":"w"}}"#;
+    scene.0.client_line(call, &Message::parse(call).unwrap(), 1, Otherwise::Hold).unwrap();
+    scene.server(1, r#"{"id":1,"result":{"task":{"taskId":"t","status":"working"}}}"#).unwrap();
+    scene.clear();
+    for method in ["tools/call", "prompts/get", "resources/read", "logging/setLevel", "x/y"] {
+        let line = format!(r#"{{"id":"{method}","method":"{method}","params":{{"name":"r","taskId":"t"}}}}"#);
+        scene.client(&line).unwrap();
+        assert_eq!((scene.take(0), scene.take(1)), (vec![line], vec![]), "{method}");
+    }
+    let line = r#"{"id":9,"method":"tasks/get","params":{"taskId":"t"}}"#;
+    scene.client(line).unwrap();
+    assert_eq!((scene.take(0), scene.take(1)), (vec![], vec![line.to_owned()]));
+}
+
+/// A reader of floats takes these for one id, and would mix up their answers.
+#[test]
+fn an_id_that_another_reader_takes_for_an_open_one_is_in_use() {
+    let mut scene = Scene::new();
+    scene.client(r#"{"id":9007199254740993,"method":"x"}"#).unwrap();
+    for (id, fine) in [("9007199254740992", false), ("9007199254740993.0", false), ("9007199254740990", true)]
+    {
+        scene.clear();
+        scene.client(&format!(r#"{{"id":{id},"method":"x"}}"#)).unwrap();
+        assert_eq!(scene.take(0).len(), usize::from(fine), "{id}");
+        assert_eq!(scene.take(CLIENT).len(), usize::from(!fine), "{id}");
+    }
+    for id in ["1e0", "10e-1", "1.5", r#""\uD800""#] {
+        assert!(Message::parse(&format!(r#"{{"id":{id},"method":"x"}}"#)).is_err(), "{id}");
+    }
 }

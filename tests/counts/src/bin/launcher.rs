@@ -116,6 +116,7 @@ fn to_client(length: usize) -> Call {
 fn plan(record: Option<Record>) -> Plan {
     let scope = |name: &str, tools: &[&str]| ScopePlan {
         name: name.parse().expect("a name"),
+        revision: 1,
         tools: tools.iter().map(|tool| (*tool).to_owned()).collect(),
         resources: Vec::new(),
         prompts: Vec::new(),
