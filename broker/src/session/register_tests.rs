@@ -96,7 +96,7 @@ async fn a_launcher_that_does_not_read_is_killed() {
     let login = login(1, 0);
     let session = scene.sessions.sign_in(&asking(&login)).await.unwrap();
     let stream = scene.launch(asking(&login), 64).await.unwrap();
-    until("it was minted", || scene.backend.alive() == 2).await;
+    until("its plan is being written", || !scene.sessions.launches().is_empty()).await;
     let begun = Instant::now();
     scene.sessions.notice(session, Notice::Lock(LockCause::Command), None).await;
     assert!(begun.elapsed() < Duration::from_millis(1_500), "{:?}", begun.elapsed());

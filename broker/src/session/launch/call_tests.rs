@@ -158,9 +158,12 @@ async fn another_definition_holds_for_the_next_call() {
     assert_eq!(verdict(&mut client, call(1, "more", "a_more")).await, ALLOWED);
     world.redefine(|server| server.scopes[1].tools = vec!["b_more".to_owned()]);
     client.say(&ToBroker::Ask(call(2, "more", "a_more"))).await;
-    // The plan that says so comes first.
-    assert!(matches!(client.hear().await, Some(ToLauncher::Plan(_))));
-    assert_eq!(decision(&mut client).await.reason, Reason::NotInScope);
+    // The plan that says so comes first, and what was asked by the old one is not looked at further.
+    let Some(ToLauncher::Plan(plan)) = client.hear().await else { panic!("no plan") };
+    assert_eq!(plan.scopes[1].revision, 2);
+    assert_eq!(decision(&mut client).await.reason, Reason::PlanChanged);
+    let by_the_new_one = Ask { revision: 2, ..call(3, "more", "a_more") };
+    assert_eq!(verdict(&mut client, by_the_new_one).await, denied(Reason::NotInScope));
 }
 
 #[tokio::test]
