@@ -297,6 +297,18 @@ fn a_killed_command_takes_its_credential_along() {
     assert_eq!(events(&world, "trial_ended").len(), 1);
 }
 
+/// Of itself: it never reads, so it would not see that nobody is there any more.
+#[test]
+fn a_killed_command_takes_its_server_along() {
+    let world = World::user();
+    let text = plain(&world, &["/usr/bin/sleep", "600"], "");
+    let world = world.file("sleeps", &text).start();
+    let mut client = begin(&world, &["approve", "sleeps", "--yes"]);
+    eventually("the server runs", || (!world.instances().is_empty()).then_some(()));
+    client.process.kill9();
+    eventually("the server is gone", || world.instances().is_empty().then_some(()));
+}
+
 #[test]
 fn a_command_that_is_told_to_stop_leaves_nothing() {
     let (mut world, mut client) = waiting();

@@ -1,5 +1,5 @@
-//! One throw-away process of a server: started with nothing but what it is given, in a process group of its own,
-//! read with caps, and killed with everything in its group. The only place of the broker that starts a process.
+//! One throw-away process of a server: started with nothing but what it is given, in a session of its own, read with
+//! caps, and killed with everything in its group. The only place of the broker that starts a process.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
 use super::account::Account;
+use super::apart::set_apart;
 
 /// The longest line that a server may say, in bytes: what the relay takes, too.
 const MAX_LINE: usize = 16 << 20;
@@ -54,7 +55,8 @@ impl Running {
         let (program, arguments) = plan.command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
         #[expect(clippy::disallowed_methods, reason = "a trial is what this file is for")]
         let mut command = Command::new(program);
-        command.args(arguments).env_clear().current_dir(&plan.cwd).process_group(0).kill_on_drop(true);
+        command.args(arguments).env_clear().current_dir(&plan.cwd).kill_on_drop(true);
+        set_apart(&mut command);
         let variables = plan.environment.iter();
         command.envs(variables.map(|(name, value)| (name, OsString::from_vec(value.to_vec()))));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -147,4 +149,39 @@ async fn tail_of(mut stderr: tokio::process::ChildStderr) -> Vec<u8> {
         kept.drain(..over);
     }
     kept
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::panic, reason = "tests may")]
+mod tests {
+    use rustix::process::{getpid, getsid};
+
+    use super::*;
+
+    fn shell(script: &str) -> Running {
+        let plan = Plan {
+            command: ["/bin/sh", "-c", script].map(str::to_owned).into(),
+            cwd: "/".into(),
+            environment: BTreeMap::new(),
+            account: Account { name: "me".to_owned(), change: None },
+        };
+        Running::start(&plan).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_child_has_a_session_of_its_own_and_no_terminal() {
+        const SCRIPT: &str = "read -r pid name state parent group session rest < /proc/self/stat\n\
+                              if (: < /dev/tty) 2> /dev/null; then tty=some; else tty=none; fi\n\
+                              echo $pid $parent $group $session $tty\n";
+        let mut running = shell(SCRIPT);
+        let mut line = Vec::new();
+        assert!(running.line(&mut line).await.unwrap());
+        let said = String::from_utf8(line).unwrap();
+        let words: Vec<_> = said.split_whitespace().collect();
+        let [pid, parent, group, session, tty] = words.try_into().unwrap_or_else(|_| panic!("{said}"));
+        assert_eq!(parent, getpid().to_string());
+        assert_eq!((group, session, tty), (pid, pid, "none"), "{said}");
+        assert_ne!(session, getsid(None).unwrap().to_string());
+        running.end().await;
+    }
 }

@@ -2,6 +2,7 @@
 //! has the broker keep it. Nothing is kept that an admin did not see, and nothing that holds a credential.
 
 mod account;
+mod apart;
 mod changes;
 mod child;
 mod look;
@@ -22,6 +23,7 @@ use mcp_broker_proto::names::{Label, ServerName};
 use mcp_broker_proto::paths;
 use mcp_broker_proto::plan::Record;
 use mcp_broker_proto::session::{ApprovalInfo, ApprovalRequest};
+use rustix::termios::{QueueSelector, tcflush};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::admin::Ask;
@@ -273,8 +275,11 @@ fn asked(text: &mut String) -> Result<bool, Report> {
         return Err(Report { out: std::mem::take(text), ..report });
     }
     let mut terminal = std::io::stderr();
-    let question = format!("{}\nApprove? [y/N] ", std::mem::take(text));
-    let said = terminal.write_all(question.as_bytes()).and_then(|()| terminal.flush());
+    let mut say = |text: &str| terminal.write_all(text.as_bytes()).and_then(|()| terminal.flush());
+    let said = say(&std::mem::take(text));
+    // What was typed before the question was there is no answer to it.
+    let said = said.and_then(|()| Ok(tcflush(std::io::stdin(), QueueSelector::IFlush)?));
+    let said = said.and_then(|()| say("\nApprove? [y/N] "));
     let mut answer = String::new();
     let read = said.and_then(|()| std::io::stdin().lock().take(MAX_REPLY).read_line(&mut answer));
     Ok(read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes"))
