@@ -96,10 +96,29 @@ impl Report {
     }
 }
 
-/// Control characters spelled out, so that they do not act on a terminal.
+/// Characters spelled out that would act on a terminal or hide something from whoever reads it.
 pub(crate) fn printable(text: &str) -> String {
-    let spell = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    let spell = |c: char| if is_unseen(c) { c.escape_default().to_string() } else { c.to_string() };
     text.chars().map(spell).collect()
+}
+
+/// Whether a character is a control, or has no shape of its own: it changes the direction of others (UAX #9), has no
+/// width, ends a line, or carries text that nobody sees (tags, variation selectors).
+fn is_unseen(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{ad}'
+                | '\u{61c}'
+                | '\u{180e}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{fe00}'..='\u{fe0f}'
+                | '\u{feff}'
+                | '\u{fff9}'..='\u{fffb}'
+                | '\u{e0000}'..='\u{e0fff}'
+        )
 }
 
 /// `1 error`, `2 errors`.
@@ -147,6 +166,18 @@ mod tests {
 
     #[test]
     fn control_characters_are_spelled_out() {
-        assert_eq!(printable("a\u{1b}[2J\u{9b}ü"), "a\\u{1b}[2J\\u{9b}ü");
+        assert_eq!(printable("a\u{1b}[2J\u{9b}ü\t\n"), "a\\u{1b}[2J\\u{9b}ü\\t\\n");
+    }
+
+    #[test]
+    fn what_hides_or_turns_text_is_spelled_out() {
+        for c in
+            "\u{ad}\u{61c}\u{200b}\u{200f}\u{2028}\u{2029}\u{202e}\u{2060}\u{2066}\u{206f}\u{feff}\u{e0041}"
+                .chars()
+        {
+            let spelled = format!("a\\u{{{:x}}}b", u32::from(c));
+            assert_eq!(printable(&format!("a{c}b")), spelled);
+        }
+        assert_eq!(printable("a – ‹b› \u{2027}…"), "a – ‹b› \u{2027}…");
     }
 }

@@ -191,13 +191,16 @@ async fn with_ticket(setting: &Setting<'_>, scope: &Scope, held: &Held) -> Resul
                 .to_owned(),
         });
     }
-    let found = setting.look_at(scope, Some(held)).await?;
+    let mut found = setting.look_at(scope, Some(held)).await?;
+    // Those that no pattern names are shown as well.
+    found.tools = found.tools.iter().map(|tool| held.masked(tool)).collect();
     for shown in found.shown.values() {
         for (what, key, entries) in shown.lists() {
             let entry = entries.iter().flatten().find(|entry| held.shown_in(&entry.to_string()));
             if let Some(entry) = entry {
                 let name = entry.get(key).and_then(serde_json::Value::as_str).unwrap_or("without a name");
-                return Err(shows_a_secret(server, &scope.name, &held.masked(&format!("{what} `{name}`"))));
+                let where_ = scope::seemly(Some(held), &format!("{what} `{name}`"));
+                return Err(shows_a_secret(server, &scope.name, &where_));
             }
         }
         if held.shown_in(&shown.discovery.to_string()) {

@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
+use super::super::report::printable;
 use super::account::Account;
 use super::child::Plan;
 use super::look::{CHILD_LIMIT, Failure, Shown, look};
@@ -25,6 +26,9 @@ const HANDSHAKES: [&str; 4] = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-1
 
 /// So many children run at once.
 const AT_ONCE: usize = 4;
+
+/// So much of a server's own words is repeated, in characters.
+const MAX_WORDS: usize = 300;
 
 /// What a server shows of a scope, by kind of client.
 pub(super) type ByKind = BTreeMap<Kind, Shown>;
@@ -113,7 +117,8 @@ impl Setting<'_> {
             found.tools.extend(names(&now.tools, "name"));
             now.keep(scope);
             match found.shown.get(&kind) {
-                Some(before) => same(self.server, scope, before, &now)?,
+                Some(before) => same(before, &now)
+                    .map_err(|differing| unstable(self.server, &scope.name, &seemly(held, &differing)))?,
                 None => drop(found.shown.insert(kind, now)),
             }
         }
@@ -151,14 +156,14 @@ impl Setting<'_> {
     /// In words, with what the server said of it, and the cure.
     fn wrong(&self, scope: &Scope, held: Option<&Held>, failure: &Failure) -> Wrong {
         let why = match &failure.trouble {
-            Trouble::Broken { asked, why } => format!("asked `{asked}`, {why}"),
+            Trouble::Broken { asked, why } => format!("asked `{asked}`, {}", seemly(held, why)),
             Trouble::Slow(asked) => {
                 format!("asked `{asked}`, it did not answer within {} s", CHILD_LIMIT.as_secs())
             }
             Trouble::Error { asked, code, message } => {
-                format!("asked `{asked}`, it answered error {code}: {message}")
+                format!("asked `{asked}`, it answered error {code}: {}", seemly(held, message))
             }
-            Trouble::TooMuch(what) => what.clone(),
+            Trouble::TooMuch(what) => seemly(held, what),
         };
         let mut what = format!("server `{}`, scope `{}`: {why}", self.server.name, scope.name);
         if let Some(ended) = &failure.ended {
@@ -166,10 +171,9 @@ impl Setting<'_> {
             let said = String::from_utf8_lossy(&ended.stderr);
             let said = held.map_or_else(|| said.to_string(), |held| held.masked(&said));
             for line in said.lines().filter(|line| !line.trim().is_empty()) {
-                what.push_str(&format!("\n  | {}", super::super::report::printable(line)));
+                what.push_str(&format!("\n  | {}", printable(line)));
             }
         }
-        let what = held.map_or_else(|| what.clone(), |held| held.masked(&what));
         let hint = match (held, scope.credentials.is_empty()) {
             (None, false) => {
                 "it may need its credentials to start: try `--with-credentials`, which mints them for the trial and \
@@ -187,20 +191,29 @@ fn names(list: &Option<Vec<Value>>, key: &str) -> Vec<String> {
     entries.filter_map(|entry| entry.get(key)?.as_str().map(str::to_owned)).collect()
 }
 
+/// A server's own words, fit for a terminal: without secrets, then cut, so that none is cut in two, then spelled out.
+pub(super) fn seemly(held: Option<&Held>, words: &str) -> String {
+    let masked = held.map_or_else(|| words.to_owned(), |held| held.masked(words));
+    printable(&masked.chars().take(MAX_WORDS).collect::<String>())
+}
+
 /// Two runs of the same kind must show the same, in whatever order.
-fn same(server: &ServerDefinition, scope: &Scope, before: &Shown, now: &Shown) -> Result<(), Wrong> {
+///
+/// # Errors
+/// What differs, in words that are partly the server's own.
+fn same(before: &Shown, now: &Shown) -> Result<(), String> {
     for ((what, key, before), (.., now)) in before.lists().into_iter().zip(now.lists()) {
         let (before, now) = (before.as_deref().unwrap_or_default(), now.as_deref().unwrap_or_default());
         let mut odd = before.iter().filter(|one| !now.contains(one));
         let mut odd_now = now.iter().filter(|one| !before.contains(one));
         if let Some(odd) = odd.next().or_else(|| odd_now.next()) {
             let name = odd.get(key).and_then(Value::as_str).unwrap_or("without a name");
-            return Err(unstable(server, &scope.name, &format!("{what} `{name}`")));
+            return Err(format!("{what} `{name}`"));
         }
     }
     match before.discovery == now.discovery {
         true => Ok(()),
-        false => Err(unstable(server, &scope.name, "what it says of itself")),
+        false => Err("what it says of itself".to_owned()),
     }
 }
 
@@ -237,11 +250,9 @@ mod tests {
 
     #[test]
     fn two_runs_must_show_the_same_in_any_order() {
-        let server = server("x");
-        let scope = &server.scopes[0];
         let (a, b) = (json!({ "name": "a", "description": "1" }), json!({ "name": "b" }));
         let before = shown(&[a.clone(), b.clone()], "hello");
-        let check = |now: &Shown| same(&server, scope, &before, now).err().map(|wrong| wrong.what);
+        let check = |now: &Shown| same(&before, now).err();
         assert_eq!(check(&shown(&[b.clone(), a.clone()], "hello")), None);
         for (now, word) in [
             (shown(&[json!({ "name": "a", "description": "2" }), b.clone()], "hello"), "tool `a`"),
@@ -252,6 +263,12 @@ mod tests {
             let what = check(&now).unwrap_or_default();
             assert!(what.contains(word), "`{word}` is not in: {what}");
         }
+    }
+
+    #[test]
+    fn words_of_a_server_do_not_act_on_a_terminal() {
+        assert_eq!(seemly(None, "a\u{1b}[2J\nApprove\u{202e}"), "a\\u{1b}[2J\\nApprove\\u{202e}");
+        assert_eq!(seemly(None, &"x".repeat(MAX_WORDS + 1)).len(), MAX_WORDS);
     }
 
     #[test]

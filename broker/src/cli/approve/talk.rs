@@ -227,8 +227,5 @@ fn answer(asked: &'static str, mut message: Value) -> Result<Answer, Trouble> {
     };
     let code = error.get("code").and_then(Value::as_i64).unwrap_or_default();
     let words = error.get("message").and_then(Value::as_str).unwrap_or_default();
-    Ok(Answer::Error { code, message: words.chars().take(MAX_WORDS).collect() })
+    Ok(Answer::Error { code, message: words.to_owned() })
 }
-
-/// So much of a server's own words is repeated, in characters.
-const MAX_WORDS: usize = 300;
