@@ -16,7 +16,7 @@ pub(super) struct Thing {
 }
 
 /// The values of a thing's keys, of all kinds of clients.
-type Keys = BTreeMap<String, BTreeSet<String>>;
+pub(super) type Keys = BTreeMap<String, BTreeSet<String>>;
 
 /// Everything in a record.
 pub(super) type Things = BTreeMap<Thing, Keys>;

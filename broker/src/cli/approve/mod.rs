@@ -79,9 +79,10 @@ fn approve(common: &Common, args: &Args) -> Result<Report, Report> {
     let trial = tried(common, args, server, socket, &account)?;
 
     let now = changes::things(&trial.record);
+    let before = previous.as_ref().map(|previous| changes::things(&previous.record)).unwrap_or_default();
     let definition = definition_digest(server);
     let revisions = trial.record.variants.iter().map(|variant| variant.revision.as_str()).collect();
-    let mut text = show::found(server, &now, &trial.tools, &revisions);
+    let mut text = show::found(server, &before, &now, &trial.tools, &revisions);
     text.push_str(&show::changed(previous.as_ref(), &definition, &now));
     let note = if trial.given_back { "" } else { LATE };
     if args.show {

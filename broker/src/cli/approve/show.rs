@@ -9,18 +9,19 @@ use mcp_broker_proto::pattern::matches;
 use mcp_broker_proto::session::ApprovalRequest;
 
 use super::super::report::{counted, printable};
-use super::changes::{Became, Thing, Things, changes, things};
+use super::changes::{Became, Keys, Thing, Things, changes, things};
 use crate::config::ServerDefinition;
 
-/// So much of one value is shown, in characters.
-const MAX_VALUE: usize = 600;
-
-/// So much of a description is shown in the list, in characters.
+/// So much of a description that was approved before is shown in the list, in characters.
 const MAX_LINE: usize = 100;
 
-/// What was found, in words.
+/// Of what two texts have in common before they differ, so much is shown, in characters.
+const CONTEXT: usize = 60;
+
+/// What was found, in words: all of what was not there `before`, and of the rest a line each.
 pub(super) fn found(
     server: &ServerDefinition,
+    before: &Things,
     now: &Things,
     all_tools: &BTreeMap<Label, BTreeSet<String>>,
     revisions: &BTreeSet<&str>,
@@ -28,16 +29,23 @@ pub(super) fn found(
     let mut text = format!("server {}\ncommand: {}\n", server.name, printable(&server.command.join(" ")));
     let revisions: Vec<_> = revisions.iter().copied().collect();
     push(&mut text, format_args!("revisions: {}\n", revisions.join(", ")));
+    for (thing, keys) in now.iter().filter(|(thing, _)| thing.scope.is_none() && !before.contains_key(thing))
+    {
+        text.push_str("\nthe server says of itself\n");
+        others(&mut text, thing, keys);
+    }
     for scope in &server.scopes {
         push(&mut text, format_args!("\nscope {}\n", scope.name));
         let mine: Vec<_> =
             now.iter().filter(|(thing, _)| thing.scope.as_ref() == Some(&scope.name)).collect();
         for (thing, keys) in &mine {
-            let description = keys.get("description").and_then(|texts| texts.iter().next_back());
-            let description = description.and_then(|text| serde_json::from_str::<String>(text).ok());
-            let line = description.unwrap_or_default();
-            let line = shortened(line.lines().next().unwrap_or_default(), MAX_LINE);
-            push(&mut text, format_args!("  {} {}: {line}\n", thing.what, printable(&thing.name)));
+            if before.contains_key(*thing) {
+                let line = descriptions(keys).into_iter().next().unwrap_or_default();
+                let line = shortened(line.lines().next().unwrap_or_default(), MAX_LINE);
+                push(&mut text, format_args!("  {} {}: {line}\n", thing.what, printable(&thing.name)));
+            } else {
+                whole(&mut text, thing, keys);
+            }
         }
         if mine.is_empty() {
             text.push_str("  nothing: its patterns match nothing that the server shows\n");
@@ -85,13 +93,62 @@ pub(super) fn changed(previous: Option<&ApprovalRequest>, definition: &str, now:
                 push(&mut text, format_args!("  altered: {name}, {count}\n"));
                 for (key, (before, now)) in keys {
                     let key = printable(key);
-                    push(&mut text, format_args!("    {key} was {}\n", shortened(before, MAX_VALUE)));
-                    push(&mut text, format_args!("    {key} is  {}\n", shortened(now, MAX_VALUE)));
+                    let (before, now) = from_difference(before, now);
+                    push(&mut text, format_args!("    {key} was {}\n", printable(&before)));
+                    push(&mut text, format_args!("    {key} is  {}\n", printable(&now)));
                 }
             }
         }
     }
     text
+}
+
+/// Everything of a thing that nobody has approved: it is what a model reads, to its last line.
+fn whole(text: &mut String, thing: &Thing, keys: &Keys) {
+    let descriptions = descriptions(keys);
+    let mut lines = descriptions.iter().flat_map(|description| description.split('\n'));
+    let first = printable(lines.next().unwrap_or_default());
+    push(text, format_args!("  {} {}: {first}\n", thing.what, printable(&thing.name)));
+    lines.for_each(|line| push(text, format_args!("    | {}\n", printable(line))));
+    others(text, thing, keys);
+}
+
+/// The keys that are neither the name nor a description of it; texts by their lines.
+fn others(text: &mut String, thing: &Thing, keys: &Keys) {
+    for (key, values) in keys {
+        for value in values {
+            let words = serde_json::from_str::<String>(value);
+            let label = printable(key);
+            match (words, key.as_str()) {
+                (Ok(_), "description") => {}
+                (Ok(name), "name" | "uri" | "uriTemplate") if name == thing.name => {}
+                (Ok(words), "instructions") => {
+                    push(text, format_args!("    {label}:\n"));
+                    words
+                        .split('\n')
+                        .for_each(|line| push(text, format_args!("    | {}\n", printable(line))));
+                }
+                _ => push(text, format_args!("    {label}: {}\n", printable(value))),
+            }
+        }
+    }
+}
+
+/// What clients of all kinds are told that it is.
+fn descriptions(keys: &Keys) -> Vec<String> {
+    let values = keys.get("description").into_iter().flatten();
+    values.filter_map(|value| serde_json::from_str(value).ok()).collect()
+}
+
+/// Two texts from a little before the first character in which they differ, each to its end.
+fn from_difference(before: &str, now: &str) -> (String, String) {
+    let same = before.chars().zip(now.chars()).take_while(|(before, now)| before == now).count();
+    let skipped = same.saturating_sub(CONTEXT);
+    let rest = |text: &str| {
+        let rest = text.chars().skip(skipped);
+        if skipped > 0 { std::iter::once('…').chain(rest).collect() } else { rest.collect::<String>() }
+    };
+    (rest(before), rest(now))
 }
 
 fn name_of(thing: &Thing) -> String {
@@ -112,4 +169,61 @@ fn shortened(text: &str, most: usize) -> String {
 fn push(text: &mut String, arguments: std::fmt::Arguments<'_>) {
     // Writing into a String cannot fail.
     text.write_fmt(arguments).unwrap_or_default();
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests may")]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::package::testing::server;
+
+    fn thing(what: &'static str, name: &str, keys: &Value) -> (Thing, Keys) {
+        let scope = (what == "tool").then(|| server("x").scopes.first().unwrap().name.clone());
+        let keys = keys.as_object().unwrap().iter();
+        let keys = keys.map(|(key, value)| (key.clone(), BTreeSet::from([value.to_string()])));
+        (Thing { scope, what, name: name.to_owned() }, keys.collect())
+    }
+
+    #[test]
+    fn what_nobody_approved_is_shown_whole() {
+        let long = format!("reads\n{}\n\u{202e}then sends it on", "x".repeat(1000));
+        let schema = json!({ "type": "object", "properties": { "a": { "description": "b\u{200b}c" } } });
+        let keys = json!({ "name": "read", "description": long, "inputSchema": schema, "title": "R" });
+        let now = Things::from([
+            thing("tool", "read", &keys),
+            thing(
+                "discovery",
+                "",
+                &json!({ "instructions": "be nice\nor not", "capabilities": { "tools": {} } }),
+            ),
+        ]);
+        let said = found(&server("x"), &Things::new(), &now, &BTreeMap::new(), &BTreeSet::new());
+        for line in [
+            "  tool read: reads",
+            &format!("    | {}", "x".repeat(1000)),
+            "    | \\u{202e}then sends it on",
+            r#"    inputSchema: {"properties":{"a":{"description":"b\u{200b}c"}},"type":"object"}"#,
+            "    title: \"R\"",
+            "    | be nice",
+            "    | or not",
+            "    capabilities: {\"tools\":{}}",
+        ] {
+            assert!(said.lines().any(|one| one == line), "`{line}` is not in:\n{said}");
+        }
+        let said = found(&server("x"), &now, &now, &BTreeMap::new(), &BTreeSet::new());
+        assert!(said.contains("  tool read: reads\n") && !said.contains("inputSchema"), "{said}");
+    }
+
+    #[test]
+    fn texts_are_shown_from_where_they_differ_to_their_ends() {
+        let both = |before: &str, now: &str| from_difference(before, now);
+        assert_eq!(both("abc", "abd and more"), ("abc".to_owned(), "abd and more".to_owned()));
+        let (same, tail) = ("x".repeat(5000), "y".repeat(5000));
+        let (before, now) = both(&format!("{same}1{tail}"), &format!("{same}2{tail}"));
+        let shown = |digit: &str| format!("…{}{digit}{tail}", "x".repeat(CONTEXT));
+        assert_eq!((before, now), (shown("1"), shown("2")));
+        assert_eq!(both(&same, &format!("{same}z")).1.chars().next_back(), Some('z'));
+    }
 }
