@@ -43,5 +43,12 @@ pub(super) async fn approve(
 ) -> Result<Json<ApprovalInfo>, Refusal> {
     let request = serde_json::from_slice::<ApprovalRequest>(&body);
     let request = request.map_err(|_malformed| bad_request("the approval cannot be understood"))?;
-    Ok(Json(api.approvals.approve(request, peer.by()).await?))
+    // In a task of its own: where the connection is dropped, audit log, file and memory still say the same.
+    let by = peer.by();
+    let approving = tokio::spawn(async move { api.approvals.approve(request, by).await });
+    let approved = approving.await.map_err(|_panicked| {
+        let hint = "see the broker's log, then `mcp-broker packages` for what is in force";
+        Problem::new(ErrorCode::Internal, "the approval failed inside the broker", hint)
+    })?;
+    Ok(Json(approved?))
 }
