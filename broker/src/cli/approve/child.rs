@@ -6,21 +6,27 @@ use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::account::Account;
 use super::apart::set_apart;
 
-/// The longest line that a server may say, in bytes: what the relay takes, too.
-const MAX_LINE: usize = 16 << 20;
+/// The most that a server may say in one conversation, in bytes: several are held at once, each many times larger
+/// once it is understood.
+const MAX_SAID: usize = 8 << 20;
 
 /// So much of what a server says on standard error is kept, from its end, in bytes.
 const MAX_STDERR: usize = 8 << 10;
+
+/// A process that closed its standard output is given so long to end by itself.
+const ENDS_WITHIN: Duration = Duration::from_millis(500);
 
 /// What is started.
 pub(super) struct Plan {
@@ -36,6 +42,10 @@ pub(super) struct Running {
     group: Group,
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
+    /// So many bytes were read from it.
+    said: usize,
+    /// It closed its standard output.
+    closed: bool,
     stderr: JoinHandle<Vec<u8>>,
 }
 
@@ -71,7 +81,7 @@ impl Running {
         };
         let group = Group(child.id().and_then(|id| Pid::from_raw(id.cast_signed())));
         let stderr = tokio::spawn(tail_of(stderr));
-        Ok(Self { child, group, stdin, stdout: BufReader::new(stdout), stderr })
+        Ok(Self { child, group, stdin, stdout: BufReader::new(stdout), said: 0, closed: false, stderr })
     }
 
     /// Says one line to it.
@@ -86,11 +96,12 @@ impl Running {
     /// The next line that it says; `None` when it says nothing more. May not be dropped halfway.
     ///
     /// # Errors
-    /// When the line is too long or cannot be read.
+    /// When it has said too much in all, or cannot be read.
     pub(super) async fn line(&mut self, into: &mut Vec<u8>) -> io::Result<bool> {
         loop {
             let available = self.stdout.fill_buf().await?;
             if available.is_empty() {
+                self.closed = true;
                 return Ok(false);
             }
             let (taken, whole) = match available.iter().position(|byte| *byte == b'\n') {
@@ -99,8 +110,9 @@ impl Running {
             };
             into.extend_from_slice(available.get(..taken).unwrap_or_default());
             self.stdout.consume(taken);
-            if into.len() > MAX_LINE {
-                let what = format!("a line of it is longer than {MAX_LINE} bytes");
+            self.said = self.said.saturating_add(taken);
+            if self.said > MAX_SAID {
+                let what = format!("it said more than {MAX_SAID} bytes");
                 return Err(io::Error::new(io::ErrorKind::InvalidData, what));
             }
             if whole {
@@ -111,15 +123,17 @@ impl Running {
 
     /// Kills it with its whole group, and says how it had ended.
     pub(super) async fn end(self) -> Ended {
-        let Self { mut child, group, mut stderr, stdin, stdout } = self;
-        let exited = child.try_wait().ok().flatten();
+        let Self { mut child, group, mut stderr, stdin, stdout, said: _, closed } = self;
+        // One that closed its output is mostly about to end, and how it does is what an admin has to know.
+        let patience = if closed { ENDS_WITHIN } else { Duration::ZERO };
+        let exited = timeout(patience, child.wait()).await.ok().and_then(Result::ok);
         drop((group, stdin, stdout));
         let how = match (exited, child.wait().await) {
             (Some(status), _) => status.to_string(),
             (None, _) => "it still ran".to_owned(),
         };
         // A grandchild outside the group may hold it open.
-        let said = tokio::time::timeout(std::time::Duration::from_secs(1), &mut stderr).await;
+        let said = timeout(Duration::from_secs(1), &mut stderr).await;
         stderr.abort();
         Ended { how, stderr: said.ok().and_then(Result::ok).unwrap_or_default() }
     }
@@ -166,6 +180,29 @@ mod tests {
             account: Account { name: "me".to_owned(), change: None },
         };
         Running::start(&plan).unwrap()
+    }
+
+    #[tokio::test]
+    async fn one_that_does_not_stop_talking_is_not_heard_out() {
+        let mut running = shell("exec yes");
+        let mut heard = 0;
+        let error = loop {
+            let mut line = Vec::new();
+            match running.line(&mut line).await {
+                Ok(more) => assert!(more),
+                Err(error) => break error,
+            }
+            heard += line.len();
+        };
+        assert_eq!((heard, error.kind()), (MAX_SAID, io::ErrorKind::InvalidData));
+        running.end().await;
+    }
+
+    #[tokio::test]
+    async fn how_one_ended_is_known_though_its_output_ends_first() {
+        let mut running = shell("exec >&-; sleep 0.05; exit 3");
+        assert!(!running.line(&mut Vec::new()).await.unwrap());
+        assert_eq!(running.end().await.how, "exit status: 3");
     }
 
     #[tokio::test]
