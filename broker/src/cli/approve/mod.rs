@@ -182,7 +182,13 @@ async fn all_scopes(setting: &Setting<'_>, with_credentials: bool, socket: &Path
 /// The trial of a scope with its credentials, none of which may be in what it finds.
 async fn with_ticket(setting: &Setting<'_>, scope: &Scope, held: &Held) -> Result<Found, Wrong> {
     let (server, ticket) = (setting.server, held.ticket());
-    if (&ticket.command, &ticket.env, &ticket.inject) != (&server.command, &server.env, &scope.inject) {
+    // In a ticket the home is the admin's.
+    let cwd = match server.cwd.strip_prefix("{home}") {
+        Some(below) => ticket.cwd.ends_with(below),
+        None => ticket.cwd == server.cwd,
+    };
+    let theirs = (&ticket.command, &ticket.env, &ticket.inject);
+    if !cwd || theirs != (&server.command, &server.env, &scope.inject) {
         return Err(Wrong {
             what: format!(
                 "the broker's definition of server `{}` is another one than the file's",

@@ -216,7 +216,7 @@ async fn frame(stream: &mut BufReader<TokioIo<Upgraded>>) -> Result<ToLauncher, 
         .map_err(|_malformed| NoTicket::Channel("the broker's answer cannot be understood".to_owned()))
 }
 
-/// Each field as it is and through each filter of templates, and each value as it is injected.
+/// Each field as it is and through each filter of templates, each value as it is injected, and all that in hexadecimal.
 fn forms(credentials: &BTreeMap<Label, BTreeMap<String, Secret>>, inject: &[Injection]) -> Vec<Secret> {
     let mut forms = Vec::new();
     for (credential, fields) in credentials {
@@ -229,9 +229,24 @@ fn forms(credentials: &BTreeMap<Label, BTreeMap<String, Secret>>, inject: &[Inje
     }
     forms.extend(inject.iter().filter_map(|injection| injection.value().render(credentials).ok()));
     forms.retain(|form| form.len() >= SHORTEST);
+    // EXPOSE: spelled in hexadecimal, in buffers that are wiped.
+    let digits: Vec<_> = forms.iter().flat_map(|form| form.expose(hexadecimal)).collect();
+    forms.extend(digits);
     // The longest first, so that what holds others is masked as a whole.
     forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
     forms
+}
+
+/// A text's bytes in hexadecimal, in lower and in upper case.
+fn hexadecimal(text: &str) -> [Secret; 2] {
+    let spell = |digits: &str| {
+        let digit = |nibble: u8| digits.chars().nth(usize::from(nibble)).unwrap_or_default();
+        // Of its full size from the start, so that nothing is moved and left behind.
+        let mut spelled = String::with_capacity(2 * text.len());
+        spelled.extend(text.bytes().flat_map(|byte| [byte >> 4, byte & 15]).map(digit));
+        Secret::new(spelled)
+    };
+    [spell("0123456789abcdef"), spell("0123456789ABCDEF")]
 }
 
 #[cfg(test)]
@@ -260,6 +275,8 @@ mod tests {
             r#"{"a":"p\"w /long"}"#,
             "cCJ3IC9sb25n",
             "x://p%22w%20%2Flong@h",
+            "702277202f6c6f6e67",
+            "702277202F6C6F6E67",
         ] {
             assert!(held.shown_in(shown), "{shown}");
             let masked = held.masked(shown);
