@@ -195,6 +195,10 @@ fn an_approval_is_of_the_definition_that_was_tried() {
     write(&record, "{}", 0o600, ALICE.uid, ALICE.uid);
     world.restart();
     assert_eq!(packages(&world), [], "a damaged one is none");
+    // Nothing would pin its tools.
+    world.run_to_end(ALICE, &["shows"]).assert_refused(78, &["cannot be read", "mcp-broker approve shows"]);
+    approve(&world, &["shows", "--yes"]).assert_code(0);
+    assert!(packages(&world)[0].current);
 }
 
 #[test]

@@ -114,6 +114,17 @@ impl Approvals {
         approval.is_of(server).then(|| Arc::clone(&approval.checked.record))
     }
 
+    /// Why a server may not be launched: it was approved, and what was kept of that cannot be read. Its tools would
+    /// else be pinned by nothing.
+    #[must_use]
+    pub fn unusable(&self, server: &ServerName) -> Option<Problem> {
+        let damaged = self.lock().trouble.contains_key(&Some(server.clone()));
+        let title = format!("the approval of server `{server}` cannot be read");
+        let hint =
+            format!("ask an admin to run `mcp-broker approve {server}`; the broker's log says what is wrong");
+        damaged.then(|| Problem::new(ErrorCode::ConfigError, title, hint))
+    }
+
     /// How the server stands.
     #[must_use]
     pub fn standing(&self, server: &ServerDefinition) -> Standing {
@@ -233,7 +244,7 @@ impl Kept {
             Ok(approval) => drop(self.approvals.insert(server, approval)),
             Err(why) => {
                 let words = format!(
-                    "server `{server}` counts as not approved, as `{}` cannot be used: {why}; approve it again: \
+                    "server `{server}` is not launched, as `{}` cannot be used: {why}; approve it again: \
                      `mcp-broker approve {server}`",
                     files.path_of(name).display()
                 );

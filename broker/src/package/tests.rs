@@ -169,6 +169,8 @@ async fn damage_is_no_approval_and_no_crash() {
         let approvals = world.open();
         assert!(approvals.record_of(&server("x")).is_none(), "{text}");
         assert_eq!(approvals.list(), []);
+        assert!(approvals.unusable(&"x".parse().unwrap()).is_some(), "{text}");
+        assert!(approvals.unusable(&"y".parse().unwrap()).is_none(), "of others nothing is known");
         let warnings = approvals.warnings();
         assert_eq!(warnings.len(), 1, "{text}");
         assert!(
@@ -204,6 +206,7 @@ async fn damage_is_no_approval_and_no_crash() {
     let approvals = unreadable("", 0o600);
     approvals.approve(request(&server("x"), record()), by()).await.unwrap();
     assert_eq!(approvals.warnings(), Vec::<String>::new(), "approved again");
+    assert!(approvals.unusable(&"x".parse().unwrap()).is_none());
     assert!(approvals.record_of(&server("x")).is_some());
 }
 

@@ -164,6 +164,10 @@ impl Sessions {
                 return Err(problem);
             }
         };
+        if let Some(problem) = self.approvals.unusable(&grant.server().name) {
+            self.deny(&asking, &request, problem.code, grant.reasons().to_vec());
+            return Err(problem);
+        }
         let session = self.sign_in(&asking).await?;
         let record = self.approvals.record_of(grant.server());
         let lazy = plan::is_lazy(grant.server(), record.is_some());
