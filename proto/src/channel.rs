@@ -4,8 +4,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::call::{Answered, Ask, Changed, Decision};
-use crate::launch::LaunchTicket;
-use crate::names::Label;
+use crate::launch::{LaunchTicket, Refresh};
+use crate::names::{Label, LeaseId};
 use crate::plan::Plan;
 use crate::problem::Problem;
 
@@ -40,6 +40,8 @@ pub enum ToLauncher {
         /// It must be given up within so many seconds, as then its credentials end; 0: now.
         within_secs: u64,
     },
+    /// New credentials for an instance that goes on. It is answered by one [`ToBroker::Refreshed`].
+    Refresh(Box<Refresh>),
     /// Kill the instances now, answer [`ToBroker::Dead`], tell the person.
     End(End),
 }
@@ -87,6 +89,16 @@ pub enum ToBroker {
         pid: u32,
         /// What holds its process tree.
         containment: Containment,
+    },
+    /// New credentials are where the instance finds them, or could not be put there.
+    Refreshed {
+        /// Which one.
+        instance: u32,
+        /// The leases that came with [`ToLauncher::Refresh`].
+        leases: Vec<LeaseId>,
+        /// Why they are not where they belong, for people: then the instance still has the old ones.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        failed: Option<String>,
     },
     /// An instance ended by itself.
     Exited {

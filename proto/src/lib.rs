@@ -21,7 +21,7 @@ pub use secret::Secret;
 
 /// Revision of the launch channel. A broker refuses a launcher of another revision with
 /// [`problem::ErrorCode::ProtocolVersion`]; golden files in `tests/` pin every message of a revision.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
 
 /// The longest frame that either side of a launch channel accepts, in bytes, line feed included.
 pub const MAX_FRAME: usize = 1 << 20;

@@ -137,8 +137,20 @@ pub struct LeaseInfo {
     pub provider: Label,
     /// State.
     pub state: LeaseState,
-    /// When it ends unless renewed (RFC 3339), where it ends at all.
+    /// When it stops working unless renewed (RFC 3339), where it ends at all.
     pub expires_at: Option<String>,
+    /// When the backend itself lets it end, where that is later (RFC 3339).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub valid_until: Option<String>,
+    /// When it is renewed, or another one takes its place, next (RFC 3339), where that is known.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub renews_at: Option<String>,
+    /// The ways by which it reaches the server, such as `env`.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub delivered: Vec<String>,
+    /// What its provider says of it for people, such as the size of its policy.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub detail: Option<String>,
     /// What revoking it does.
     pub revocability: Revocability,
     /// Why the last try to revoke it failed, while that is pending.

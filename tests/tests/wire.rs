@@ -11,7 +11,8 @@ use mcp_broker_proto::channel::{
     Containment, End, EndReason, GoneReason, Park, ParkReason, ToBroker, ToLauncher,
 };
 use mcp_broker_proto::launch::{
-    Injection, IssuedCredential, LaunchRequest, LaunchTicket, SecretsTicket, SpawnedTicket,
+    AwsWay, Content, Injection, IssuedCredential, LaunchRequest, LaunchTicket, Refresh, SecretsTicket,
+    SpawnedTicket,
 };
 use mcp_broker_proto::names::{CallId, Label, LaunchId, LeaseId, ServerName, SessionId};
 use mcp_broker_proto::plan::{ClientRequest, Lists, Plan, Record, ScopePlan, Variant};
@@ -82,6 +83,7 @@ fn ticket() -> SecretsTicket {
     let credential = IssuedCredential {
         lease: lease(),
         fields,
+        plain: vec!["username".into()],
         expires_at: Some(time()),
         revocability: Revocability::Immediate,
     };
@@ -98,7 +100,34 @@ fn ticket() -> SecretsTicket {
         credentials: BTreeMap::from([(label("db"), credential)]),
         inject: vec![
             Injection::Env { name: "DSN".into(), value: template() },
-            Injection::File { name: "DSN_FILE".into(), value: template() },
+            Injection::File {
+                name: "DSN_FILE".into(),
+                content: Content::Text(template()),
+                reread: false,
+                signal: None,
+            },
+            Injection::File {
+                name: "ENV_FILE".into(),
+                content: Content::Dotenv(BTreeMap::from([("DSN".into(), template())])),
+                reread: true,
+                signal: Some(1),
+            },
+            Injection::File {
+                name: "JSON_FILE".into(),
+                content: Content::Json(BTreeMap::from([("dsn".into(), template())])),
+                reread: true,
+                signal: None,
+            },
+            Injection::Fd { name: "DSN_FD".into(), value: template() },
+            Injection::Aws { credential: label("db"), by: AwsWay::Endpoint },
+            Injection::Aws { credential: label("db"), by: AwsWay::CredentialProcess },
+            Injection::Kubeconfig {
+                name: "KUBECONFIG".into(),
+                credential: label("db"),
+                server: "https://k8s.example.com:6443".into(),
+                authority: Some("PEM".into()),
+                namespace: Some("orders".into()),
+            },
         ],
     }
 }
@@ -121,6 +150,8 @@ fn the_launch() {
     check("to-launcher.ticket.spawned", &ToLauncher::Ticket(Box::new(LaunchTicket::Spawned(spawned))));
     let problem = Problem::new(ErrorCode::ProviderUnreachable, "`bao` does not answer", "try again");
     check("to-launcher.refused", &ToLauncher::Refused { scope: label("write"), problem });
+    let refresh = Refresh { instance: 3, credentials: ticket().credentials };
+    check("to-launcher.refresh", &ToLauncher::Refresh(Box::new(refresh)));
     check("to-launcher.beat", &ToLauncher::Beat);
     let end = End { reason: EndReason::Revoked, hint: "ask the admin".into() };
     check("to-launcher.end", &ToLauncher::End(end));
@@ -143,6 +174,10 @@ fn the_launch() {
     for reason in [G::Exited, G::Idle, G::Replaced, G::Unusable] {
         let name = json!(reason).as_str().unwrap().to_owned();
         check(&format!("to-broker.gone.{name}"), &ToBroker::Gone { instance: 3, reason });
+    }
+    for failed in [None, Some("no room".to_owned())] {
+        let name = if failed.is_some() { "to-broker.refreshed.failed" } else { "to-broker.refreshed" };
+        check(name, &ToBroker::Refreshed { instance: 3, leases: vec![lease()], failed });
     }
     check("to-broker.want", &ToBroker::Want { scope: label("write") });
     check("to-broker.dead", &ToBroker::Dead);
@@ -425,6 +460,10 @@ fn lease_info() -> LeaseInfo {
         provider: label("bao"),
         state: LeaseState::RevocationPending,
         expires_at: Some(time()),
+        valid_until: Some(time()),
+        renews_at: Some(time()),
+        delivered: vec!["aws endpoint".into(), "env".into()],
+        detail: Some("policy packed to 12 %".into()),
         revocability: Revocability::Bounded { seconds: 900 },
         trouble: Some("`bao` does not answer".into()),
     }

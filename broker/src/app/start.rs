@@ -17,7 +17,7 @@ use crate::lease::journal::{self, Damage};
 use crate::lease::{Book, Leases, Providers};
 use crate::logind::Logind;
 use crate::package::Approvals;
-use crate::provider::{BuildDeps, KINDS, Kind, ProviderError};
+use crate::provider::{BuildDeps, KINDS, Kind, Peers, ProviderError};
 use crate::session::{MARKS_FILE, Marks, Needs, Sessions};
 use crate::watch::{Register, Watched};
 
@@ -170,6 +170,7 @@ pub(super) fn build(
 ) -> Result<Providers, ProviderError> {
     let kinds: HashMap<&str, &Kind> = KINDS.iter().map(|kind| (kind.reader.name, kind)).collect();
     let mut providers = Providers::new();
+    let peers = Peers::default();
     for (name, section) in &config.providers {
         let unchanged = in_force.filter(|old| {
             old.config.providers.get(name).is_some_and(|before| before.written == section.written)
@@ -183,9 +184,11 @@ pub(super) fn build(
             name: name.clone(),
             clock: Arc::clone(clock),
             state_dir: config.broker.state_dir.clone(),
+            peers: peers.clone(),
         };
         providers.insert(name.clone(), (kind.build)(section.config.as_ref(), &deps)?);
     }
+    peers.fill(&providers);
     Ok(providers)
 }
 

@@ -261,6 +261,10 @@ mod tests {
                 provider: "bao".parse().unwrap(),
                 state: now,
                 expires_at: Some("T9".to_owned()),
+                valid_until: None,
+                renews_at: None,
+                delivered: Vec::new(),
+                detail: None,
                 revocability,
                 trouble: trouble.map(str::to_owned),
             };

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mcp_broker_proto::launch::Injection;
+use mcp_broker_proto::launch::{Content, Injection};
 use mcp_broker_proto::names::Label;
 use mcp_broker_proto::template::{FILTERS, Template, TemplateError};
 
@@ -36,7 +36,10 @@ pub(super) fn inject(
         }
         way.finish();
         if let (Some(name), Some(value)) = (name, value) {
-            ways.push(if file { Injection::File { name, value } } else { Injection::Env { name, value } });
+            ways.push(match file {
+                true => Injection::File { name, content: Content::Text(value), reread: false, signal: None },
+                false => Injection::Env { name, value },
+            });
         }
     }
     ways

@@ -269,6 +269,39 @@ impl Scope {
     pub fn names_tool(&self, tool: &str) -> bool {
         self.tools.iter().any(|pattern| mcp_broker_proto::pattern::matches(pattern, tool))
     }
+
+    /// The ways by which a credential reaches the server, each once.
+    #[must_use]
+    pub fn ways_of(&self, credential: &Label) -> Vec<String> {
+        let uses = |way: &&Injection| way.credentials().contains(&credential);
+        let mut ways: Vec<_> = self.inject.iter().filter(uses).map(|way| way.way().to_owned()).collect();
+        ways.sort_unstable();
+        ways.dedup();
+        ways
+    }
+
+    /// The credentials that are to be renewed together with this one below a running server, itself included: what is
+    /// made of several is made anew of all. `None` where one of them reaches the server in a way that does not refresh.
+    #[must_use]
+    pub fn refreshed_with(&self, credential: &Label) -> Option<BTreeSet<Label>> {
+        let (mut group, mut grew, mut used) = (BTreeSet::from([credential.clone()]), true, false);
+        while std::mem::take(&mut grew) {
+            for way in &self.inject {
+                let uses = way.credentials();
+                if !uses.iter().any(|name| group.contains(*name)) {
+                    continue;
+                }
+                if !way.refreshes() {
+                    return None;
+                }
+                used = true;
+                for name in uses {
+                    grew |= group.insert(name.clone());
+                }
+            }
+        }
+        used.then_some(group)
+    }
 }
 
 #[cfg(test)]

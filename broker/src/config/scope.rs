@@ -147,8 +147,8 @@ fn not_injected(
     credentials: &[Credential],
 ) {
     for credential in credentials {
-        let mut fields = inject.iter().flat_map(|way| way.value().fields());
-        if !fields.any(|(name, _)| name.as_str() == credential.key) {
+        let mut used = inject.iter().flat_map(mcp_broker_proto::launch::Injection::credentials);
+        if !used.any(|name| name.as_str() == credential.key) {
             let message = format!("credential `{}` is minted but nothing injects it", credential.key);
             table.warning_at(&credential.span, message, "use it in `inject`, or remove it");
         }

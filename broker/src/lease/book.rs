@@ -210,7 +210,8 @@ fn kept(id: LeaseId, provider: Label, handle: Handle, ending: &Ending) -> Record
     match ending.revocability {
         None => Record::Prepared { id, provider, handle },
         Some(revocability) => {
-            let alive = Alive { handle, expires_at: ending.expires_at, revocability };
+            let detail = ending.detail.clone();
+            let alive = Alive { detail, ..Alive::new(handle, ending.expires_at, revocability) };
             Record::Live { id, provider, alive }
         }
     }
@@ -235,7 +236,7 @@ mod tests {
         std::fs::create_dir_all(&directory).unwrap();
         let book = Book::open(journal::open(&directory).unwrap()).unwrap();
         let handle = Handle(serde_json::json!({"accessor": "a"}));
-        let alive = Alive { handle, expires_at: None, revocability: Revocability::Immediate };
+        let alive = Alive::new(handle, None, Revocability::Immediate);
         let open: Vec<LeaseId> = (0..3).map(|_| LeaseId::fresh()).collect();
         for id in &open {
             book.intend(*id, parent());
@@ -275,9 +276,8 @@ mod tests {
         let provider: Label = "bao".parse().unwrap();
         let handle = |name: &str| Handle(serde_json::json!({ "accessor": name }));
         let alive = |name| Alive {
-            handle: handle(name),
-            expires_at: Some(jiff::Timestamp::UNIX_EPOCH),
-            revocability: Revocability::Immediate,
+            detail: Some("as it is".to_owned()),
+            ..Alive::new(handle(name), Some(jiff::Timestamp::UNIX_EPOCH), Revocability::Immediate)
         };
         let intent = |id, what| Record::Intent { id, what };
         let prepared = |id, name| Record::Prepared { id, provider: provider.clone(), handle: handle(name) };

@@ -45,8 +45,10 @@ pub struct Minted {
     pub lease: LeaseId,
     /// Its name in the scope.
     pub name: Label,
-    /// The secret fields.
+    /// Its fields.
     pub fields: BTreeMap<String, Secret>,
+    /// Names of the fields that are not secret.
+    pub plain: &'static [&'static str],
     /// When it ends unless renewed, where it ends at all.
     pub expires_at: Option<Timestamp>,
     /// What revoking it does.
@@ -75,6 +77,8 @@ impl Leases {
                 scope: scope.name.clone(),
                 spec: spec.clone(),
                 horizon: tag.horizon,
+                delivered: scope.ways_of(&spec.name),
+                refreshes: scope.refreshed_with(&spec.name).is_some(),
             })
             .map(|request| {
                 let (leases, fence, id) = (Arc::clone(self), tag.fence.clone(), request.lease);
@@ -162,6 +166,7 @@ impl Leases {
             lease: id,
             name: request.spec.name.clone(),
             fields: issued.fields,
+            plain: issued.plain,
             expires_at: issued.expires_at,
             revocability: issued.revocability,
         })
@@ -233,7 +238,13 @@ impl Leases {
         session_ends: Duration,
     ) {
         let (id, expires_at, revocability) = (request.lease, issued.expires_at, issued.revocability);
-        let alive = Alive { handle: issued.handle.clone(), expires_at, revocability };
+        let alive = Alive {
+            handle: issued.handle.clone(),
+            expires_at,
+            valid_until: issued.valid_until,
+            detail: issued.detail.clone(),
+            revocability,
+        };
         // Not waited for: until it is on the disk, a restart revokes by the handle of `Prepared`.
         drop(self.book.step(Record::Live { id, provider: request.spec.provider.clone(), alive }));
         let expires = expires_at.map(shown);
@@ -271,6 +282,7 @@ fn facts(request: &MintRequest, revocability: Revocability) -> LeaseFacts {
         scope: request.scope.clone(),
         credential: request.spec.name.clone(),
         provider: request.spec.provider.clone(),
+        delivered: request.delivered.clone(),
         revocability,
     }
 }

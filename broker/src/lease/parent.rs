@@ -151,8 +151,7 @@ impl Leases {
         // A crash before this line leaves a token that nobody renews and that opens nothing: it ends by itself.
         self.backings.put(id, provider);
         drop(self.book.intend(id, What::Parent { session, provider: name.clone() }));
-        let alive =
-            Alive { handle: parent.handle.clone(), expires_at: None, revocability: Revocability::Immediate };
+        let alive = Alive::new(parent.handle.clone(), None, Revocability::Immediate);
         let live = Record::Live { id, provider: name.clone(), alive };
         let durable = self.book.step(live).ok_or_else(internal)?.durable().await;
         if let Err(error) = durable {

@@ -47,6 +47,9 @@ pub struct LeaseFacts {
     pub credential: Label,
     /// Who mints it.
     pub provider: Label,
+    /// The ways by which it reaches the server, in words for people.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub delivered: Vec<String>,
     /// What revoking it will do, as far as could be said before it was minted.
     pub revocability: Revocability,
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use mcp_broker_proto::names::LeaseId;
-use mcp_broker_proto::session::Revocability;
 use tokio::time::timeout;
 
 use super::record::Record;
@@ -55,8 +54,8 @@ impl Leases {
     ) {
         let Ends { expires_at, session_ends } = ends;
         let ends = self.note_end(request.lease, expires_at);
-        let (outlook, revocability) = (Outlook::Renewable, issued.revocability);
-        let mut life = Life { expires_at, ends, session_ends, outlook, revocability };
+        let outlook = Outlook::Renewable;
+        let mut life = Life { expires_at, ends, session_ends, outlook };
         if !issued.renewable {
             life.is_the_last(self.clock.boot());
         }
@@ -142,9 +141,10 @@ impl Leases {
 
     fn renewed(&self, request: &MintRequest, handle: Handle, life: &Life) {
         let (id, provider) = (request.lease, request.spec.provider.clone());
-        let alive = Alive { handle, expires_at: Some(life.expires_at), revocability: life.revocability };
         // Refused when it was ended meanwhile; then there is nothing to tell either.
-        if self.live_handle(id).is_some() && self.book.step(Record::Live { id, provider, alive }).is_some() {
+        let Some(State::Live(known)) = self.book.get(id).map(|entry| entry.state) else { return };
+        let alive = Alive { handle, expires_at: Some(life.expires_at), ..known };
+        if self.book.step(Record::Live { id, provider, alive }).is_some() {
             self.audit.note(Event::CredentialRenewed { lease: id, expires_at: shown(life.expires_at) });
         }
     }
@@ -159,7 +159,6 @@ struct Life {
     /// Its session's end, on the boot clock.
     session_ends: Duration,
     outlook: Outlook,
-    revocability: Revocability,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -223,7 +222,6 @@ mod tests {
             ends: Duration::from_secs(1000 + life),
             session_ends: Duration::from_secs(1000 + session),
             outlook: Outlook::Renewable,
-            revocability: Revocability::Immediate,
         };
         life.is_the_last(Duration::from_secs(1000));
         let Outlook::Ending(at) = life.outlook else { return None };

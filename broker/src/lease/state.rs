@@ -29,10 +29,24 @@ pub enum State {
 pub struct Alive {
     /// Names it to its provider.
     pub handle: Handle,
-    /// When it ends unless renewed, where it ends at all.
+    /// When it stops working unless renewed, where it ends at all.
     pub expires_at: Option<Timestamp>,
+    /// When the backend itself lets it end, where that is later.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub valid_until: Option<Timestamp>,
+    /// What its provider says of it for people.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub detail: Option<String>,
     /// What revoking it does.
     pub revocability: Revocability,
+}
+
+impl Alive {
+    /// One of which no more is known.
+    #[must_use]
+    pub fn new(handle: Handle, expires_at: Option<Timestamp>, revocability: Revocability) -> Self {
+        Self { handle, expires_at, valid_until: None, detail: None, revocability }
+    }
 }
 
 /// A credential that is being ended.
@@ -42,6 +56,8 @@ pub struct Ending {
     pub handle: Option<Handle>,
     /// When it ends by itself, where that is known.
     pub expires_at: Option<Timestamp>,
+    /// What its provider says of it for people.
+    pub detail: Option<String>,
     /// What revoking it does, where it was issued as far as is known.
     pub revocability: Option<Revocability>,
     /// Why.
@@ -77,7 +93,8 @@ impl State {
             // A credential that was issued while its end was already asked for: revoke it by what is known now.
             (Self::Ending(ending), Record::Live { alive, .. }) => Ok(Self::Ending(Ending {
                 handle: Some(alive.handle.clone()),
-                expires_at: alive.expires_at,
+                expires_at: alive.valid_until.or(alive.expires_at),
+                detail: alive.detail.clone(),
                 revocability: Some(alive.revocability),
                 ..ending
             })),
@@ -90,15 +107,19 @@ impl State {
     }
 
     fn end(self, reason: EndReason) -> Result<Self, IllegalStep> {
-        let (handle, expires_at, revocability) = match self {
-            Self::Intended => (None, None, None),
-            Self::Prepared(handle) => (Some(handle), None, None),
-            Self::Live(alive) => (Some(alive.handle), alive.expires_at, Some(alive.revocability)),
+        let (handle, expires_at, detail, revocability) = match self {
+            Self::Intended => (None, None, None, None),
+            Self::Prepared(handle) => (Some(handle), None, None, None),
+            Self::Live(alive) => {
+                let end = alive.valid_until.or(alive.expires_at);
+                (Some(alive.handle), end, alive.detail, Some(alive.revocability))
+            }
             // The first reason stays.
             Self::Ending(ending) => return Ok(Self::Ending(ending)),
             Self::Settled => return Err(IllegalStep { from: "settled", to: "ending" }),
         };
-        Ok(Self::Ending(Ending { handle, expires_at, revocability, reason, trouble: None, attempts: 0 }))
+        let (trouble, attempts) = (None, 0);
+        Ok(Self::Ending(Ending { handle, expires_at, detail, revocability, reason, trouble, attempts }))
     }
 
     /// The word for messages.
@@ -139,7 +160,7 @@ mod tests {
     }
 
     fn alive(handle: Handle) -> Alive {
-        Alive { handle, expires_at: None, revocability: Revocability::Immediate }
+        Alive::new(handle, None, Revocability::Immediate)
     }
 
     fn walk(steps: &str) -> Result<&'static str, IllegalStep> {

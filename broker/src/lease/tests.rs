@@ -146,7 +146,16 @@ impl Provider for Scripted {
         let fields = BTreeMap::from([("value".to_owned(), Secret::new("s".to_owned()))]);
         let expires_at = self.life.map(|life| self.clock.now() + life);
         let revocability = Revocability::Immediate;
-        Ok(Issued { handle: prepared.handle, fields, expires_at, renewable: !self.fixed, revocability })
+        Ok(Issued {
+            handle: prepared.handle,
+            fields,
+            plain: &[],
+            expires_at,
+            valid_until: None,
+            detail: None,
+            renewable: !self.fixed,
+            revocability,
+        })
     }
 
     async fn revoke(&self, handle: &Handle) -> Result<Revocation, ProviderError> {

@@ -53,17 +53,7 @@ impl Leases {
 
 fn info(id: LeaseId, entry: &Entry) -> Option<LeaseInfo> {
     let What::Lease(facts) = &entry.what else { return None };
-    let (state, expires_at, revocability) = match &entry.state {
-        State::Intended | State::Prepared(_) => (LeaseState::Minting, None, None),
-        State::Live(alive) => (LeaseState::Live, alive.expires_at, Some(alive.revocability)),
-        State::Ending(ending) => (LeaseState::RevocationPending, ending.expires_at, ending.revocability),
-        State::Settled => return None,
-    };
-    let trouble = match &entry.state {
-        State::Ending(ending) => ending.trouble.clone(),
-        _ => None,
-    };
-    Some(LeaseInfo {
+    let begun = LeaseInfo {
         id,
         launch: facts.launch,
         session: facts.session,
@@ -72,9 +62,33 @@ fn info(id: LeaseId, entry: &Entry) -> Option<LeaseInfo> {
         scope: facts.scope.clone(),
         credential: facts.credential.clone(),
         provider: facts.provider.clone(),
-        state,
-        expires_at: expires_at.map(shown),
-        revocability: revocability.unwrap_or(facts.revocability),
-        trouble,
-    })
+        state: LeaseState::Minting,
+        expires_at: None,
+        valid_until: None,
+        renews_at: None,
+        delivered: facts.delivered.clone(),
+        detail: None,
+        revocability: facts.revocability,
+        trouble: None,
+    };
+    match &entry.state {
+        State::Intended | State::Prepared(_) => Some(begun),
+        State::Live(alive) => Some(LeaseInfo {
+            state: LeaseState::Live,
+            expires_at: alive.expires_at.map(shown),
+            valid_until: alive.valid_until.map(shown),
+            detail: alive.detail.clone(),
+            revocability: alive.revocability,
+            ..begun
+        }),
+        State::Ending(ending) => Some(LeaseInfo {
+            state: LeaseState::RevocationPending,
+            expires_at: ending.expires_at.map(shown),
+            detail: ending.detail.clone(),
+            revocability: ending.revocability.unwrap_or(facts.revocability),
+            trouble: ending.trouble.clone(),
+            ..begun
+        }),
+        State::Settled => None,
+    }
 }

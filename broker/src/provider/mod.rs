@@ -18,9 +18,11 @@ use crate::config::{CredentialSpec, KindReader, ProviderConfig};
 
 mod error;
 pub mod sealed;
+mod source;
 pub mod vault;
 
 pub use error::{Blame, ProviderError};
+pub use source::{Peers, Source};
 
 /// Every kind: how it reads its configuration and how it is built.
 pub const KINDS: &[Kind] = &[vault::KIND, sealed::KIND];
@@ -45,6 +47,8 @@ pub struct BuildDeps {
     pub clock: Arc<dyn Clock>,
     /// Where the broker keeps its state; the sealed store lives there.
     pub state_dir: std::path::PathBuf,
+    /// The other providers, for a [`Source`]. Empty until all are built.
+    pub peers: Peers,
 }
 
 /// Mints, renews and ends credentials of one backend.
@@ -99,6 +103,12 @@ pub trait Provider: Send + Sync {
         Ok(parent.period)
     }
 
+    /// Reads a secret that the broker itself needs, by the provider's own identity. Not every kind keeps some.
+    async fn look_up(&self, path: &str) -> Result<BTreeMap<String, Secret>, ProviderError> {
+        let what = format!("`{path}` is to be read from a provider of a kind that keeps no secrets");
+        Err(ProviderError::new(Blame::Config, what, "name a provider of kind `vault` or `sealed`"))
+    }
+
     /// Whether the backend can be reached and lets the broker do its work. Answers within a few seconds.
     async fn health(&self) -> Result<Healthy, ProviderError>;
 }
@@ -138,6 +148,10 @@ pub struct MintRequest {
     pub spec: CredentialSpec,
     /// The longest that the credential may live, renewed or not: what is left of the session.
     pub horizon: Duration,
+    /// The ways by which it reaches the server, in words for people.
+    pub delivered: Vec<String>,
+    /// Whether another credential can take its place below a running server: then it is asked for earlier.
+    pub refreshes: bool,
 }
 
 /// The parent of a session's credentials at one provider.
@@ -167,10 +181,16 @@ pub struct Prepared {
 pub struct Issued {
     /// Names it to `revoke` and `renew` from now on; goes into the journal.
     pub handle: Handle,
-    /// The secret fields.
+    /// The fields, most of them secret.
     pub fields: BTreeMap<String, Secret>,
-    /// When it ends unless renewed, where it ends at all.
+    /// Names of the fields that open nothing: a server may say them.
+    pub plain: &'static [&'static str],
+    /// When it stops working unless renewed, where it ends at all.
     pub expires_at: Option<Timestamp>,
+    /// When the backend itself lets it end, where that is later.
+    pub valid_until: Option<Timestamp>,
+    /// What there is to say of it for people; never a secret.
+    pub detail: Option<String>,
     /// Whether `renew` can lengthen it.
     pub renewable: bool,
     /// What `revoke` can do for it, now that the backend has said what it is.

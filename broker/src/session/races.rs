@@ -157,7 +157,7 @@ impl Launcher {
             }
             ToLauncher::Plan(_) if self.dice.below(2) == 0 => self.want("more"),
             ToLauncher::Decision(decision) => self.decided(&decision)?,
-            ToLauncher::Beat | ToLauncher::Replace { .. } | ToLauncher::Plan(_) => {}
+            ToLauncher::Beat | ToLauncher::Replace { .. } | ToLauncher::Plan(_) | ToLauncher::Refresh(_) => {}
         }
         // Also where it is parked: nothing is to come of that.
         for _ in 0..self.dice.below(3) {

@@ -111,6 +111,7 @@ impl Supply {
             let issued = IssuedCredential {
                 lease: one.lease,
                 fields: one.fields,
+                plain: one.plain.iter().map(|name| (*name).to_owned()).collect(),
                 expires_at: one.expires_at.map(shown),
                 revocability: one.revocability,
             };

@@ -116,6 +116,9 @@ impl Provider for Backend {
         Ok(Issued {
             handle: prepared.handle,
             fields: BTreeMap::from([("value".to_owned(), Secret::new("s".to_owned()))]),
+            plain: &[],
+            valid_until: None,
+            detail: None,
             expires_at: None,
             renewable: false,
             revocability: Revocability::Immediate,

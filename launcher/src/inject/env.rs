@@ -1,6 +1,5 @@
 //! Injection by environment: the value is a variable of the server, and of whatever it starts.
 
-use mcp_broker_proto::Secret;
 use mcp_broker_proto::launch::Injection;
 use zeroize::Zeroizing;
 
@@ -15,10 +14,12 @@ impl Injector for Env {
         matches!(injection, Injection::Env { .. })
     }
 
-    fn inject(&self, name: &str, value: Secret, into: &mut Building<'_>) -> Result<(), Failure> {
+    fn inject(&self, injection: &Injection, mut into: Building<'_>) -> Result<(), Failure> {
+        let Injection::Env { name, value } = injection else { return Ok(()) };
+        let value = into.render(name, value)?;
         // EXPOSE: the server's environment, in a plan that wipes it when dropped, right after the start.
         let bytes = value.expose(|text| Zeroizing::new(text.as_bytes().to_vec()));
-        into.plan.environment.insert(name.to_owned(), bytes);
+        into.set(name, bytes);
         Ok(())
     }
 }

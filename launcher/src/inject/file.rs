@@ -3,8 +3,7 @@
 
 use std::os::unix::ffi::OsStrExt;
 
-use mcp_broker_proto::Secret;
-use mcp_broker_proto::launch::Injection;
+use mcp_broker_proto::launch::{Content, Injection};
 use zeroize::Zeroizing;
 
 use super::{Building, Injector};
@@ -15,10 +14,12 @@ pub(super) struct File;
 
 impl Injector for File {
     fn takes(&self, injection: &Injection) -> bool {
-        matches!(injection, Injection::File { .. })
+        matches!(injection, Injection::File { content: Content::Text(_), .. })
     }
 
-    fn inject(&self, name: &str, value: Secret, into: &mut Building<'_>) -> Result<(), Failure> {
+    fn inject(&self, injection: &Injection, mut into: Building<'_>) -> Result<(), Failure> {
+        let Injection::File { name, content: Content::Text(value), .. } = injection else { return Ok(()) };
+        let value = into.render(name, value)?;
         let files = match &mut *into.files {
             Some(files) => files,
             none => none.insert((into.make_dir)()?),
@@ -26,7 +27,7 @@ impl Injector for File {
         // EXPOSE: a file of mode 0600 on memory-backed storage, removed when the server is gone.
         let path = value.expose(|text| files.write(name, text.as_bytes()))?;
         let path = Zeroizing::new(path.as_os_str().as_bytes().to_vec());
-        into.plan.environment.insert(name.to_owned(), path);
+        into.set(name, path);
         Ok(())
     }
 }

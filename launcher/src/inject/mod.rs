@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use mcp_broker_proto::Secret;
 use mcp_broker_proto::launch::{Injection, IssuedCredential, SecretsTicket};
 use mcp_broker_proto::names::Label;
+use mcp_broker_proto::template::Template;
 use zeroize::Zeroizing;
 
 use crate::environment::Environment;
@@ -25,8 +26,8 @@ trait Injector: Sync {
     /// Whether this way is the one that the injection asks for.
     fn takes(&self, injection: &Injection) -> bool;
 
-    /// Writes the value into the plan.
-    fn inject(&self, name: &str, value: Secret, into: &mut Building<'_>) -> Result<(), Failure>;
+    /// Writes what the injection hands over into the plan.
+    fn inject(&self, injection: &Injection, into: Building<'_>) -> Result<(), Failure>;
 }
 
 /// Every way that is built.
@@ -35,8 +36,27 @@ const INJECTORS: &[&dyn Injector] = &[&env::Env, &file::File];
 /// A plan in the making.
 struct Building<'a> {
     plan: &'a mut ChildPlan,
+    credentials: &'a BTreeMap<Label, BTreeMap<String, Secret>>,
     files: &'a mut Option<PrivateDir>,
     make_dir: &'a MakeDir<'a>,
+}
+
+impl Building<'_> {
+    /// The value of a variable.
+    fn set(&mut self, name: &str, value: Zeroizing<Vec<u8>>) {
+        self.plan.environment.insert(name.to_owned(), value);
+    }
+
+    /// A template's value.
+    fn render(&self, name: &str, template: &Template) -> Result<Secret, Failure> {
+        template.render(self.credentials).map_err(|error| {
+            Failure::new(
+                CONFIG,
+                format!("the value of `{name}` cannot be made: {error}"),
+                "ask the owner of the server to correct `inject` in its definition",
+            )
+        })
+    }
 }
 
 /// The server's process as the ticket describes it. What it had to write to files is noted in `files`
@@ -57,13 +77,6 @@ pub fn plan(
     plan.environment.extend(defined.map(|(name, value)| (name, Zeroizing::new(value.into_bytes()))));
     let credentials = fields(ticket.credentials);
     for injection in &ticket.inject {
-        let value = injection.value().render(&credentials).map_err(|error| {
-            Failure::new(
-                CONFIG,
-                format!("the value of `{}` cannot be made: {error}", injection.name()),
-                "ask the owner of the server to correct `inject` in its definition",
-            )
-        })?;
         let injector = INJECTORS.iter().find(|injector| injector.takes(injection)).ok_or_else(|| {
             Failure::new(
                 UNAVAILABLE,
@@ -71,14 +84,11 @@ pub fn plan(
                 "install the mcp-run that belongs to the broker",
             )
         })?;
-        injector.inject(injection.name(), value, &mut Building { plan: &mut plan, files, make_dir })?;
+        let building = Building { plan: &mut plan, credentials: &credentials, files, make_dir };
+        injector.inject(injection, building)?;
     }
     Ok(plan)
 }
-
-/// Fields of credentials that say whose they are and open nothing. They are left in what servers say: a server may
-/// well tell as whom it works.
-const NOT_SECRET: &[&str] = &["username"];
 
 /// What a server that gets this ticket may not say: the secret fields of its credentials, and each value that is
 /// made of them. To be called before the server can say anything; the ticket is as it was afterwards.
@@ -88,13 +98,18 @@ pub fn secrets(ticket: &mut SecretsTicket) -> Secrets {
     let taken = ticket.credentials.iter_mut();
     let credentials: BTreeMap<Label, BTreeMap<String, Secret>> =
         taken.map(|(name, credential)| (name.clone(), std::mem::take(&mut credential.fields))).collect();
-    let secret = |name: &str| !NOT_SECRET.contains(&name);
-    for (_, value) in credentials.values().flatten().filter(|(name, _)| secret(name)) {
-        // EXPOSE: the patterns of the launch's search, wiped when no instance can say them any more.
-        value.expose(|text| found.add(text.as_bytes()));
+    // A server may well tell as whom it works.
+    let secret = |credential: &Label, field: &str| {
+        ticket.credentials.get(credential).is_none_or(|known| !known.plain.iter().any(|plain| plain == field))
+    };
+    for (credential, fields) in &credentials {
+        for (_, value) in fields.iter().filter(|(field, _)| secret(credential, field)) {
+            // EXPOSE: the patterns of the launch's search, wiped when no instance can say them any more.
+            value.expose(|text| found.add(text.as_bytes()));
+        }
     }
-    let made = ticket.inject.iter().map(Injection::value);
-    for template in made.filter(|template| template.fields().any(|(_, field)| secret(field))) {
+    let made = ticket.inject.iter().flat_map(Injection::templates);
+    for template in made.filter(|template| template.fields().any(|(name, field)| secret(name, field))) {
         // Where it cannot be made no server gets it, and the plan says so.
         if let Ok(value) = template.render(&credentials) {
             // EXPOSE: as above.
@@ -171,7 +186,7 @@ mod tests {
     #[test]
     fn what_a_server_may_not_say() {
         let inject = r#"{"way":"env","name":"DSN","value":"x://u:{db.pw|url}@host"},
-                        {"way":"file","name":"MODE","value":"mode: production"},
+                        {"way":"file","name":"MODE","content":{"format":"text","value":"mode: production"},"reread":false},
                         {"way":"env","name":"BAD","value":"{db.nope}"}"#;
         for (line, want) in [
             (r#"["pass w"]"#, r#"["[masked]"]"#),
@@ -187,6 +202,7 @@ mod tests {
         let mut ticket = ticket(r#"{"way":"env","name":"USER_NAME","value":"{db.username}"}"#);
         let credential = ticket.credentials.values_mut().next().unwrap();
         credential.fields.insert("username".into(), Secret::new("v-approle-orders".into()));
+        credential.plain.push("username".into());
         let mut redactor = Redactor::default();
         redactor.learn(0, secrets(&mut ticket));
         assert_eq!(redactor.message(br#"["v-approle-orders", "pass w"]"#).count, 1);

@@ -12,7 +12,7 @@ use hyper::upgrade::Upgraded;
 use hyper::{Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use mcp_broker_proto::channel::{ToBroker, ToLauncher};
-use mcp_broker_proto::launch::{Injection, LaunchTicket, SecretsTicket};
+use mcp_broker_proto::launch::{Content, Injection, LaunchTicket, SecretsTicket};
 use mcp_broker_proto::names::{Label, ServerName};
 use mcp_broker_proto::problem::Problem;
 use mcp_broker_proto::session::TrialRequest;
@@ -144,15 +144,18 @@ impl Held {
     ) -> Result<(), String> {
         for injection in &self.ticket.inject {
             let failed = |why: String| format!("the value of `{}` cannot be made: {why}", injection.name());
-            let value =
-                injection.value().render(&self.credentials).map_err(|error| failed(error.to_string()))?;
+            let value = match injection {
+                Injection::Env { value, .. } | Injection::File { content: Content::Text(value), .. } => value,
+                _ => return Err(failed(format!("a trial has no way `{}`", injection.way()))),
+            };
+            let value = value.render(&self.credentials).map_err(|error| failed(error.to_string()))?;
             // EXPOSE: the environment or a private file of a child of the trial, in buffers that are wiped.
             let value = value.expose(|text| match injection {
-                Injection::Env { .. } => Ok(Zeroizing::new(text.as_bytes().to_vec())),
                 Injection::File { name, .. } => {
                     let path = room.secret_file(name, text.as_bytes());
                     path.map(|path| Zeroizing::new(path.to_string_lossy().into_owned().into_bytes()))
                 }
+                _ => Ok(Zeroizing::new(text.as_bytes().to_vec())),
             });
             let value = value.map_err(|error| failed(error.to_string()))?;
             environment.insert(injection.name().to_owned(), value);
@@ -227,7 +230,8 @@ fn forms(credentials: &BTreeMap<Label, BTreeMap<String, Secret>>, inject: &[Inje
             forms.extend(templates.filter_map(|template| template.render(credentials).ok()));
         }
     }
-    forms.extend(inject.iter().filter_map(|injection| injection.value().render(credentials).ok()));
+    let templates = inject.iter().flat_map(Injection::templates);
+    forms.extend(templates.filter_map(|template| template.render(credentials).ok()));
     forms.retain(|form| form.len() >= SHORTEST);
     // EXPOSE: spelled in hexadecimal, in buffers that are wiped.
     let digits: Vec<_> = forms.iter().flat_map(|form| form.expose(hexadecimal)).collect();

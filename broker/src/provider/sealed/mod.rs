@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use mcp_broker_proto::Secret;
 use mcp_broker_proto::session::Revocability;
 use serde_json::json;
 
@@ -72,7 +73,10 @@ impl Provider for Sealed {
         Ok(Issued {
             handle: prepared.handle,
             fields: BTreeMap::from([(settings::FIELD.to_owned(), value)]),
+            plain: &[],
             expires_at: None,
+            valid_until: None,
+            detail: None,
             renewable: false,
             revocability: Revocability::None,
         })
@@ -85,6 +89,22 @@ impl Provider for Sealed {
     async fn renew(&self, _: &Handle, _: Duration) -> Result<Renewed, ProviderError> {
         let what = "a sealed value has no end, so it cannot be renewed";
         Err(ProviderError::new(Blame::Config, what, "this is a defect of the broker: report it"))
+    }
+
+    async fn look_up(&self, path: &str) -> Result<BTreeMap<String, Secret>, ProviderError> {
+        let name: SecretName = path.parse().map_err(|_error| {
+            let what = format!("`{path}` cannot be the name of a sealed value");
+            ProviderError::new(
+                Blame::Config,
+                what,
+                "write the name that `mcp-broker secret set NAME` was given",
+            )
+        })?;
+        let opened = self.store.read().await?;
+        let value = opened.and_then(|opened| opened.entries.take(&name));
+        value
+            .map(|value| BTreeMap::from([(settings::FIELD.to_owned(), value)]))
+            .ok_or_else(|| self.store.missing(&name))
     }
 
     async fn health(&self) -> Result<Healthy, ProviderError> {

@@ -179,7 +179,12 @@ async fn the_provider_hands_a_value_out_and_claims_nothing() {
     let dir = TempDir::new();
     let config = SealedConfig { mode: Mode::User, key: Some(Source::File) };
     let name = "local".parse().unwrap();
-    let deps = BuildDeps { name, clock: Arc::new(SystemClock), state_dir: dir.path().to_owned() };
+    let deps = BuildDeps {
+        name,
+        clock: Arc::new(SystemClock),
+        state_dir: dir.path().to_owned(),
+        peers: crate::provider::Peers::default(),
+    };
     let provider = (KIND.build)(&config, &deps).unwrap();
     assert!(provider.health().await.unwrap().warning.unwrap().1.contains("secret set"));
 
@@ -216,6 +221,8 @@ fn request(secret: &str) -> MintRequest {
             ttl: Duration::from_secs(60),
             settings,
         },
+        delivered: Vec::new(),
+        refreshes: false,
         horizon: Duration::from_secs(60),
     }
 }

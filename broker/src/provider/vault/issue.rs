@@ -23,6 +23,9 @@ struct Leased {
     revocability: Revocability,
 }
 
+/// Fields of credentials that say whose they are and open nothing.
+const PLAIN: &[&str] = &["username"];
+
 impl Vault {
     /// Reads or writes the path with the child's token.
     pub(super) async fn read_credential(
@@ -55,12 +58,30 @@ impl Vault {
         if lease.id.is_empty() {
             let handle = self.end_reader(held).await;
             let revocability = Revocability::None;
-            return Ok(Issued { handle, fields, expires_at: None, renewable: false, revocability });
+            return Ok(Issued {
+                handle,
+                fields,
+                plain: PLAIN,
+                expires_at: None,
+                valid_until: None,
+                detail: None,
+                renewable: false,
+                revocability,
+            });
         }
         let fate = Fate::of(&settings.path, &lease, self.after(lease.life));
         let taken = self.take_lease(request, held, lease, fate).await?;
         let Leased { handle, expires_at, renewable, revocability } = taken;
-        Ok(Issued { handle, fields, expires_at: Some(expires_at), renewable, revocability })
+        Ok(Issued {
+            handle,
+            fields,
+            plain: PLAIN,
+            expires_at: Some(expires_at),
+            valid_until: None,
+            detail: None,
+            renewable,
+            revocability,
+        })
     }
 
     /// Shortens the lease to the credential's `ttl`, or to what is left of the session. One that is longer and

@@ -184,7 +184,7 @@ pub(super) fn provider(settings: ServerSettings) -> Vault {
 
 pub(super) fn with_clock(settings: ServerSettings, clock: Arc<dyn Clock>) -> Vault {
     let name = "bao".parse().expect("a label");
-    Vault::new(settings, &BuildDeps { name, clock, state_dir: PathBuf::new() })
+    Vault::new(settings, &BuildDeps { name, clock, state_dir: PathBuf::new(), peers: crate::provider::Peers::default() })
 }
 
 pub(super) fn text_of(output: &Output) -> String {
@@ -215,6 +215,8 @@ pub(super) fn request(path: &str, policy: &str) -> MintRequest {
             ttl: Duration::from_secs(900),
             settings: Arc::new(settings),
         },
+        delivered: Vec::new(),
+        refreshes: false,
         horizon: Duration::from_secs(36_000),
     }
 }

@@ -258,6 +258,7 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
             ToBroker::Answered(answered) => self.answered(&answered),
             ToBroker::Changed(changed) => return self.changed(changed),
             ToBroker::Leaked { instance, count } => return self.leaked(instance, count),
+            ToBroker::Refreshed { .. } => {}
             ToBroker::Dead => {
                 self.dead = true;
                 return Err(EndReason::ServerExited);

@@ -1,0 +1,156 @@
+//! A secret that the broker itself needs, such as the key of an app or an admin's login: where it is kept, and how
+//! it is read. Read when it is needed and forgotten then, so that one that is rotated is the one that is used.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock, Weak};
+
+use mcp_broker_proto::Secret;
+use mcp_broker_proto::names::Label;
+
+use super::{Blame, Provider, ProviderError};
+use crate::config::Reader;
+
+/// The providers of one configuration, by name; there once all are built. Weak, as each of them may hold it.
+#[derive(Clone, Default)]
+pub struct Peers(Arc<OnceLock<BTreeMap<Label, Weak<dyn Provider>>>>);
+
+impl Peers {
+    /// All are built. Later calls change nothing.
+    pub fn fill(&self, all: &BTreeMap<Label, Arc<dyn Provider>>) {
+        let weak = all.iter().map(|(name, provider)| (name.clone(), Arc::downgrade(provider)));
+        self.0.get_or_init(|| weak.collect());
+    }
+
+    fn get(&self, name: &Label) -> Option<Arc<dyn Provider>> {
+        self.0.get()?.get(name)?.upgrade()
+    }
+}
+
+/// Where a secret of the broker is kept: `{ file = "/PATH" }`, or `{ provider = "NAME", path = "…" }` with
+/// `field = "…"` where the provider keeps several under one path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// The content of a file that nobody else may read, without the line feed at its end.
+    File(PathBuf),
+    /// A field of what a provider keeps: of kind `sealed` by its name, of kind `vault` by its path.
+    Provider {
+        /// The provider's name.
+        name: Label,
+        /// The path or name.
+        path: String,
+        /// The field; the only one where there is just one.
+        field: Option<String>,
+    },
+}
+
+/// Longer files are refused.
+const MAX_FILE: u64 = 64 << 10;
+
+/// JSON Schema (draft 2020-12) of a source.
+pub(super) const SCHEMA: &str = r#"{
+  "type": "object",
+  "properties": {
+    "file": { "description": "An absolute path", "type": "string" },
+    "provider": { "description": "A provider of kind `sealed` or `vault`", "type": "string" },
+    "path": { "description": "The sealed value's name, or the path in Vault", "type": "string" },
+    "field": { "description": "Which field of it, where it has several", "type": "string" }
+  },
+  "additionalProperties": false
+}"#;
+
+impl Source {
+    /// Reads the table `key`; `None` where a mistake was noted.
+    pub fn read(reader: &Reader<'_>, key: &str) -> Option<Self> {
+        let table = reader.table(key)?;
+        let source = match (table.has("file"), table.has("provider")) {
+            (true, false) => table.path("file").map(Self::File),
+            (false, true) => Self::of_provider(&table),
+            _ => {
+                let message = format!("`{}` needs either `file` or `provider`", table.path_of_table());
+                reader.error(key, message, HINT);
+                None
+            }
+        };
+        table.finish();
+        source
+    }
+
+    fn of_provider(table: &Reader<'_>) -> Option<Self> {
+        let name = table.parsed("provider", "write the name of a [provider.NAME] of broker.toml");
+        let (path, field) = (table.required_text("path"), table.text("field"));
+        Some(Self::Provider { name: name?, path: path?, field })
+    }
+
+    /// Reads the secret.
+    ///
+    /// # Errors
+    /// Where it is not there, or not to be had now.
+    pub async fn fetch(&self, peers: &Peers) -> Result<Secret, ProviderError> {
+        match self {
+            Self::File(path) => read_file(path).await,
+            Self::Provider { name, path, field } => {
+                let provider = peers.get(name).ok_or_else(|| {
+                    let what = format!("a secret is to be read from provider `{name}`, which is not there");
+                    ProviderError::new(Blame::Config, what, "add it to broker.toml, or correct the name")
+                })?;
+                pick(provider.look_up(path).await?, name, path, field.as_deref())
+            }
+        }
+    }
+}
+
+fn pick(
+    mut fields: BTreeMap<String, Secret>,
+    name: &Label,
+    path: &str,
+    field: Option<&str>,
+) -> Result<Secret, ProviderError> {
+    let there = fields.keys().map(|field| format!("`{field}`")).collect::<Vec<_>>().join(", ");
+    let found = match field {
+        Some(field) => fields.remove(field),
+        None if fields.len() == 1 => fields.pop_first().map(|(_, value)| value),
+        None => None,
+    };
+    found.ok_or_else(|| {
+        let what = match field {
+            Some(field) => format!("`{path}` of provider `{name}` has no field `{field}`"),
+            None => format!("`{path}` of provider `{name}` has several fields"),
+        };
+        ProviderError::new(Blame::Config, what, format!("write `field`: there are {there}"))
+    })
+}
+
+async fn read_file(path: &Path) -> Result<Secret, ProviderError> {
+    let (shown, path) = (path.display().to_string(), path.to_owned());
+    let read = tokio::task::spawn_blocking(move || secret_file(&path)).await;
+    let what = match read {
+        Ok(Ok(secret)) => return Ok(secret),
+        Ok(Err(error)) => format!("the secret file {shown} cannot be used: {error}"),
+        Err(_panicked) => format!("the secret file {shown} cannot be read"),
+    };
+    let hint = "write it as the broker's account, with `chmod 600`, and as text of at most 64 KiB";
+    Err(ProviderError::new(Blame::Config, what, hint))
+}
+
+fn secret_file(path: &Path) -> std::io::Result<Secret> {
+    use std::io::{Error, ErrorKind, Read};
+    use std::os::unix::fs::MetadataExt;
+
+    let file = std::fs::File::open(path)?;
+    let meta = file.metadata()?;
+    let ours = [0, rustix::process::geteuid().as_raw()].contains(&meta.uid());
+    if !meta.is_file() || !ours || meta.mode() & 0o077 != 0 {
+        return Err(Error::new(ErrorKind::PermissionDenied, "others may read or change it"));
+    }
+    // The exact size at once: growing would leave an unwiped copy behind.
+    let size = usize::try_from(meta.len().min(MAX_FILE)).unwrap_or_default();
+    let mut text = zeroize::Zeroizing::new(String::with_capacity(size + 1));
+    file.take(MAX_FILE + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_FILE {
+        return Err(Error::new(ErrorKind::InvalidData, "it is too long"));
+    }
+    Ok(Secret::new(text.strip_suffix('\n').unwrap_or(&text).to_owned()))
+}
+
+const HINT: &str = "write `{ file = \"/PATH\" }` or `{ provider = \"NAME\", path = \"…\" }`";
