@@ -282,7 +282,7 @@ fn nothing_outlives_a_killed_test() {
         }
     }
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "nothing_outlives_a_killed_test", "--nocapture"]).env("E2E_INNER", "1");
+    command.args(["--exact", "harness::nothing_outlives_a_killed_test", "--nocapture"]).env("E2E_INNER", "1");
     let mut inner = Client::start(command, e2e::view::View::new());
     let line = std::iter::from_fn(|| inner.line()).find_map(|line| {
         let line = String::from_utf8_lossy(&line).into_owned();

@@ -516,6 +516,21 @@ fn the_checks_read_code_as_meant() {
     assert_eq!(named.into_iter().collect::<Vec<_>>(), ["clock", "lease", "policy"]);
 }
 
+/// A file of tests that the program does not name is compiled by nobody, and runs nowhere.
+#[test]
+fn every_file_of_tests_is_run() {
+    let main = fs::read_to_string(repository().join("tests/tests/main.rs")).unwrap();
+    let named: BTreeSet<_> =
+        main.lines().filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';')).collect();
+    let files = fs::read_dir(repository().join("tests/tests")).unwrap().map(|entry| entry.unwrap().path());
+    let there: BTreeSet<_> = files
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
+        .filter(|name| name != "main")
+        .collect();
+    assert_eq!(named, there.iter().map(String::as_str).collect());
+}
+
 /// The tests end with the program's own words: an ignored test must say why.
 #[test]
 fn no_test_is_switched_off() {

@@ -184,7 +184,10 @@ pub(super) fn provider(settings: ServerSettings) -> Vault {
 
 pub(super) fn with_clock(settings: ServerSettings, clock: Arc<dyn Clock>) -> Vault {
     let name = "bao".parse().expect("a label");
-    Vault::new(settings, &BuildDeps { name, clock, state_dir: PathBuf::new(), peers: crate::provider::Peers::default() })
+    Vault::new(
+        settings,
+        &BuildDeps { name, clock, state_dir: PathBuf::new(), peers: crate::provider::Peers::default() },
+    )
 }
 
 pub(super) fn text_of(output: &Output) -> String {

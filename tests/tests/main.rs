@@ -1,0 +1,41 @@
+//! Every end-to-end test, one file a promise, in one program: it is linked once, the parts that tests can share are
+//! started once, and a test that waits keeps no other file's tests from running.
+
+mod adopted;
+mod approve;
+mod bus;
+mod calls;
+mod cli;
+mod clock;
+mod config_reload;
+mod conformance;
+mod containment;
+mod crash;
+mod deadman;
+mod ends;
+mod fault_points;
+mod faults;
+mod framing;
+mod harness;
+mod idle;
+mod input;
+mod leaks;
+mod logind;
+mod nothing_stands_by;
+mod opens;
+mod park;
+mod peer;
+mod people;
+mod race;
+mod relay;
+mod respawn;
+mod restart;
+mod scopes;
+mod secrets_back;
+mod server_faults;
+mod session;
+mod storage;
+mod tidy;
+mod vault_down;
+mod walk;
+mod wire;
