@@ -89,25 +89,7 @@ impl CheckedDir {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let fd = rustix::fs::openat(&self.fd, name, flags, Bits::empty())
             .map_err(|errno| not_opened(&path, errno))?;
-        let faults = check(&fd, &path, FileType::RegularFile, self.uid).map_err(Refusal::Bad)?;
-        if !faults.is_empty() {
-            return Err(Refusal::Unsafe(faults));
-        }
-        let mut bytes = Vec::new();
-        let read = std::fs::File::from(fd).take(MAX_FILE + 1).read_to_end(&mut bytes);
-        if let Err(error) = read {
-            let message = format!("cannot be read: {}", error.kind());
-            return Err(Refusal::Bad(finding(&path, message, "check the disk")));
-        }
-        if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAX_FILE {
-            let message = format!("the file is longer than {} KiB", MAX_FILE / 1024);
-            return Err(Refusal::Bad(finding(
-                &path,
-                message,
-                "a configuration file holds a few lines; check what this is",
-            )));
-        }
-        String::from_utf8(bytes).map_err(|error| Refusal::Bad(not_text(&path, &error)))
+        read_open(fd, &path, self.uid, MAX_FILE)
     }
 
     fn checked(fd: Result<OwnedFd, Errno>, path: PathBuf, uid: u32) -> Result<Self, Refusal> {
@@ -115,6 +97,33 @@ impl CheckedDir {
         let faults = check(&fd, &path, FileType::Directory, uid).map_err(Refusal::Bad)?;
         Ok(Self { fd, path, uid, faults })
     }
+}
+
+/// Reads a file that the configuration names, up to `max` bytes. Owner and mode are those of what a link leads to.
+pub(super) fn read_named(path: &Path, uid: u32, max: u64) -> Result<String, Refusal> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let fd = rustix::fs::open(path, flags, Bits::empty()).map_err(|errno| not_opened(path, errno))?;
+    read_open(fd, path, uid, max)
+}
+
+/// The content of the open file, where nobody but its owner, root or `uid`, could change it.
+fn read_open(fd: OwnedFd, path: &Path, uid: u32, max: u64) -> Result<String, Refusal> {
+    let faults = check(&fd, path, FileType::RegularFile, uid).map_err(Refusal::Bad)?;
+    if !faults.is_empty() {
+        return Err(Refusal::Unsafe(faults));
+    }
+    let mut bytes = Vec::new();
+    let read = std::fs::File::from(fd).take(max + 1).read_to_end(&mut bytes);
+    if let Err(error) = read {
+        let message = format!("cannot be read: {}", error.kind());
+        return Err(Refusal::Bad(finding(path, message, "check the disk")));
+    }
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > max {
+        let message = format!("the file is longer than {} KiB", max / 1024);
+        let hint = "a configuration file holds a few lines; check what this is";
+        return Err(Refusal::Bad(finding(path, message, hint)));
+    }
+    String::from_utf8(bytes).map_err(|error| Refusal::Bad(not_text(path, &error)))
 }
 
 /// An error of a file as a whole.

@@ -550,11 +550,7 @@ mod tests {
         );
         check_scope(
             &inject("{ value = \"{db.value}\" }"),
-            "8:48: error: `scope.all.inject[1]` needs either `env` or `file`",
-        );
-        check_scope(
-            &inject("{ fd = \"B\", value = \"{db.value}\" }"),
-            "8:50: error: `scope.all.inject[1].fd` is not supported yet: values reach an instance as a variable or a private file",
+            "8:48: error: `scope.all.inject[1]` needs one of `env`, `file`, `fd`, `aws` and `kubeconfig`",
         );
         check_scope(
             "credential.db = { provider = \"no\" }\ninject = [{ env = \"A\", value = \"{db.x}\" }]",

@@ -66,12 +66,12 @@ mod tests {
     use super::super::broker_toml::{self, Providers};
     use super::super::diagnostic::Sink;
     use super::super::load::with_top;
-    use super::super::testing::{FIXED, places};
+    use super::super::testing::{FIXED, OPEN, places};
     use super::super::{Mode, server};
     use super::*;
 
     /// Kinds that give up at once ask for nothing.
-    const KINDS: &[&KindReader] = &[&FIXED];
+    const KINDS: &[&KindReader] = &[&FIXED, &OPEN];
 
     type Keys = BTreeSet<(String, String)>;
 
@@ -107,6 +107,7 @@ mod tests {
         let starred = |text: &str| {
             text.split('.')
                 .map(|part| if ["any", "other"].contains(&part) { "*" } else { part })
+                .map(|part| if part.starts_with("inject[") { "inject[0]" } else { part })
                 .collect::<Vec<_>>()
                 .join(".")
         };
@@ -138,10 +139,13 @@ mod tests {
         let text = "tier = \"development\"\ncommand = [\"/bin/true\"]\nenv = { any = \"x\" }\n[access]\nusers = [\"u\"]\n\
             [scope.any]\ntools = [\"any\"]\nlimits = {}\narguments.any.any = { max = 1 }\n\
             credential.any = { provider = \"p\", number = \"1\" }\n\
-            inject = [{ file = \"V\", value = \"{any.value}\" }]\n\
-            [scope.other]\ntools = [\"x\"]\nidle = \"1m\"\n";
+            inject = [{ file = \"V\", value = \"{any.value}\" }, { env = \"W\", value = \"{any.value}\" },\n\
+            { file = \"X\", format = \"json\", values = { any = \"{any.value}\" } }, { fd = \"Y\", value = \"{any.value}\" }]\n\
+            [scope.other]\ntools = [\"x\"]\nidle = \"1m\"\ncredential.any = { provider = \"q\" }\n\
+            inject = [{ aws = \"endpoint\" }, { kubeconfig = \"K\", server = \"https://k\" }]\n";
         let mut providers = Providers::default();
         providers.kinds.insert("p".to_owned(), Some("fixed"));
+        providers.kinds.insert("q".to_owned(), Some("open"));
         let read =
             |top: super::super::Reader<'_>| drop(server::read(top, "s".parse().unwrap(), &providers, KINDS));
         check("server", &asked_keys(text, read));
