@@ -5,6 +5,7 @@
 
 pub mod call;
 pub mod channel;
+pub mod content;
 pub mod launch;
 pub mod names;
 pub mod paths;

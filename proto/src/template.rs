@@ -159,7 +159,7 @@ fn url(text: &str, out: &mut String) {
     }
 }
 
-fn json(text: &str, out: &mut String) {
+pub(crate) fn json(text: &str, out: &mut String) {
     for c in text.chars() {
         match c {
             '"' => out.push_str("\\\""),

@@ -3,10 +3,10 @@
 
 use std::os::unix::ffi::OsStrExt;
 
-use mcp_broker_proto::launch::{Content, Injection};
+use mcp_broker_proto::launch::Injection;
 use zeroize::Zeroizing;
 
-use super::{Building, Injector};
+use super::{Building, Injector, unmade};
 use crate::failure::Failure;
 
 /// Writes a file and sets a variable to its path.
@@ -14,18 +14,15 @@ pub(super) struct File;
 
 impl Injector for File {
     fn takes(&self, injection: &Injection) -> bool {
-        matches!(injection, Injection::File { content: Content::Text(_), .. })
+        matches!(injection, Injection::File { .. })
     }
 
     fn inject(&self, injection: &Injection, mut into: Building<'_>) -> Result<(), Failure> {
-        let Injection::File { name, content: Content::Text(value), .. } = injection else { return Ok(()) };
-        let value = into.render(name, value)?;
-        let files = match &mut *into.files {
-            Some(files) => files,
-            none => none.insert((into.make_dir)()?),
-        };
+        let Injection::File { name, content, .. } = injection else { return Ok(()) };
+        let content = content.render(into.credentials).map_err(|error| unmade(name, &error))?;
+        let files = into.directory()?;
         // EXPOSE: a file of mode 0600 on memory-backed storage, removed when the server is gone.
-        let path = value.expose(|text| files.write(name, text.as_bytes()))?;
+        let path = content.expose(|text| files.write(name, text.as_bytes()))?;
         let path = Zeroizing::new(path.as_os_str().as_bytes().to_vec());
         into.set(name, path);
         Ok(())

@@ -15,8 +15,15 @@ use crate::proxy::redact::Secrets;
 use crate::spawn::plan::ChildPlan;
 use crate::spawn::private::PrivateDir;
 
+pub mod delivered;
 mod env;
+mod fd;
 mod file;
+
+use delivered::Delivered;
+
+/// The fields of the credentials, by name.
+type Credentials = BTreeMap<Label, BTreeMap<String, Secret>>;
 
 /// Makes the private directory of a launch, known to its keeper before anything is in it.
 pub type MakeDir<'a> = dyn Fn() -> Result<PrivateDir, Failure> + 'a;
@@ -31,13 +38,13 @@ trait Injector: Sync {
 }
 
 /// Every way that is built.
-const INJECTORS: &[&dyn Injector] = &[&env::Env, &file::File];
+const INJECTORS: &[&dyn Injector] = &[&env::Env, &file::File, &fd::Fd];
 
 /// A plan in the making.
 struct Building<'a> {
     plan: &'a mut ChildPlan,
-    credentials: &'a BTreeMap<Label, BTreeMap<String, Secret>>,
-    files: &'a mut Option<PrivateDir>,
+    credentials: &'a Credentials,
+    delivered: &'a mut Delivered,
     make_dir: &'a MakeDir<'a>,
 }
 
@@ -49,25 +56,37 @@ impl Building<'_> {
 
     /// A template's value.
     fn render(&self, name: &str, template: &Template) -> Result<Secret, Failure> {
-        template.render(self.credentials).map_err(|error| {
-            Failure::new(
-                CONFIG,
-                format!("the value of `{name}` cannot be made: {error}"),
-                "ask the owner of the server to correct `inject` in its definition",
-            )
+        render(name, template, self.credentials)
+    }
+
+    /// The private directory of the instance, made where there is none yet.
+    fn directory(&mut self) -> Result<&PrivateDir, Failure> {
+        let files = &mut self.delivered.files;
+        Ok(match files {
+            Some(files) => files,
+            none => none.insert((self.make_dir)()?),
         })
     }
 }
 
-/// The server's process as the ticket describes it. What it had to write to files is noted in `files`
-/// even where it fails, so that the caller can remove it.
+fn render(name: &str, template: &Template, credentials: &Credentials) -> Result<Secret, Failure> {
+    template.render(credentials).map_err(|error| unmade(name, &error))
+}
+
+fn unmade(name: &str, error: &dyn std::fmt::Display) -> Failure {
+    let hint = "ask the owner of the server to correct `inject` in its definition";
+    Failure::new(CONFIG, format!("the value of `{name}` cannot be made: {error}"), hint)
+}
+
+/// The server's process as the ticket describes it. What was made for it is noted in `delivered` even where it
+/// fails, so that the caller can remove it.
 ///
 /// # Errors
 /// Where a template does not fit the credentials, or a private file cannot be made.
 pub fn plan(
     ticket: SecretsTicket,
     environment: &Environment,
-    files: &mut Option<PrivateDir>,
+    delivered: &mut Delivered,
     make_dir: &MakeDir<'_>,
 ) -> Result<ChildPlan, Failure> {
     let mut plan = ChildPlan { command: ticket.command, cwd: ticket.cwd, ..ChildPlan::default() };
@@ -84,9 +103,12 @@ pub fn plan(
                 "install the mcp-run that belongs to the broker",
             )
         })?;
-        let building = Building { plan: &mut plan, credentials: &credentials, files, make_dir };
+        let building = Building { plan: &mut plan, credentials: &credentials, delivered, make_dir };
         injector.inject(injection, building)?;
     }
+    let (renewing, fixed): (Vec<_>, Vec<_>) = ticket.inject.into_iter().partition(Injection::refreshes);
+    delivered.fixed = fixed.iter().flat_map(Injection::credentials).cloned().collect();
+    delivered.renewing = renewing;
     Ok(plan)
 }
 
@@ -94,13 +116,18 @@ pub fn plan(
 /// made of them. To be called before the server can say anything; the ticket is as it was afterwards.
 #[must_use]
 pub fn secrets(ticket: &mut SecretsTicket) -> Secrets {
+    secrets_in(&mut ticket.credentials, &ticket.inject)
+}
+
+/// The same of these credentials, and of what is made of them alone.
+fn secrets_in(issued: &mut BTreeMap<Label, IssuedCredential>, inject: &[Injection]) -> Secrets {
     let mut found = Secrets::default();
-    let taken = ticket.credentials.iter_mut();
-    let credentials: BTreeMap<Label, BTreeMap<String, Secret>> =
+    let taken = issued.iter_mut();
+    let credentials: Credentials =
         taken.map(|(name, credential)| (name.clone(), std::mem::take(&mut credential.fields))).collect();
     // A server may well tell as whom it works.
     let secret = |credential: &Label, field: &str| {
-        ticket.credentials.get(credential).is_none_or(|known| !known.plain.iter().any(|plain| plain == field))
+        issued.get(credential).is_none_or(|known| !known.plain.iter().any(|plain| plain == field))
     };
     for (credential, fields) in &credentials {
         for (_, value) in fields.iter().filter(|(field, _)| secret(credential, field)) {
@@ -108,7 +135,7 @@ pub fn secrets(ticket: &mut SecretsTicket) -> Secrets {
             value.expose(|text| found.add(text.as_bytes()));
         }
     }
-    let made = ticket.inject.iter().flat_map(Injection::templates);
+    let made = inject.iter().flat_map(Injection::templates);
     for template in made.filter(|template| template.fields().any(|(name, field)| secret(name, field))) {
         // Where it cannot be made no server gets it, and the plan says so.
         if let Ok(value) = template.render(&credentials) {
@@ -117,14 +144,14 @@ pub fn secrets(ticket: &mut SecretsTicket) -> Secrets {
         }
     }
     for (name, fields) in credentials {
-        if let Some(credential) = ticket.credentials.get_mut(&name) {
+        if let Some(credential) = issued.get_mut(&name) {
             credential.fields = fields;
         }
     }
     found
 }
 
-fn fields(credentials: BTreeMap<Label, IssuedCredential>) -> BTreeMap<Label, BTreeMap<String, Secret>> {
+fn fields(credentials: BTreeMap<Label, IssuedCredential>) -> Credentials {
     credentials.into_iter().map(|(name, credential)| (name, credential.fields)).collect()
 }
 
@@ -147,7 +174,7 @@ mod tests {
 
     fn planned(inject: &str) -> Result<ChildPlan, Failure> {
         let ours = [("HOME", "/home/a"), ("PATH", "/bin"), ("VAULT_TOKEN", "t"), ("LD_PRELOAD", "x")];
-        plan(ticket(inject), &ours.into(), &mut None, &|| {
+        plan(ticket(inject), &ours.into(), &mut Delivered::default(), &|| {
             Err(Failure::new(CONFIG, "no file is asked for", ""))
         })
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use mcp_broker_proto::channel::{GoneReason, ToBroker};
-use mcp_broker_proto::launch::SecretsTicket;
+use mcp_broker_proto::launch::{Refresh, SecretsTicket};
 use rustix::process::Pid;
 
 use super::leaks::Leaks;
@@ -21,7 +21,7 @@ use super::source::Source;
 use super::talk::notice::Notice;
 use crate::environment::Environment;
 use crate::failure::Failure;
-use crate::inject;
+use crate::inject::{self, delivered::Delivered};
 use crate::say;
 use crate::spawn::private::PrivateDir;
 use crate::spawn::{Ended, Instance, Keeper};
@@ -63,7 +63,7 @@ pub struct Backend {
     pub leaks: Leaks,
     /// Its credentials end then.
     ends: Option<Instant>,
-    files: Option<PrivateDir>,
+    delivered: Delivered,
     /// When its input was found closed by it, while it was not told to end.
     deaf_at: Option<Instant>,
     /// When it last said something, or took something.
@@ -146,9 +146,9 @@ impl Backend {
         ground: &Ground<'_>,
     ) -> Result<(Self, ToBroker), (Failure, bool)> {
         let (wire, scope) = (ticket.instance, ticket.scope.clone());
-        let mut files = None;
+        let mut delivered = Delivered::default();
         let make_dir = || keeper.share(PrivateDir::make(ground.runtime)?);
-        let planned = inject::plan(ticket, ground.environment, &mut files, &make_dir);
+        let planned = inject::plan(ticket, ground.environment, &mut delivered, &make_dir);
         // The plan, and with it every secret that this process knows, is wiped at the end of this match.
         let spawned = match planned {
             Ok(plan) => keeper.spawn(&plan, ground.spared),
@@ -158,10 +158,11 @@ impl Backend {
             Ok(instance) => {
                 let (pid, containment) = (instance.pid(), instance.containment());
                 let started = ToBroker::Started { instance: wire, scope, pid, containment };
-                Self::over(instance, [number, wire], files, ground.spared).map(|backend| (backend, started))
+                Self::over(instance, [number, wire], delivered, ground.spared)
+                    .map(|backend| (backend, started))
             }
             Err((failure, gone)) => {
-                remove(&mut files);
+                remove(&mut delivered);
                 Err((failure, gone))
             }
         }
@@ -170,7 +171,7 @@ impl Backend {
     fn over(
         mut instance: Instance,
         [number, wire]: [u32; 2],
-        mut files: Option<PrivateDir>,
+        mut delivered: Delivered,
         spared: &[Pid],
     ) -> Result<Self, (Failure, bool)> {
         let own = |fd: Option<OwnedFd>| fd.ok_or(io::ErrorKind::BrokenPipe.into()).and_then(Port::own);
@@ -190,7 +191,7 @@ impl Backend {
                 across: Across::default(),
                 leaks: Leaks::default(),
                 ends: None,
-                files,
+                delivered,
                 deaf_at: None,
                 moved_at: Instant::now(),
                 killed_at: None,
@@ -199,10 +200,28 @@ impl Backend {
             Err(error) => {
                 instance.kill();
                 let gone = instance.end(spared).gone;
-                remove(&mut files);
+                remove(&mut delivered);
                 Err((Failure::system("relay the conversation", error), gone))
             }
         }
+    }
+
+    /// What it has and can be given anew.
+    #[must_use]
+    pub fn delivered(&self) -> &Delivered {
+        &self.delivered
+    }
+
+    /// Gives it new credentials while it runs, and tells the server where it is to be told.
+    ///
+    /// # Errors
+    /// Where they cannot be delivered; it has what it had then.
+    pub fn refresh(&mut self, refresh: Refresh) -> Result<(), Failure> {
+        for signal in self.delivered.refresh(refresh)? {
+            // One that is about to end needs none: the new credentials are where it looks for them.
+            self.instance.signal_first(signal).unwrap_or_default();
+        }
+        Ok(())
     }
 
     /// Whether it was killed by us.
@@ -266,7 +285,7 @@ impl Backend {
         let latest = if self.given_up.is_some() { until } else { now + DRAIN_LONGEST };
         self.ended = Some(End { how, until, latest });
         self.stdin.close();
-        remove(&mut self.files);
+        remove(&mut self.delivered);
         how
     }
 
@@ -304,8 +323,6 @@ impl Backend {
     }
 }
 
-fn remove(files: &mut Option<PrivateDir>) {
-    if let Some(files) = files.take() {
-        files.remove().unwrap_or_else(|failure| say::failure(&failure));
-    }
+fn remove(delivered: &mut Delivered) {
+    delivered.remove().unwrap_or_else(|failure| say::failure(&failure));
 }

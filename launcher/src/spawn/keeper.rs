@@ -13,12 +13,12 @@ use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
-    DumpableBehavior, Pid, Signal, WaitOptions, getpid, getppid, kill_process_group, set_child_subreaper,
-    set_dumpable_behavior, set_parent_process_death_signal, setpgid, setsid, wait,
+    DumpableBehavior, Pid, Signal, WaitOptions, getpid, getppid, kill_process, kill_process_group,
+    set_child_subreaper, set_dumpable_behavior, set_parent_process_death_signal, setpgid, setsid, wait,
 };
 use zeroize::{Zeroize, Zeroizing};
 
-use super::plan::{Exec, MAX_PLAN};
+use super::plan::{Exec, FIRST_HANDED, MAX_HANDED, MAX_PLAN};
 use super::private::{MAX_NAME, PrivateDir};
 use super::report::{Report, Stage};
 use super::sys::{self, Cloned, Namespaces};
@@ -28,6 +28,8 @@ use super::tree;
 const CONTROL: RawFd = 3;
 /// Descriptors that come with one message at most.
 pub const MAX_FDS: usize = 2;
+/// Set in the number of a signal that is for the server's first process alone, not for its group.
+pub const FIRST_ALONE: u8 = 0x80;
 /// Exit code of a keeper that could not do its work; the launcher hears the reason first.
 const BROKEN: u8 = 70;
 
@@ -61,15 +63,17 @@ pub fn run(seat: &Seat<'_>) -> ! {
         Err(error) => fail(Stage::Contain, &error),
     };
     tell(Report::Ready);
-    let mut files = None;
-    let Some(mut plan) = receive(&mut files) else { leave(files.as_ref(), 0) };
+    let (mut files, mut handed) = (None, Vec::new());
+    let Some(mut plan) = receive(&mut files, &mut handed) else { leave(files.as_ref(), 0) };
     let Some(exec) = Exec::decode(&plan) else { leave(files.as_ref(), BROKEN) };
     if files.is_none() && seat.namespaces != Namespaces::None {
         // Nothing to clean up and the kernel kills the rest: no need to be awake for it. If the
         // launcher died before this line, the closed control socket says so.
         set_parent_process_death_signal(Some(Signal::KILL)).unwrap_or_default();
     }
-    let started = start(&exec);
+    let started = start(&exec, &handed);
+    // The server's alone from here on.
+    drop(handed);
     drop(exec);
     plan.zeroize();
     drop(plan);
@@ -130,21 +134,29 @@ fn write_proc(path: &str, text: &str) -> io::Result<()> {
     if written == text.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
 }
 
-/// The plan. A private directory may come before it. Nothing where the launcher has gone or gave up.
-fn receive(files: &mut Option<PrivateDir>) -> Option<Zeroizing<Vec<u8>>> {
+/// The plan. A private directory may come before it, which is two descriptors, and files for the server, each one
+/// descriptor. Nothing where the launcher has gone or gave up.
+fn receive(files: &mut Option<PrivateDir>, handed: &mut Vec<OwnedFd>) -> Option<Zeroizing<Vec<u8>>> {
     loop {
-        let (length, fds) = head()?;
-        let limit = if fds.is_none() { MAX_PLAN } else { MAX_NAME };
+        let (length, mut fds) = head()?;
+        let limit = if fds.is_empty() { MAX_PLAN } else { MAX_NAME };
         let length = usize::try_from(u32::from_le_bytes(length)).ok().filter(|length| *length <= limit)?;
         let mut message = Zeroizing::new(vec![0; length]);
         read_exact(&mut message)?;
-        let Some(fds) = fds else { return Some(message) };
-        *files = Some(PrivateDir::adopt(fds, CString::new(message.as_slice()).ok()?));
+        let Some(last) = fds.pop() else { return Some(message) };
+        match fds.pop() {
+            Some(base) => {
+                let name = CString::new(message.as_slice()).ok()?;
+                *files = Some(PrivateDir::adopt([base, last], name));
+            }
+            None if handed.len() < MAX_HANDED => handed.push(last),
+            None => return None,
+        }
     }
 }
 
-/// The length of the next message, and the two descriptors that may come with it.
-fn head() -> Option<([u8; 4], Option<[OwnedFd; MAX_FDS]>)> {
+/// The length of the next message, and the descriptors that come with it, two at most.
+fn head() -> Option<([u8; 4], Vec<OwnedFd>)> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut length = [0; 4];
@@ -159,10 +171,7 @@ fn head() -> Option<([u8; 4], Option<[OwnedFd; MAX_FDS]>)> {
         _ => None,
     });
     read_exact(length.get_mut(got..)?)?;
-    Some(match fds {
-        Some(fds) => (length, Some(fds.try_into().ok()?)),
-        None => (length, None),
-    })
+    Some((length, fds.unwrap_or_default()))
 }
 
 fn read_exact(mut into: &mut [u8]) -> Option<()> {
@@ -176,13 +185,13 @@ fn read_exact(mut into: &mut [u8]) -> Option<()> {
 }
 
 /// Clones once more and becomes the server there; learns over a pipe that `execve` closes whether it did.
-fn start(exec: &Exec<'_>) -> Result<Pid, (Stage, io::Error)> {
+fn start(exec: &Exec<'_>, handed: &[OwnedFd]) -> Result<Pid, (Stage, io::Error)> {
     let fork = |error: io::Error| (Stage::Fork, error);
     let (answer, report) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| fork(e.into()))?;
     let keeper = getpid();
     match sys::clone(Namespaces::None).map_err(fork)? {
         Cloned::Child => {
-            let (stage, error) = become_server(exec, keeper);
+            let (stage, error) = become_server(exec, handed, keeper);
             let bytes = Report::Failed(stage, error.raw_os_error().unwrap_or(0)).encode();
             rustix::io::write(&report, &bytes).unwrap_or_default();
             sys::exit_now(BROKEN)
@@ -210,7 +219,7 @@ fn read_report(from: &OwnedFd) -> Option<Report> {
     }
 }
 
-fn become_server(exec: &Exec<'_>, keeper: Pid) -> (Stage, io::Error) {
+fn become_server(exec: &Exec<'_>, handed: &[OwnedFd], keeper: Pid) -> (Stage, io::Error) {
     let prepared = (|| {
         setpgid(None, None)?;
         set_parent_process_death_signal(Some(Signal::KILL))?;
@@ -219,7 +228,8 @@ fn become_server(exec: &Exec<'_>, keeper: Pid) -> (Stage, io::Error) {
             return Err(Errno::SRCH.into());
         }
         sys::reset_signals(ignored(&tree::read("/proc/self/status".as_ref())));
-        sys::close_from_on_exec(CONTROL.unsigned_abs())
+        sys::close_from_on_exec(CONTROL.unsigned_abs())?;
+        place_handed(handed)
     })();
     if let Err(error) = prepared {
         return (Stage::Fork, error);
@@ -229,6 +239,15 @@ fn become_server(exec: &Exec<'_>, keeper: Pid) -> (Stage, io::Error) {
     }
     let Some(program) = exec.command.first() else { return (Stage::Exec, Errno::NOENT.into()) };
     (Stage::Exec, sys::exec(program, &exec.command, &exec.environment))
+}
+
+/// Puts the files where the server looks for them, to stay open (dup2(2) clears the mark that closes them).
+fn place_handed(handed: &[OwnedFd]) -> io::Result<()> {
+    for (number, file) in (FIRST_HANDED..).zip(handed) {
+        let number = RawFd::try_from(number).map_err(|_too_high| Errno::MFILE)?;
+        sys::place(file.as_fd(), number)?;
+    }
+    Ok(())
 }
 
 /// The signals that this process ignores, from its `/proc/PID/status`; every one where that cannot be
@@ -274,11 +293,15 @@ fn watch(server: Pid, signals: &OwnedFd) -> u8 {
     }
 }
 
+/// Sends a signal on. The number of the server cannot be a stranger's: it is not reaped yet.
 fn forward(server: Pid, [number]: [u8; 1]) {
-    if let Some(signal) = Signal::from_named_raw(i32::from(number)) {
-        // A group that is gone needs no signal.
-        kill_process_group(server, signal).unwrap_or_default();
-    }
+    let Some(signal) = Signal::from_named_raw(i32::from(number & !FIRST_ALONE)) else { return };
+    let sent = match number & FIRST_ALONE {
+        0 => kill_process_group(server, signal),
+        _ => kill_process(server, signal),
+    };
+    // What is gone needs no signal.
+    sent.unwrap_or_default();
 }
 
 fn drain(signals: &OwnedFd) {

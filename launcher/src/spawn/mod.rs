@@ -132,7 +132,9 @@ impl Keeper {
             );
             return Err((failure, self.dismiss(spared)));
         };
-        let sent = send(&self.held.control, &encoded, &[]);
+        let mut handed = plan.handed.iter();
+        let sent = handed.try_for_each(|file| send(&self.held.control, &[], &[file.as_fd()]));
+        let sent = sent.and_then(|()| send(&self.held.control, &encoded, &[]));
         drop(encoded);
         let failure = match sent.and_then(|()| self.held.report()) {
             Ok(Report::Started) => {
@@ -287,6 +289,16 @@ impl Instance {
         let byte = u8::try_from(signal).unwrap_or(0);
         // A keeper that is gone has no group left to signal; the pidfd tells.
         rustix::net::send(&self.held.control, &[byte], SendFlags::DONTWAIT).unwrap_or_default();
+    }
+
+    /// Sends a signal to the server's first process, and to no other.
+    ///
+    /// # Errors
+    /// Where the keeper does not take it.
+    pub fn signal_first(&self, signal: u8) -> io::Result<()> {
+        let byte = signal | keeper::FIRST_ALONE;
+        rustix::net::send(&self.held.control, &[byte], SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?;
+        Ok(())
     }
 
     /// Kills the tree.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::CStr;
+use std::os::fd::OwnedFd;
 
 use zeroize::Zeroizing;
 
@@ -10,6 +11,11 @@ use zeroize::Zeroizing;
 pub const MAX_PLAN: usize = 8 << 20;
 /// Bytes of the counts that a plan begins with.
 const COUNTS: usize = 8;
+
+/// The number of the first file that is handed over; no program counts on any so high.
+pub const FIRST_HANDED: usize = 200;
+/// The most files that are handed over.
+pub const MAX_HANDED: usize = 32;
 
 /// Program, directory and environment.
 #[derive(Default)]
@@ -20,6 +26,8 @@ pub struct ChildPlan {
     pub cwd: String,
     /// The whole environment; nothing is inherited beside it.
     pub environment: BTreeMap<String, Zeroizing<Vec<u8>>>,
+    /// Open files that it finds from [`FIRST_HANDED`] on; they go to the keeper before the plan.
+    pub handed: Vec<OwnedFd>,
 }
 
 /// A text of the plan holds a zero byte, which no argument or variable can (execve(2)).
@@ -102,6 +110,7 @@ mod tests {
             command: vec!["/bin/x".into(), String::new(), "b c".into()],
             cwd: "/tmp".into(),
             environment: BTreeMap::from([("K".into(), Zeroizing::new(value.to_vec()))]),
+            handed: Vec::new(),
         }
     }
 

@@ -7,9 +7,10 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use mcp_broker_proto::Secret;
 use rustix::fs::{
-    AtFlags, FileType, FlockOperation, FsWord, Mode, OFlags, RawDir, SeekFrom, flock, fstat, fstatfs,
-    mkdirat, open, openat, seek, unlinkat,
+    AtFlags, FileType, FlockOperation, FsWord, Mode, OFlags, RawDir, RenameFlags, SeekFrom, flock, fstat,
+    fstatfs, mkdirat, open, openat, renameat_with, seek, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::process::geteuid;
@@ -97,14 +98,32 @@ impl PrivateDir {
         if name.contains('/') {
             return Err(failed(Errno::INVAL));
         }
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = openat(&self.dir, name, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
-        let mut rest = content;
-        while !rest.is_empty() {
-            let written = rustix::io::retry_on_intr(|| rustix::io::write(&file, rest)).map_err(failed)?;
-            rest = rest.get(written..).unwrap_or_default();
-        }
+        let file = CString::new(name).map_err(|_zero| failed(Errno::INVAL))?;
+        fill(&self.dir, &file, content).map_err(failed)?;
         Ok(self.path.join(name))
+    }
+
+    /// Puts new contents in the place of the old ones, each at once: whoever reads a file sees all of the one or all
+    /// of the other. What the server put there itself is replaced like the file was, and no link is followed.
+    ///
+    /// # Errors
+    /// Where one cannot be put in place; all that was there is then there still.
+    pub fn replace(&self, contents: &[(&str, Secret)]) -> Result<(), Failure> {
+        let failed = |e: Errno| Failure::system("put new credentials into the server's secret files", e);
+        let mut staged = Vec::new();
+        let outcome = contents.iter().try_for_each(|(name, content)| {
+            let (aside, name) = (aside_name()?, CString::new(*name).map_err(|_zero| Errno::INVAL)?);
+            // EXPOSE: as the file that it takes the place of.
+            let written = content.expose(|text| fill(&self.dir, &aside, text.as_bytes()));
+            staged.push((aside, name));
+            written
+        });
+        let outcome = outcome.and_then(|()| swap_all(&self.dir, &staged));
+        for (aside, _) in &staged {
+            // What is aside now is the old content, or what was not put in place.
+            discard(&self.dir, aside);
+        }
+        outcome.map_err(failed)
     }
 
     /// Removes the files and the directory; that somebody else did it already is fine.
@@ -117,6 +136,60 @@ impl PrivateDir {
             Failure::new(CONFIG, what, "remove that directory by hand")
         })
     }
+}
+
+/// Writes a new file of mode 0600.
+fn fill(dir: &OwnedFd, name: &CStr, content: &[u8]) -> Result<(), Errno> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = openat(dir, name, flags, Mode::RUSR | Mode::WUSR)?;
+    let mut rest = content;
+    while !rest.is_empty() {
+        let written = rustix::io::retry_on_intr(|| rustix::io::write(&file, rest))?;
+        rest = rest.get(written..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+/// Makes what is aside and what it is for change places; takes that back where one cannot.
+fn swap_all(dir: &OwnedFd, staged: &[(CString, CString)]) -> Result<(), Errno> {
+    let mut done = Vec::new();
+    for (aside, name) in staged {
+        match swap(dir, aside, name) {
+            Ok(there) => done.push((aside, name, there)),
+            Err(error) => {
+                for (aside, name, there) in done {
+                    // In the way that it went: what was not there before is not there again.
+                    let back = if there { RenameFlags::EXCHANGE } else { RenameFlags::NOREPLACE };
+                    renameat_with(dir, name, dir, aside, back).unwrap_or_default();
+                }
+                return Err(error);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether there was something in its place (renameat2(2)).
+fn swap(dir: &OwnedFd, aside: &CStr, name: &CStr) -> Result<bool, Errno> {
+    match renameat_with(dir, aside, dir, name, RenameFlags::EXCHANGE) {
+        // Deleted by the server.
+        Err(Errno::NOENT) => renameat_with(dir, aside, dir, name, RenameFlags::NOREPLACE).map(|()| false),
+        outcome => outcome.map(|()| true),
+    }
+}
+
+/// Removes one entry, if it is there.
+fn discard(dir: &OwnedFd, name: &CStr) {
+    if unlinkat(dir, name, AtFlags::empty()) == Err(Errno::ISDIR) {
+        // One with something in it was the server's own; the end of the instance says that it is left.
+        unlinkat(dir, name, AtFlags::REMOVEDIR).unwrap_or_default();
+    }
+}
+
+/// A name that nothing else in the directory has.
+fn aside_name() -> Result<CString, Errno> {
+    let name = random_name()?;
+    CString::new([b".", name.to_bytes()].concat()).map_err(|_zero| Errno::INVAL)
 }
 
 /// Removes what launches of this person left that were killed together with their keepers. Best effort:
@@ -237,6 +310,67 @@ mod tests {
         dir.remove().unwrap();
         assert!(!file.parent().unwrap().exists());
         dir.remove().unwrap();
+    }
+
+    /// The contents of the files in it, by name.
+    fn held_in(dir: &Path) -> Vec<(String, String)> {
+        let mut held: Vec<_> = std::fs::read_dir(dir)
+            .unwrap()
+            .map(|entry| entry.unwrap())
+            .map(|entry| {
+                (entry.file_name().into_string().unwrap(), std::fs::read_to_string(entry.path()).unwrap())
+            })
+            .collect();
+        held.sort();
+        held
+    }
+
+    fn new(content: &str) -> Secret {
+        Secret::new(content.to_owned())
+    }
+
+    #[test]
+    fn new_contents_take_the_place_of_the_old() {
+        let dir = made();
+        let file = dir.write("A", b"old").unwrap();
+        dir.write("B", b"old").unwrap();
+        let place = file.parent().unwrap();
+        let (elsewhere, open) = (place.with_extension("x"), std::fs::File::open(&file).unwrap());
+        std::fs::write(&elsewhere, "untouched").unwrap();
+        for arrange in [
+            &(|| ()) as &dyn Fn(),
+            &|| std::fs::remove_file(&file).unwrap(),
+            &|| {
+                std::fs::remove_file(&file).unwrap();
+                symlink(&elsewhere, &file).unwrap();
+            },
+            &|| {
+                std::fs::remove_file(&file).unwrap();
+                std::fs::create_dir(&file).unwrap();
+            },
+        ] {
+            arrange();
+            dir.replace(&[("A", new("new")), ("B", new("new too"))]).unwrap();
+            let want =
+                [("A", "new"), ("B", "new too")].map(|(name, text)| (name.to_owned(), text.to_owned()));
+            assert_eq!(held_in(place), want);
+            assert_eq!(file.symlink_metadata().unwrap().permissions().mode() & 0o7777, 0o600);
+        }
+        assert_eq!(std::fs::read_to_string(&elsewhere).unwrap(), "untouched");
+        assert_eq!(std::io::read_to_string(open).unwrap(), "old", "who has it open reads on");
+        std::fs::remove_file(&elsewhere).unwrap();
+        dir.remove().unwrap();
+    }
+
+    #[test]
+    fn where_one_cannot_be_put_in_place_none_is() {
+        let dir = made();
+        let place = dir.write("A", b"old").unwrap().parent().unwrap().to_owned();
+        let too_long = "x".repeat(256);
+        assert!(dir.replace(&[("A", new("new")), (&too_long, new("new"))]).is_err());
+        assert_eq!(held_in(&place), [("A".to_owned(), "old".to_owned())]);
+        dir.remove().unwrap();
+        assert!(dir.replace(&[("A", new("new"))]).is_err(), "the directory is gone");
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! server that means to tell.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
 use zeroize::Zeroizing;
@@ -56,9 +56,12 @@ pub struct Masked<'a> {
 /// Looks for the secrets of all instances of a launch.
 #[derive(Default)]
 pub struct Redactor {
-    secrets: BTreeMap<u32, Secrets>,
+    secrets: BTreeMap<u32, VecDeque<Secrets>>,
     search: Option<Search>,
 }
+
+/// So many sets of secrets of one instance are looked for: the oldest of more have ended long ago.
+const MOST_SETS: usize = 64;
 
 /// What is held back of the diagnostics of one instance, where a long line comes in pieces.
 #[derive(Default)]
@@ -68,9 +71,14 @@ pub struct Across {
 
 impl Redactor {
     /// Looks for the secrets of one more instance from now on; to be called before it can say anything. The number
-    /// must be one that no other instance of this launcher ever had.
+    /// must be one that no other instance of this launcher ever had. Those that it had before stay: it may have kept
+    /// them.
     pub fn learn(&mut self, instance: u32, secrets: Secrets) {
-        self.secrets.insert(instance, secrets);
+        let sets = self.secrets.entry(instance).or_default();
+        sets.push_back(secrets);
+        while sets.len() > MOST_SETS {
+            sets.pop_front();
+        }
         self.search_anew();
     }
 
@@ -84,8 +92,9 @@ impl Redactor {
     fn search_anew(&mut self) {
         // The old one is wiped before the new one is made.
         self.search = None;
-        self.search =
-            Search::of(self.secrets.values().flat_map(|one| &one.0).map(|secret| secret.as_slice()));
+        self.search = Search::of(
+            self.secrets.values().flatten().flat_map(|one| &one.0).map(|secret| secret.as_slice()),
+        );
     }
 
     /// Masks a line of JSON: it stays one.

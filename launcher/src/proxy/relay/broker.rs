@@ -106,11 +106,7 @@ impl Relay {
                     self.life.replace(backend.number, now);
                 }
             }
-            ToLauncher::Refresh(refresh) => {
-                let leases = refresh.credentials.values().map(|credential| credential.lease).collect();
-                let failed = Some("this mcp-run cannot refresh credentials".to_owned());
-                self.send(&ToBroker::Refreshed { instance: refresh.instance, leases, failed });
-            }
+            ToLauncher::Refresh(refresh) => self.refresh(*refresh),
             ToLauncher::End(end) => self.end_with(run::ended(&end), now),
         }
     }

@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use mcp_broker_proto::channel::{GoneReason, ToBroker};
-use mcp_broker_proto::launch::SecretsTicket;
+use mcp_broker_proto::launch::{Refresh, SecretsTicket};
 
 use super::Relay;
 use super::broker::random;
 use super::wait::MAX_BACKENDS;
 use crate::failure::{Failure, UNAVAILABLE};
-use crate::inject;
+use crate::inject::{self, delivered};
 use crate::proxy::backend::{Backend, Ground};
 use crate::proxy::talk::notice::{Kind, Notice};
 
@@ -97,6 +97,24 @@ impl Relay {
             self.redactor.forget(number);
         }
         started
+    }
+
+    /// Gives an instance new credentials below its running server, and says what came of it.
+    pub(super) fn refresh(&mut self, mut refresh: Refresh) {
+        let (instance, leases) = (refresh.instance, delivered::leases(&refresh));
+        let named = |backend: &&mut Backend| backend.wire == instance && backend.alive();
+        let failed = match self.backends.iter_mut().find(named) {
+            Some(backend) => {
+                // Before the server can say one of them.
+                self.redactor.learn(backend.number, backend.delivered().secrets(&mut refresh));
+                backend.refresh(refresh).err().map(|failure| failure.what)
+            }
+            None => Some("the instance has ended".to_owned()),
+        };
+        if let Some(what) = &failed {
+            self.say(&format!("the server's credentials cannot be refreshed: {what}"));
+        }
+        self.send(&ToBroker::Refreshed { instance, leases, failed });
     }
 
     /// Gives up waiting for the last words of the oldest that is dead, where there are too many.
