@@ -337,6 +337,7 @@ const MAY_EXPOSE: &[&str] = &[
     "broker/src/provider/",
     "broker/src/lease/",
     "broker/src/api/",
+    "broker/src/cli/approve/deliver.rs",
     "broker/src/cli/approve/ticket.rs",
     "launcher/src/client",
     "launcher/src/inject",

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use super::report::{EXIT_OK, Report, counted};
-use super::{machine, secret};
+use super::{exposure, machine, secret};
 use crate::config::diagnostic::Severity;
 use crate::config::{Config, KindReader, Mode, Places, Scope, SessionSection, load, words};
 use crate::policy::limit_words;
@@ -54,6 +54,9 @@ fn summary(config: &Config, dir: &Path, warnings: usize) -> String {
         for scope in &server.scopes {
             line("scope", &format!("{name}.{} ({})", scope.name, contents(scope)));
         }
+    }
+    for (name, server) in &config.servers {
+        exposure::note(server).into_iter().for_each(|note| line("note", &format!("{name}: {note}")));
     }
     text
 }
@@ -134,7 +137,9 @@ mod tests {
             scope     a.ask (0 tool patterns, 2 prompt patterns, 0 credentials)\n  \
             scope     a.write (1 tool pattern, 2 limits, 0 credentials)\n";
         assert_eq!((output.err.as_str(), output.code), ("", 0));
-        assert!(output.out.ends_with(want), "{}", output.out);
+        let (lines, note) = output.out.split_once("  note      ").unwrap();
+        assert!(lines.ends_with(want), "{}", output.out);
+        assert!(note.starts_with("a: `T` can be read by") && note.lines().count() == 1, "{note}");
     }
 
     #[test]

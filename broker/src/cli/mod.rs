@@ -8,6 +8,7 @@ mod check;
 mod common;
 mod completions;
 mod explain;
+mod exposure;
 mod machine;
 mod packages;
 mod report;

@@ -1,7 +1,9 @@
 //! `mcp-run doctor`: what a launch needs, checked one by one, each with its cure.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use mcp_broker_proto::PROTOCOL;
-use mcp_broker_proto::session::{Health, SessionInfo, SessionState};
+use mcp_broker_proto::session::{Health, LeaseInfo, SessionInfo, SessionState};
 use serde::Serialize;
 
 use super::text::json;
@@ -86,6 +88,7 @@ fn check_broker(broker: &Broker, checks: &mut Vec<Check>) {
         Ok(status) => {
             checks.push(session(status.session.as_ref()));
             checks.push(lock_signals(status.session.as_ref()));
+            checks.extend(exposed(&status.leases));
         }
         Err(failure) => checks.push(Check::bad("session", failure)),
     }
@@ -147,6 +150,24 @@ fn lock_signals(session: Option<&SessionInfo>) -> Check {
     Check::ok(name, format!("lock and logout of login session {login} are seen through logind{lockers}"))
 }
 
+/// The servers that have a credential in their environment now, each once.
+fn exposed(leases: &[LeaseInfo]) -> Vec<Check> {
+    let mut servers: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for lease in leases.iter().filter(|lease| lease.delivered.iter().any(|way| way == "env")) {
+        servers.entry(lease.server.as_str()).or_default().insert(lease.credential.as_str());
+    }
+    let check = |(server, credentials): (&str, BTreeSet<&str>)| {
+        let names: Vec<_> = credentials.into_iter().map(|name| format!("`{name}`")).collect();
+        let detail = format!("{server} has {} in its environment, {EXPOSED}", names.join(", "));
+        Check::weak("delivery", detail, EXPOSED_CURE)
+    };
+    servers.into_iter().map(check).collect()
+}
+
+const EXPOSED: &str = "which every program of yours can read (/proc/PID/environ) and whatever it starts inherits, and \
+    which stays as it was at its start";
+const EXPOSED_CURE: &str = "ask the owner of the server whether it can read a file, or uses an AWS SDK (`aws = \"endpoint\"`): such \
+    credentials refresh while it runs";
 const UNSEEN_CURE: &str = "run `mcp-run lock` or `mcp-run logout` when you leave; where logind runs, begin the \
     session from a login session of your own";
 const LOCKERS: &str = ", if the screen locker tells it: GNOME and KDE do; swaylock, hyprlock and i3lock need a \
@@ -181,9 +202,9 @@ fn render(checks: &[Check]) -> String {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+#[expect(clippy::unwrap_used, clippy::panic, reason = "a test may stop at the first surprise")]
 mod tests {
-    use super::super::samples::{session as own, status};
+    use super::super::samples::{lease, session as own, status};
     use super::*;
 
     #[test]
@@ -227,6 +248,20 @@ mod tests {
         let check = session(Some(&told(&own(1, "locked", lock))));
         assert_eq!((check.exit, check.cure.as_deref()), (77, Some("unlock again")));
         assert!(check.detail.contains("logind could not be heard"), "{check:?}");
+    }
+
+    #[test]
+    fn a_server_with_credentials_in_its_environment_is_told_of_once() {
+        let of = |more: &[&str]| {
+            let leases: Vec<_> =
+                more.iter().map(|more| lease(1, 1, "live", "null", r#""immediate""#, more)).collect();
+            exposed(&status(None, &[], &[], &leases).leases)
+        };
+        let checks = of(&[r#","delivered":["env","file"]"#, r#","delivered":["env"]"#, ""]);
+        let [only] = checks.as_slice() else { panic!("{checks:?}") };
+        assert_eq!((only.verdict, only.exit), (Verdict::Weak, 0));
+        assert!(only.detail.starts_with("orders-db has `db` in its environment"), "{only:?}");
+        assert!(of(&[r#","delivered":["file"]"#]).is_empty());
     }
 
     #[test]

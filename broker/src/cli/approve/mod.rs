@@ -5,6 +5,7 @@ mod account;
 mod apart;
 mod changes;
 mod child;
+mod deliver;
 mod look;
 mod place;
 mod record;

@@ -12,7 +12,7 @@ use hyper::upgrade::Upgraded;
 use hyper::{Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use mcp_broker_proto::channel::{ToBroker, ToLauncher};
-use mcp_broker_proto::launch::{Content, Injection, LaunchTicket, SecretsTicket};
+use mcp_broker_proto::launch::{Injection, LaunchTicket, SecretsTicket};
 use mcp_broker_proto::names::{Label, ServerName};
 use mcp_broker_proto::problem::Problem;
 use mcp_broker_proto::session::TrialRequest;
@@ -23,6 +23,7 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
+use super::deliver::{Environment, deliver};
 use super::place::Room;
 
 /// A mint answers within this time, whatever its provider does.
@@ -137,28 +138,10 @@ impl Held {
     ///
     /// # Errors
     /// Where a template does not fit them, or a file cannot be written.
-    pub(super) fn inject(
-        &self,
-        environment: &mut BTreeMap<String, Zeroizing<Vec<u8>>>,
-        room: &Room,
-    ) -> Result<(), String> {
+    pub(super) fn inject(&self, environment: &mut Environment, room: &Room) -> Result<(), String> {
         for injection in &self.ticket.inject {
-            let failed = |why: String| format!("the value of `{}` cannot be made: {why}", injection.name());
-            let value = match injection {
-                Injection::Env { value, .. } | Injection::File { content: Content::Text(value), .. } => value,
-                _ => return Err(failed(format!("a trial has no way `{}`", injection.way()))),
-            };
-            let value = value.render(&self.credentials).map_err(|error| failed(error.to_string()))?;
-            // EXPOSE: the environment or a private file of a child of the trial, in buffers that are wiped.
-            let value = value.expose(|text| match injection {
-                Injection::File { name, .. } => {
-                    let path = room.secret_file(name, text.as_bytes());
-                    path.map(|path| Zeroizing::new(path.to_string_lossy().into_owned().into_bytes()))
-                }
-                _ => Ok(Zeroizing::new(text.as_bytes().to_vec())),
-            });
-            let value = value.map_err(|error| failed(error.to_string()))?;
-            environment.insert(injection.name().to_owned(), value);
+            deliver(injection, &self.credentials, environment, room)
+                .map_err(|why| format!("the value of `{}` cannot be made: {why}", injection.name()))?;
         }
         Ok(())
     }
