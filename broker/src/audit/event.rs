@@ -92,6 +92,15 @@ pub enum Event {
     InstanceStarted { launch: LaunchId, instance: u32, scope: Label, pid: u32, containment: Containment },
     /// An instance of a launch ended by itself.
     InstanceExited { launch: LaunchId, instance: u32, scope: Label, status: u8 },
+    /// The launcher says that an instance that runs has new credentials; or with `failed` that they could not be put
+    /// where they belong.
+    InstanceRefreshed {
+        launch: LaunchId,
+        instance: u32,
+        leases: Vec<LeaseId>,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        failed: bool,
+    },
     /// The launcher says that no process of an instance is left.
     InstanceGone { launch: LaunchId, instance: u32, scope: Label, reason: GoneReason },
     /// A launch has no instance and may not have one. `dead` says whether its launcher reported that no process

@@ -356,7 +356,7 @@ impl Default for Limits {
 pub enum Confirm {
     /// Every call.
     Each,
-    /// A yes holds so long, for the scope of that launch.
+    /// A yes holds so long, for the scope in that session.
     For(Duration),
 }
 

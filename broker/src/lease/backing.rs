@@ -20,6 +20,10 @@ struct Backing {
     provider: Arc<dyn Provider>,
     /// On the boot clock.
     ends: Option<Duration>,
+    /// When it is renewed or replaced next.
+    next: Option<Timestamp>,
+    /// Another one has taken its place: it is not renewed any more.
+    retired: bool,
     /// The end of the parent that it hangs below.
     above: Option<Arc<Fall>>,
     /// Its own end, where it is a parent.
@@ -34,7 +38,10 @@ impl Backings {
     /// Notes who makes the entry.
     pub(super) fn put(&self, id: LeaseId, provider: &Arc<dyn Provider>) {
         let provider = Arc::clone(provider);
-        self.lock().insert(id, Backing { provider, ends: None, above: None, itself: None });
+        self.lock().insert(
+            id,
+            Backing { provider, ends: None, next: None, retired: false, above: None, itself: None },
+        );
     }
 
     /// Notes below which parent the entry hangs.
@@ -66,6 +73,29 @@ impl Backings {
         self.above(id).is_some_and(|fall| fall.carries(id))
     }
 
+    /// When the entry is renewed, or another one takes its place, next.
+    pub(super) fn next(&self, id: LeaseId) -> Option<Timestamp> {
+        self.lock().get(&id).and_then(|backing| backing.next)
+    }
+
+    /// Another one has taken the entry's place. Answers when it ends, on the boot clock.
+    pub(super) fn retire(&self, id: LeaseId) -> Option<Duration> {
+        let mut backings = self.lock();
+        let backing = backings.get_mut(&id)?;
+        (backing.retired, backing.next) = (true, None);
+        backing.ends
+    }
+
+    /// Whether another one has taken the entry's place.
+    pub(super) fn is_retired(&self, id: LeaseId) -> bool {
+        self.lock().get(&id).is_some_and(|backing| backing.retired)
+    }
+
+    /// When the entry ends, on the boot clock.
+    pub(super) fn ends(&self, id: LeaseId) -> Option<Duration> {
+        self.lock().get(&id).and_then(|backing| backing.ends)
+    }
+
     /// The entry is settled.
     pub(super) fn forget(&self, id: LeaseId) {
         self.lock().remove(&id);
@@ -89,11 +119,18 @@ impl Leases {
         ends
     }
 
+    /// Notes in how long the entry is renewed or replaced next, if at all.
+    pub(super) fn note_next(&self, id: LeaseId, wait: Option<Duration>) {
+        let at = wait.and_then(|wait| self.clock.now().checked_add(wait).ok());
+        if let Some(backing) = self.backings.lock().get_mut(&id) {
+            backing.next = at.filter(|_| !backing.retired);
+        }
+    }
+
     /// Whether the entry's end has passed by more than `margin`: on the clock that nobody can set, except for an
     /// entry of an earlier broker, which has the wall clock only.
     pub(super) fn has_expired(&self, id: LeaseId, expires_at: Timestamp, margin: Duration) -> bool {
-        let ends = self.backings.lock().get(&id).and_then(|backing| backing.ends);
-        match ends {
+        match self.backings.ends(id) {
             Some(ends) => self.clock.boot() > ends + margin,
             None => self.clock.now() > expires_at + margin,
         }

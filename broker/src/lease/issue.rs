@@ -1,7 +1,7 @@
 //! Mints the credentials of a grant: intent and handle durable, then the credential. A mint runs in a task of
 //! its own, so that nobody who goes away can leave a request half done.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,10 +64,24 @@ impl Leases {
     /// # Errors
     /// The problem to tell the person.
     pub async fn mint(self: &Arc<Self>, grant: &Grant, tag: &LaunchTag) -> Result<Vec<Minted>, Problem> {
+        self.mint_part(grant, tag, None).await
+    }
+
+    /// The same for these credentials of the scope only, where some are named.
+    ///
+    /// # Errors
+    /// As [`Self::mint`].
+    pub async fn mint_part(
+        self: &Arc<Self>,
+        grant: &Grant,
+        tag: &LaunchTag,
+        part: Option<&BTreeSet<Label>>,
+    ) -> Result<Vec<Minted>, Problem> {
         let scope = grant.scope();
         let mints: Vec<_> = scope
             .credentials
             .iter()
+            .filter(|spec| part.is_none_or(|part| part.contains(&spec.name)))
             .map(|spec| MintRequest {
                 lease: LeaseId::fresh(),
                 launch: tag.launch,

@@ -12,6 +12,7 @@ mod parent;
 mod record;
 mod recover;
 mod renew;
+mod retire;
 mod revoke;
 mod state;
 mod view;
@@ -34,6 +35,7 @@ use crate::provider::Provider;
 pub use book::Book;
 pub use issue::{LaunchTag, Minted};
 pub use parent::Parents;
+pub(crate) use renew::jittered;
 pub use revoke::Outcome;
 
 /// Providers by name.
@@ -58,7 +60,8 @@ pub struct Leases {
 /// Something that a launch or a session lives on is about to end, or has ended.
 pub enum Lost {
     /// This credential of the launch cannot be renewed further and ends soon: another one is to take its place
-    /// within that time. Not said of one that ends with its session, nor where there is no time left for it.
+    /// within that time. Not said of one that ends with its session, nor where there is no time left for it. Said
+    /// again and again of one that another one can follow below a running server, until that is so.
     Ending(LaunchId, LeaseId, Duration),
     /// This credential of the launch ends now, within seconds.
     Credential(LaunchId, LeaseId),

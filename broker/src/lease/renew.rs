@@ -1,5 +1,5 @@
 //! Keeps a credential alive at two thirds of its true remaining life, and says in time when that is no
-//! longer possible, so that its launch ends before the credential does.
+//! longer possible, so that another one takes its place, or its launch ends before the credential does.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +25,17 @@ pub(super) const NOTICE: Duration = Duration::from_secs(2);
 /// Before that, it is told in time for another instance to come up: a third of what is left of the life of a
 /// credential that is not renewed any more, and not more than this.
 const EARLIEST_NOTICE: Duration = Duration::from_secs(30);
+
+/// The same for one that another one follows below a running server. That costs little, and a provider that is down
+/// just then has the more time to come back.
+const EARLIEST_REFRESH: Duration = Duration::from_secs(300);
+
+/// That another one is needed is said again after this pause, which doubles up to `LONGEST_PAUSE`: what was minted
+/// may not have been delivered yet when it was said first.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+/// The longest pause between two such words.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
 /// A server takes some seconds to come up: where there is so much time, it is given, or three quarters of what is
 /// left.
@@ -54,8 +65,8 @@ impl Leases {
     ) {
         let Ends { expires_at, session_ends } = ends;
         let ends = self.note_end(request.lease, expires_at);
-        let outlook = Outlook::Renewable;
-        let mut life = Life { expires_at, ends, session_ends, outlook };
+        let (outlook, refreshes, pause) = (Outlook::Renewable, request.refreshes, FIRST_PAUSE);
+        let mut life = Life { expires_at, ends, session_ends, outlook, refreshes, pause };
         if !issued.renewable {
             life.is_the_last(self.clock.boot());
         }
@@ -77,10 +88,15 @@ impl Leases {
         let mut sleeper = self.wake.sleeper();
         loop {
             sleeper.awakening();
-            if sleeper.sleep(life.wait(self.clock.boot())).await == Roused::ByWake {
+            let wait = life.wait(self.clock.boot());
+            self.note_next(request.lease, life.is_next().then_some(wait));
+            if sleeper.sleep(wait).await == Roused::ByWake {
                 continue;
             }
             let Some(handle) = self.live_handle(request.lease) else { return false };
+            if self.backings.is_retired(request.lease) {
+                return false;
+            }
             match life.outlook {
                 Outlook::Renewable => {
                     if !self.renew_once(provider, request, handle, &mut life).await {
@@ -88,8 +104,9 @@ impl Leases {
                     }
                 }
                 Outlook::Ending(Some(_)) => {
-                    life.outlook = Outlook::Ending(None);
-                    let within = life.ends.saturating_sub(self.clock.boot()).saturating_sub(NOTICE);
+                    let now = self.clock.boot();
+                    life.was_announced(now);
+                    let within = life.ends.saturating_sub(now).saturating_sub(NOTICE);
                     self.tell(Lost::Ending(request.launch, request.lease, within));
                 }
                 Outlook::Ending(None) => return true,
@@ -159,6 +176,10 @@ struct Life {
     /// Its session's end, on the boot clock.
     session_ends: Duration,
     outlook: Outlook,
+    /// Another one can take its place below a running server.
+    refreshes: bool,
+    /// Until that is said again.
+    pause: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,9 +194,28 @@ impl Life {
     /// It is not renewed any more.
     fn is_the_last(&mut self, now: Duration) {
         let left = self.ends.saturating_sub(now);
-        let lead = (left / 3).clamp(LATEST_NOTICE, EARLIEST_NOTICE).min(left * 3 / 4);
-        let worth_it = lead > NOTICE + ROUNDING && self.ends + WITH_SESSION < self.session_ends;
+        let (lead, time) = match self.refreshes {
+            true => ((left / 3).min(EARLIEST_REFRESH), !left.is_zero()),
+            false => {
+                let lead = (left / 3).clamp(LATEST_NOTICE, EARLIEST_NOTICE).min(left * 3 / 4);
+                (lead, lead > NOTICE + ROUNDING)
+            }
+        };
+        let worth_it = time && self.ends + WITH_SESSION < self.session_ends;
         self.outlook = Outlook::Ending(worth_it.then(|| self.ends.saturating_sub(lead)));
+    }
+
+    /// It was said that another one is needed. That is said again only where nothing is killed by it.
+    fn was_announced(&mut self, now: Duration) {
+        let again = now + jittered(self.pause);
+        let time = self.refreshes && again + NOTICE < self.ends;
+        self.outlook = Outlook::Ending(time.then_some(again));
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+    }
+
+    /// Whether what comes next is a renewal, or another one in its place.
+    fn is_next(&self) -> bool {
+        !matches!(self.outlook, Outlook::Ending(None))
     }
 
     /// How long there is nothing to do.
@@ -203,7 +243,7 @@ async fn renew(
 }
 
 /// Between 80 and 100 % of `wait`, so that many sessions do not renew at once.
-pub(super) fn jittered(wait: Duration) -> Duration {
+pub(crate) fn jittered(wait: Duration) -> Duration {
     let mut byte = [0];
     // Without randomness there is no jitter; nothing else depends on it.
     let random = rustix::rand::getrandom(&mut byte, rustix::rand::GetRandomFlags::NONBLOCK);
@@ -216,12 +256,14 @@ mod tests {
     use super::*;
 
     /// When the launch of a credential with so many seconds of life, in a session of so many, is told.
-    fn notice(life: u64, session: u64) -> Option<u64> {
+    fn notice(life: u64, session: u64, refreshes: bool) -> Option<u64> {
         let mut life = Life {
             expires_at: Timestamp::UNIX_EPOCH,
             ends: Duration::from_secs(1000 + life),
             session_ends: Duration::from_secs(1000 + session),
             outlook: Outlook::Renewable,
+            refreshes,
+            pause: FIRST_PAUSE,
         };
         life.is_the_last(Duration::from_secs(1000));
         let Outlook::Ending(at) = life.outlook else { return None };
@@ -245,7 +287,51 @@ mod tests {
             (900, 906, Some(30)),
         ];
         for (life, session, want) in table {
-            assert_eq!(notice(life, session), want, "{life} s in a session of {session} s");
+            assert_eq!(notice(life, session, false), want, "{life} s in a session of {session} s");
+        }
+    }
+
+    #[test]
+    fn a_refresh_is_asked_for_a_third_before_the_end() {
+        let table = [
+            (36_000, 99_000, Some(300)),
+            (900, 36_000, Some(300)),
+            (870, 36_000, Some(290)),
+            (21, 36_000, Some(7)),
+            (3, 36_000, Some(1)),
+            (0, 36_000, None),
+            // It ends with its session.
+            (900, 904, None),
+            (900, 906, Some(300)),
+        ];
+        for (life, session, want) in table {
+            assert_eq!(notice(life, session, true), want, "{life} s in a session of {session} s");
+        }
+    }
+
+    #[test]
+    fn that_it_ends_is_said_again_while_there_is_time() {
+        let at = Duration::from_secs;
+        for (refreshes, least) in [(false, 0), (true, 7)] {
+            let mut life = Life {
+                expires_at: Timestamp::UNIX_EPOCH,
+                ends: at(1060),
+                session_ends: at(9000),
+                outlook: Outlook::Renewable,
+                refreshes,
+                pause: FIRST_PAUSE,
+            };
+            life.is_the_last(at(1000));
+            let (mut now, mut again) = (at(1000) + life.wait(at(1000)), 0);
+            loop {
+                life.was_announced(now);
+                let Outlook::Ending(Some(next)) = life.outlook else { break };
+                assert!(next > now && next + NOTICE < life.ends, "{next:?}");
+                (now, again) = (next, again + 1);
+            }
+            // 20 s are left: after 1, 2, 4 and 8 s at most, each a fifth less at the least.
+            assert!(if refreshes { (4..=least).contains(&again) } else { again == 0 }, "{again}");
+            assert_eq!(life.wait(now), life.ends - NOTICE - now);
         }
     }
 

@@ -17,6 +17,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use mcp_broker_proto::Secret;
 use mcp_broker_proto::channel::EndReason;
+use mcp_broker_proto::launch::{Content, Injection};
 use mcp_broker_proto::names::{LaunchId, ServerName, SessionId};
 use mcp_broker_proto::problem::ErrorCode;
 use mcp_broker_proto::session::Revocability;
@@ -248,6 +249,10 @@ fn reopen(directory: PathBuf, truth: Arc<Scripted>) -> World {
 }
 
 fn grant(credentials: usize) -> Grant {
+    grant_of(credentials, Vec::new())
+}
+
+fn grant_of(credentials: usize, inject: Vec<Injection>) -> Grant {
     let spec = |index: usize| CredentialSpec {
         name: format!("c{index}").parse().unwrap(),
         provider: "bao".parse().unwrap(),
@@ -265,7 +270,7 @@ fn grant(credentials: usize) -> Grant {
         env: BTreeMap::new(),
         cwd: "/".to_owned(),
         access: Access { users: vec!["alice".to_owned()], groups: Vec::new() },
-        scopes: vec![Scope::of_all("all".parse().unwrap(), (0..credentials).map(spec).collect(), Vec::new())],
+        scopes: vec![Scope::of_all("all".parse().unwrap(), (0..credentials).map(spec).collect(), inject)],
         start: crate::config::Start::Eager,
         on_leak: crate::config::OnLeak::Mask,
         client_requests: std::collections::BTreeSet::new(),
@@ -546,4 +551,59 @@ async fn a_parent_at_its_longest_life_is_given_up_early() {
     assert_eq!(world.truth.parent_renewals.load(Ordering::Relaxed), 1);
     let lived = SystemClock.boot().saturating_sub(begun);
     assert!(lived >= Duration::from_secs(3), "not at once: {lived:?}");
+}
+
+/// A credential that another one can follow below a running server.
+fn refreshing() -> Grant {
+    let file = Injection::File {
+        name: "F".to_owned(),
+        content: Content::Text("{c0.value}".parse().unwrap()),
+        reread: true,
+        signal: None,
+    };
+    grant_of(1, vec![file])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn that_a_refresh_is_needed_is_said_until_it_is_done() {
+    let life = Some(Duration::from_secs(12));
+    let mut world = world("again", Scripted { life, fixed: true, ..Scripted::default() });
+    let tag = tag(SessionId::fresh(), &CancellationToken::new());
+    let begun = SystemClock.boot();
+    let minted = world.leases.mint(&refreshing(), &tag).await.unwrap();
+    let id = minted[0].lease;
+    let mut told = Vec::new();
+    while told.len() < 2 {
+        match world.lost.recv().await.unwrap() {
+            Lost::Ending(_, lease, within) if lease == id => told.push(within),
+            _ => panic!("something else is lost"),
+        }
+    }
+    let waited = SystemClock.boot().saturating_sub(begun);
+    assert!(waited >= Duration::from_secs(8), "at two thirds: {waited:?}");
+    assert!(told[0] > told[1], "{told:?}");
+    let next = world.leases.infos()[0].renews_at.clone();
+    assert!(next.is_some());
+    world.leases.retire([id]);
+    assert_eq!(world.leases.infos()[0].renews_at, None);
+    // Ended at its own end, which comes before the grace is over, and without a further word.
+    let mut outcomes = world.leases.outcomes();
+    assert_eq!(outcomes.recv().await.unwrap(), (id, super::Outcome::Verified));
+    assert!(SystemClock.boot().saturating_sub(begun) >= Duration::from_secs(11));
+    assert!(world.lost.try_recv().is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_runs_out_is_ended_at_its_end() {
+    let life = Some(Duration::from_secs(2));
+    let world = world("runs-out", Scripted { life, fixed: true, ..Scripted::default() });
+    let tag = tag(SessionId::fresh(), &CancellationToken::new());
+    let begun = SystemClock.boot();
+    let id = world.leases.mint(&refreshing(), &tag).await.unwrap()[0].lease;
+    let mut outcomes = world.leases.outcomes();
+    world.leases.run_out([id]);
+    assert!(world.leases.left_of(id).is_some_and(|left| left > Duration::from_secs(1)));
+    assert_eq!(outcomes.recv().await.unwrap().0, id);
+    assert!(SystemClock.boot().saturating_sub(begun) >= Duration::from_millis(1900));
+    assert_eq!(world.leases.left_of(id), Some(Duration::ZERO));
 }

@@ -16,6 +16,9 @@ impl Leases {
     #[must_use]
     pub fn infos(&self) -> Vec<LeaseInfo> {
         let mut infos = self.book.tell(info);
+        for info in infos.iter_mut().filter(|info| info.state == LeaseState::Live) {
+            info.renews_at = self.backings.next(info.id).map(shown);
+        }
         infos.sort_by_key(|info| info.id);
         infos
     }

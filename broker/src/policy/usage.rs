@@ -1,4 +1,4 @@
-//! How much a scope of a launch is used: calls of the last minute and calls at once, in memory of a fixed size. It
+//! How much a scope is used in a session: calls of the last minute and calls at once, in memory of a fixed size. It
 //! is told the time, decides nothing, and may count a call for up to a second longer than a minute.
 
 use std::time::Duration;
@@ -12,7 +12,7 @@ pub struct Usage {
     pub at_once: u32,
 }
 
-/// Counts the calls of one scope of one launch.
+/// Counts the calls of one scope of a server in one session.
 #[derive(Debug, Clone)]
 pub struct Meter {
     /// Calls by second, the second's number modulo the length of the ring.

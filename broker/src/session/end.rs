@@ -80,10 +80,11 @@ impl Sessions {
         }
     }
 
-    /// A credential of a launch ends for good in a while: another instance takes over, where there is time.
+    /// A credential of a launch ends for good in a while: another one takes its place, in the same instance where its
+    /// scope lets it and in another one elsewhere.
     pub fn losing_credential(&self, launch: LaunchId, lease: LeaseId, within: Duration) {
         if let Some(launch) = self.lock().launches.get(&launch) {
-            launch.tell(Order::Replace { lease, within });
+            launch.tell(Order::Ending { lease, within });
         }
     }
 

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::lock::{Lock, Notice, Turn};
 use super::login::Login;
 use super::sign_in::Person;
+use super::uses::Servers;
 use super::words;
 use crate::clock::{Clock, shown};
 
@@ -60,6 +61,8 @@ pub(super) struct Holder {
     pub(super) established: Arc<OnceCell<()>>,
     /// Launches that were refused since it was locked.
     pub(super) refused: u64,
+    /// How much its servers are used.
+    pub(super) uses: Servers,
     /// Counts what was seen of its login session: a look that was asked for before is older than that.
     seen: u64,
 }
@@ -91,6 +94,7 @@ impl Holder {
             deadline: clock.boot() + max_age,
             established: Arc::default(),
             refused: 0,
+            uses: Servers::default(),
             seen: 0,
         }
     }
@@ -108,6 +112,7 @@ impl Holder {
             Turn::Locked(_) => {
                 self.locked_since = clock.now();
                 self.refused = 0;
+                self.uses.forget_yes();
                 self.close();
             }
             Turn::Begun | Turn::Opened(_) => self.fence = Some(CancellationToken::new()),

@@ -31,6 +31,7 @@ mod supply;
 #[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may")]
 mod testing;
 mod trial;
+mod uses;
 mod watched;
 mod winding;
 mod words;

@@ -125,7 +125,8 @@ impl Sessions {
         if inner.stopping {
             return Err(words::stopping());
         }
-        let holder = inner.sessions.get(&session).ok_or_else(words::session_over)?;
+        let holder = inner.sessions.get_mut(&session).ok_or_else(words::session_over)?;
+        let uses = holder.uses.of(&info.server);
         let why = match holder.fence() {
             Some(_) => None,
             None if !waits => return Err(words::locked(holder)),
@@ -141,7 +142,7 @@ impl Sessions {
             entry.park_at_once(why);
         }
         inner.launches.insert(launch, entry);
-        Ok(Seat { launch, session, orders: receiver, sessions: Arc::clone(self) })
+        Ok(Seat { launch, session, uses, orders: receiver, sessions: Arc::clone(self) })
     }
 
     /// What an account sees: the session of the process that asks, its others, and what earlier ones left.

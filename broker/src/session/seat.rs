@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mcp_broker_proto::channel::EndReason;
-use mcp_broker_proto::names::{CallId, LaunchId, LeaseId, SessionId};
+use mcp_broker_proto::names::{CallId, Label, LaunchId, LeaseId, SessionId};
 use mcp_broker_proto::problem::Problem;
 use mcp_broker_proto::session::{ConfirmationInfo, LaunchInfo};
 use tokio::sync::mpsc;
@@ -14,8 +14,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::park::Why;
 use super::registry::Sessions;
+use super::uses::Uses;
 use super::words;
 use crate::audit::{AuditLog, ByWhom};
+use crate::config::ServerDefinition;
 
 /// What a launch is told.
 #[derive(Debug)]
@@ -24,8 +26,8 @@ pub(super) enum Order {
     Park(Why),
     /// What it was parked for is over.
     Resume,
-    /// The lease of one of its instances ends for good in a while.
-    Replace {
+    /// The lease of one of its instances ends for good in a while: another one is needed.
+    Ending {
         /// The lease.
         lease: LeaseId,
         /// How long it lives.
@@ -159,6 +161,8 @@ pub struct Seat {
     pub launch: LaunchId,
     /// Its session.
     pub session: SessionId,
+    /// How much its server is used in the session.
+    pub(super) uses: Arc<Uses>,
     /// What it is told.
     pub(super) orders: mpsc::UnboundedReceiver<Order>,
     pub(super) sessions: Arc<Sessions>,
@@ -200,6 +204,14 @@ impl Seat {
             write_down(&self.sessions.audit);
             launch.waiting.insert(info.id, info);
         })
+    }
+
+    /// A person's yes holds for a scope for so long, under this definition. Under the register's lock, so that none
+    /// is remembered after a lock has made all of them void.
+    pub(super) fn remember_yes(&self, scope: &Label, time: Duration, under: &Arc<ServerDefinition>) {
+        let until = self.sessions.clock.boot() + time;
+        // Where something forbids it now, it is not remembered.
+        drop(self.while_open(|_, _, _| self.uses.remember_yes(scope, until, under)));
     }
 
     /// A call does not wait for a person any more. False where somebody has answered it: that is on its way.

@@ -1,15 +1,15 @@
 //! One request for credentials: who is it now, may it still, the right to mint, and the mint. A task of its own:
 //! it is finished, and what it minted is known, whatever happens to the stream.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use mcp_broker_proto::channel::EndReason;
-use mcp_broker_proto::launch::{IssuedCredential, LaunchRequest, SecretsTicket};
-use mcp_broker_proto::names::{Label, LaunchId, SessionId};
+use mcp_broker_proto::launch::{IssuedCredential, LaunchRequest, Refresh, SecretsTicket};
+use mcp_broker_proto::names::{Label, LaunchId, LeaseId, SessionId};
 use mcp_broker_proto::problem::{ErrorCode, Problem};
 use tokio::task::JoinHandle;
 
@@ -32,7 +32,29 @@ pub(super) struct Order {
     pub(super) scope: Label,
     /// What was decided just now; later requests are decided anew.
     pub(super) grant: Option<Grant>,
+    /// Where it is for an instance that runs: what of its scope, and what it was started by.
+    pub(super) part: Option<Part>,
     pub(super) pass: Pass,
+}
+
+/// Credentials of a scope that are to reach an instance that runs.
+pub(super) struct Part {
+    pub(super) names: BTreeSet<Label>,
+    /// The decision that the instance was started by.
+    pub(super) of: Grant,
+}
+
+impl Part {
+    /// Whether an instance that was started by another decision is still what this one allows, and can take these
+    /// credentials as it takes those that it has. What a credential is made from may have changed: that is in force.
+    fn fits(&self, grant: &Grant) -> bool {
+        let (old, new) = (self.of.server(), grant.server());
+        let same = Arc::ptr_eq(old, new)
+            || (old.command == new.command && old.env == new.env && old.cwd == new.cwd)
+                && self.of.scope().inject == grant.scope().inject;
+        let has = |name: &Label| grant.scope().credentials.iter().any(|spec| spec.name == *name);
+        same && self.names.iter().all(has)
+    }
 }
 
 /// What came of it.
@@ -98,7 +120,11 @@ impl Order {
             horizon: self.pass.horizon,
             fence: self.pass.fence.clone(),
         };
-        let minted = self.sessions.leases.mint(&grant, &tag).await?;
+        if self.part.as_ref().is_some_and(|part| !part.fits(&grant)) {
+            return Err(words::other_definition(&self.request.server));
+        }
+        let names = self.part.as_ref().map(|part| &part.names);
+        let minted = self.sessions.leases.mint_part(&grant, &tag, names).await?;
         Ok(Supply { grant, person, pass: self.pass, minted })
     }
 }
@@ -107,16 +133,6 @@ impl Supply {
     /// The frame's content; the secrets move into it.
     pub(super) fn ticket(self, launch: LaunchId, instance: u32, idle: Duration) -> SecretsTicket {
         let server = self.grant.server();
-        let credential = |one: Minted| {
-            let issued = IssuedCredential {
-                lease: one.lease,
-                fields: one.fields,
-                plain: one.plain.iter().map(|name| (*name).to_owned()).collect(),
-                expires_at: one.expires_at.map(shown),
-                revocability: one.revocability,
-            };
-            (one.name, issued)
-        };
         SecretsTicket {
             launch,
             instance,
@@ -126,8 +142,32 @@ impl Supply {
             command: server.command.iter().chain(self.grant.args()).cloned().collect(),
             env: server.env.clone(),
             cwd: server.cwd.replacen("{home}", &self.person.home.to_string_lossy(), 1),
-            credentials: self.minted.into_iter().map(credential).collect::<BTreeMap<_, _>>(),
+            credentials: wired(self.minted),
             inject: self.grant.scope().inject.clone(),
         }
     }
+
+    /// The same for an instance that runs.
+    pub(super) fn refresh(self, instance: u32) -> Refresh {
+        Refresh { instance, credentials: wired(self.minted) }
+    }
+
+    /// The leases by the names of their credentials.
+    pub(super) fn leases(&self) -> Vec<(Label, LeaseId)> {
+        self.minted.iter().map(|one| (one.name.clone(), one.lease)).collect()
+    }
+}
+
+fn wired(minted: Vec<Minted>) -> BTreeMap<Label, IssuedCredential> {
+    let credential = |one: Minted| {
+        let issued = IssuedCredential {
+            lease: one.lease,
+            fields: one.fields,
+            plain: one.plain.iter().map(|name| (*name).to_owned()).collect(),
+            expires_at: one.expires_at.map(shown),
+            revocability: one.revocability,
+        };
+        (one.name, issued)
+    };
+    minted.into_iter().map(credential).collect()
 }

@@ -36,7 +36,7 @@ use crate::config::{
 use crate::lease::{Book, Leases, Providers, journal};
 use crate::package::Approvals;
 use crate::provider::{
-    Handle, Healthy, Issued, MintRequest, Parent, Prepared, Proof, Provider, ProviderError, Renewed,
+    Blame, Handle, Healthy, Issued, MintRequest, Parent, Prepared, Proof, Provider, ProviderError, Renewed,
     Revocation, SessionTag,
 };
 
@@ -72,6 +72,12 @@ impl Dice {
 pub(super) struct Backend {
     pub(super) alive: Mutex<HashMap<u64, SessionId>>,
     pub(super) made: Mutex<HashMap<u64, SessionId>>,
+    /// What is minted from now on lives so long.
+    pub(super) life: Mutex<Option<Duration>>,
+    /// Nothing is minted, for this reason.
+    pub(super) refuses: Mutex<Option<Blame>>,
+    /// Each mint takes so many milliseconds more.
+    pub(super) slow: AtomicU64,
     next: AtomicU64,
 }
 
@@ -111,15 +117,20 @@ impl Provider for Backend {
 
     async fn issue(&self, _: &MintRequest, prepared: Prepared) -> Result<Issued, ProviderError> {
         self.take_time().await;
+        sleep(Duration::from_millis(self.slow.load(Ordering::Relaxed))).await;
+        if let Some(blame) = *self.refuses.lock().unwrap() {
+            return Err(ProviderError::new(blame, "the backend gives nothing", "none"));
+        }
         self.open(&prepared.handle);
         self.take_time().await;
+        let life = *self.life.lock().unwrap();
         Ok(Issued {
             handle: prepared.handle,
             fields: BTreeMap::from([("value".to_owned(), Secret::new("s".to_owned()))]),
             plain: &[],
             valid_until: None,
             detail: None,
-            expires_at: None,
+            expires_at: life.map(|life| SystemClock.now() + life),
             renewable: false,
             revocability: Revocability::Immediate,
         })

@@ -81,6 +81,12 @@ pub(super) fn no_such_scope(server: &ServerName, scope: &Label) -> Problem {
     Problem::new(ErrorCode::NoAccess, title, "the definition has changed: start the server again")
 }
 
+/// An instance that runs cannot take what the definition in force would give it.
+pub(super) fn other_definition(server: &ServerName) -> Problem {
+    let title = format!("the definition of server `{server}` has changed since its instance was started");
+    Problem::new(ErrorCode::ConfigError, title, "another instance takes its place by itself")
+}
+
 /// A call to answer that is not there, or not for who answers.
 pub(super) fn nothing_waits(call: CallId) -> Problem {
     let title = format!("no call `{call}` of this session waits for an answer");

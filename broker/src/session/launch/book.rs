@@ -1,14 +1,15 @@
 //! The calls of one launch that are under way: those that were allowed and not answered, and those that wait for a
-//! person. Counts them, bounds them, and remembers a yes where the definition lets it hold. Pure: it is told the time.
+//! person. Bounds them, and counts them where those of the session's other launches are counted. It is told the time.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mcp_broker_proto::call::Ask;
 use mcp_broker_proto::names::{CallId, Label};
 use tokio::time::Instant;
 
-use crate::policy::{Meter, Usage};
+use crate::session::uses::Uses;
 
 /// So many calls of a launch are under way at once: as many as a launcher keeps.
 const MAX_OPEN: usize = 16 << 10;
@@ -32,16 +33,14 @@ pub(super) enum Noted {
 }
 
 /// Calls under way, by the launcher's number.
-#[derive(Default)]
 pub(super) struct Book {
     open: HashMap<u64, Call>,
     /// Those of them that wait for a person.
     waiting: Vec<u64>,
-    meters: BTreeMap<Label, Meter>,
+    /// Counts, for all launches of the server in the session.
+    uses: Arc<Uses>,
     /// When the minute began in which denials are counted, and how many there were in it.
     denials: (Duration, u32),
-    /// Until when a person's yes holds for a scope, on the boot clock.
-    yes_until: BTreeMap<Label, Duration>,
 }
 
 /// A call under way.
@@ -63,6 +62,12 @@ pub(super) struct Asked {
 }
 
 impl Book {
+    /// Nothing is under way.
+    pub(super) fn of(uses: Arc<Uses>) -> Self {
+        let (open, waiting, denials) = (HashMap::new(), Vec::new(), (Duration::ZERO, 0));
+        Self { open, waiting, uses, denials }
+    }
+
     /// Whether a call of that number is under way.
     pub(super) fn has(&self, number: u64) -> bool {
         self.open.contains_key(&number)
@@ -91,21 +96,16 @@ impl Book {
         }
     }
 
-    /// How much a scope is used.
-    pub(super) fn usage(&mut self, scope: &Label, now: Duration) -> Usage {
-        self.meters.get_mut(scope).map_or_else(Usage::default, |meter| meter.usage(now))
-    }
-
     /// A call goes on from now.
     pub(super) fn goes(&mut self, number: u64, id: CallId, scope: Label, now: Duration) {
-        self.count(&scope, now);
+        self.uses.begin(&scope, now);
         self.open.insert(number, Call { id, scope, asked: None });
     }
 
     /// A call waits for a person from now.
     pub(super) fn waits(&mut self, id: CallId, asked: Asked, now: Duration) {
         let scope = asked.ask.scope.clone();
-        self.count(&scope, now);
+        self.uses.begin(&scope, now);
         self.waiting.push(asked.ask.call);
         self.open.insert(asked.ask.call, Call { id, scope, asked: Some(asked) });
     }
@@ -123,9 +123,7 @@ impl Book {
         if call.asked.is_some() {
             self.waiting.retain(|waiting| *waiting != number);
         }
-        if let Some(meter) = self.meters.get_mut(&call.scope) {
-            meter.end();
-        }
+        self.uses.end(&call.scope);
         Some(call)
     }
 
@@ -159,24 +157,12 @@ impl Book {
         let until = |number: &u64| Some((*number, self.waiting(*number)?.1.until));
         self.waiting.iter().filter_map(until).min_by_key(|(_, until)| *until)
     }
+}
 
-    /// A person said yes, and that holds for so long.
-    pub(super) fn remember_yes(&mut self, scope: &Label, until: Duration) {
-        self.yes_until.insert(scope.clone(), until);
-    }
-
-    /// Whether an earlier yes holds.
-    pub(super) fn remembers_yes(&self, scope: &Label, now: Duration) -> bool {
-        self.yes_until.get(scope).is_some_and(|until| now < *until)
-    }
-
-    /// No yes holds any more.
-    pub(super) fn forget_yes(&mut self) {
-        self.yes_until.clear();
-    }
-
-    fn count(&mut self, scope: &Label, now: Duration) {
-        self.meters.entry(scope.clone()).or_default().begin(now);
+impl Drop for Book {
+    /// What is under way when a launch ends in whatever way is not under way any more.
+    fn drop(&mut self) {
+        drop(self.all_over());
     }
 }
 
@@ -184,6 +170,8 @@ impl Book {
 #[expect(clippy::unwrap_used, reason = "what is not there must fail the test")]
 mod tests {
     use super::*;
+    use crate::policy::Usage;
+    use std::collections::BTreeMap;
 
     fn ask(call: u64) -> Ask {
         Ask {
@@ -207,19 +195,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_is_over_once() {
-        let mut book = Book::default();
+        let mut book = Book::of(Arc::default());
         let id = CallId::fresh();
         book.goes(1, id, scope(), AT);
         assert!(book.has(1) && !book.has(2));
-        assert_eq!(book.usage(&scope(), AT).at_once, 1);
+        assert_eq!(book.uses.usage(&scope(), AT).at_once, 1);
         assert_eq!(book.over(1).map(|call| (call.id, call.asked.is_some())), Some((id, false)));
         assert!(book.over(1).is_none());
-        assert_eq!(book.usage(&scope(), AT), Usage { last_minute: 1, at_once: 0 });
+        assert_eq!(book.uses.usage(&scope(), AT), Usage { last_minute: 1, at_once: 0 });
     }
 
     #[tokio::test]
     async fn a_call_that_waits_is_under_way() {
-        let mut book = Book::default();
+        let mut book = Book::of(Arc::default());
         let until = Instant::now();
         for number in [5, 3] {
             let later = until + Duration::from_secs(number);
@@ -231,14 +219,14 @@ mod tests {
         assert_eq!(book.goes_on(3).map(|asked| asked.ask.call), Some(3));
         assert!(book.goes_on(3).is_none() && book.waiting(3).is_none() && book.has(3));
         assert_eq!((book.all_waiting(), book.next_due().map(|due| due.0)), (vec![5], Some(5)));
-        assert_eq!(book.usage(&scope(), AT), Usage { last_minute: 2, at_once: 2 });
+        assert_eq!(book.uses.usage(&scope(), AT), Usage { last_minute: 2, at_once: 2 });
         assert_eq!(book.all_over().len(), 2);
-        assert_eq!((book.next_due(), book.usage(&scope(), AT).at_once), (None, 0));
+        assert_eq!((book.next_due(), book.uses.usage(&scope(), AT).at_once), (None, 0));
     }
 
     #[tokio::test]
     async fn bounds() {
-        let mut book = Book::default();
+        let mut book = Book::of(Arc::default());
         for number in 0..MAX_WAITING as u64 {
             assert!(book.has_room_to_wait());
             book.waits(CallId::fresh(), Asked { ask: ask(number), until: Instant::now() }, AT);
@@ -253,21 +241,8 @@ mod tests {
     }
 
     #[test]
-    fn a_yes_holds_for_its_scope_and_time() {
-        let mut book = Book::default();
-        let other: Label = "write".parse().unwrap();
-        assert!(!book.remembers_yes(&scope(), AT));
-        book.remember_yes(&scope(), AT + Duration::from_secs(60));
-        assert!(book.remembers_yes(&scope(), AT + Duration::from_secs(59)));
-        assert!(!book.remembers_yes(&scope(), AT + Duration::from_secs(60)));
-        assert!(!book.remembers_yes(&other, AT));
-        book.forget_yes();
-        assert!(!book.remembers_yes(&scope(), AT));
-    }
-
-    #[test]
     fn denials_are_written_down_for_a_while() {
-        let mut book = Book::default();
+        let mut book = Book::of(Arc::default());
         let at = Duration::from_secs;
         for _ in 0..MAX_DENIALS {
             assert_eq!(book.denies(at(100)), Noted::Each);

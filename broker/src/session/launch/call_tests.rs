@@ -309,7 +309,7 @@ async fn only_the_session_of_the_launch_answers_by_command() {
 }
 
 #[tokio::test]
-async fn a_yes_holds_for_its_scope_and_launch_until_a_lock() {
+async fn a_yes_holds_for_its_scope_and_session_until_a_lock() {
     let world = world();
     world.redefine(|server| {
         server
@@ -324,7 +324,17 @@ async fn a_yes_holds_for_its_scope_and_launch_until_a_lock() {
     assert_eq!(verdict(&mut client, call(2, "more", "b_more")).await, CONFIRMED);
     assert_eq!(verdict(&mut client, call(3, "all", "a_all")).await, PENDING, "another scope");
     let mut second = Client::of(world.connect(&login, false).await.unwrap()).await;
-    assert_eq!(verdict(&mut second, call(1, "more", "a_more")).await, PENDING, "another launch");
+    assert_eq!(verdict(&mut second, call(1, "more", "a_more")).await, CONFIRMED, "another launch");
+    let (_, _, mut elsewhere) = world.launched(14, false).await;
+    assert_eq!(verdict(&mut elsewhere, call(1, "more", "a_more")).await, PENDING, "another session");
+    // What another configuration was in force for is not that to which a person said yes.
+    world.redefine(|_| {});
+    assert_eq!(verdict(&mut second, call(2, "more", "a_more")).await, PENDING);
+    client.say(&ToBroker::Confirmed { call: 2, yes: true }).await;
+    assert_eq!(verdict(&mut second, call(3, "more", "a_more")).await, PENDING, "of another launch");
+    second.say(&ToBroker::Confirmed { call: 3, yes: true }).await;
+    assert_eq!(decision(&mut second).await.reason, Reason::Confirmed);
+    assert_eq!(verdict(&mut client, call(6, "more", "a_more")).await, CONFIRMED);
     drop(world.sessions.notice(session, Notice::Lock(LockCause::Command), None));
     assert!(matches!(client.hear().await, Some(ToLauncher::Park(_))));
     client.say(&ToBroker::Dead).await;
@@ -416,4 +426,28 @@ async fn a_leak_is_said_and_ends_the_launch_where_the_definition_says_so() {
     ));
     let masked = kind(&world, "secrets_masked", 2).await;
     assert_eq!((masked.len(), &masked[0]["count"], &masked[0]["scope"]), (2, &json!(2), &json!("all")));
+}
+
+/// A limit that begins anew with each launch would be none.
+#[tokio::test]
+async fn limits_are_the_session_s_and_outlive_a_launch() {
+    let world = world();
+    world.redefine(|server| {
+        server.scopes[0].limits.calls_per_minute = Some(2);
+        server.scopes[1].limits.concurrent_calls = Some(1);
+    });
+    let (login, _session, mut first) = world.launched(30, false).await;
+    let mut second = Client::of(world.connect(&login, false).await.unwrap()).await;
+    assert_eq!(verdict(&mut first, call(1, "all", "a_all")).await, ALLOWED);
+    assert_eq!(verdict(&mut second, call(1, "all", "a_all")).await, ALLOWED);
+    assert_eq!(verdict(&mut first, call(2, "more", "a_more")).await, ALLOWED);
+    assert_eq!(verdict(&mut second, call(2, "more", "a_more")).await, denied(Reason::TooManyAtOnce));
+    let (_, _, mut elsewhere) = world.launched(31, false).await;
+    assert_eq!(verdict(&mut elsewhere, call(1, "all", "a_all")).await, ALLOWED, "another session");
+    drop((first, second));
+    kind(&world, "launch_ended", 2).await;
+    let mut third = Client::of(world.connect(&login, false).await.unwrap()).await;
+    // What was under way is over with its launch; what was called stays called.
+    assert_eq!(verdict(&mut third, call(1, "more", "a_more")).await, ALLOWED);
+    assert_eq!(verdict(&mut third, call(2, "all", "a_all")).await, denied(Reason::TooManyPerMinute));
 }

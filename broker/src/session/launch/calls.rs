@@ -80,7 +80,7 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
             Err(problem) => return Judged::Lost(denied(CallReason::AccessLost, problem)),
         };
         let now = self.sessions.clock.boot();
-        let mut usage = self.book.usage(&ask.scope, now);
+        let mut usage = self.seat.uses.usage(&ask.scope, now);
         if confirmed {
             usage.at_once = usage.at_once.saturating_sub(1);
             usage.last_minute = usage.last_minute.saturating_sub(1);
@@ -108,7 +108,7 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
         match confirm {
             None => Judged::Goes(CallReason::Allowed),
             Some(_) if confirmed => Judged::Goes(CallReason::Confirmed),
-            Some(Confirm::For(_)) if self.book.remembers_yes(&ask.scope, now) => {
+            Some(Confirm::For(_)) if self.seat.uses.remembers_yes(&ask.scope, now, definition) => {
                 Judged::Goes(CallReason::Confirmed)
             }
             Some(_) if self.book.has_room_to_wait() => Judged::Asks,

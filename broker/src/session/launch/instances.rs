@@ -8,6 +8,7 @@ use mcp_broker_proto::names::{Label, LaunchId, LeaseId};
 use mcp_broker_proto::session::RunningInfo;
 
 use crate::audit::{AuditLog, Event};
+use crate::policy::Grant;
 
 /// No scope has more instances at once: one that works, one that takes its place, and two that finish.
 const MOST_OF_SCOPE: usize = 4;
@@ -25,7 +26,16 @@ pub(super) struct Instances {
 
 struct Instance {
     scope: Label,
-    leases: Vec<LeaseId>,
+    /// What it was started by.
+    grant: Grant,
+    /// The credentials that it lives on.
+    holds: Vec<(Label, LeaseId)>,
+    /// Those that were sent after it was started, and are not said to be where they belong.
+    sent: Vec<(Label, LeaseId)>,
+    /// Leases that others have taken the place of.
+    retired: Vec<LeaseId>,
+    /// Another one is to take its place.
+    leaves: bool,
     stage: Stage,
 }
 
@@ -41,6 +51,10 @@ enum Stage {
 }
 
 impl Instance {
+    fn leases(self) -> impl Iterator<Item = LeaseId> {
+        self.holds.into_iter().chain(self.sent).map(|(_, lease)| lease).chain(self.retired)
+    }
+
     /// Its number and its containment, while it runs.
     fn runs(&self) -> Option<(u32, Containment)> {
         match self.stage {
@@ -64,13 +78,60 @@ impl Instances {
     }
 
     /// One that is given its ticket.
-    pub(super) fn add(&mut self, instance: u32, scope: Label, leases: Vec<LeaseId>) {
-        self.alive.insert(instance, Instance { scope, leases, stage: Stage::Delivered });
+    pub(super) fn add(&mut self, instance: u32, grant: Grant, holds: Vec<(Label, LeaseId)>) {
+        let (scope, sent, retired) = (grant.scope().name.clone(), Vec::new(), Vec::new());
+        let (leaves, stage) = (false, Stage::Delivered);
+        self.alive.insert(instance, Instance { scope, grant, holds, sent, retired, leaves, stage });
     }
 
-    /// The one that holds the lease.
-    pub(super) fn with(&self, lease: LeaseId) -> Option<u32> {
-        self.alive.iter().find(|(_, instance)| instance.leases.contains(&lease)).map(|(number, _)| *number)
+    /// The one that lives on the lease, and the name of the credential.
+    pub(super) fn with(&self, lease: LeaseId) -> Option<(u32, Label)> {
+        self.alive.iter().find_map(|(number, instance)| {
+            let held = instance.holds.iter().chain(&instance.sent).find(|(_, held)| *held == lease);
+            held.map(|(name, _)| (*number, name.clone()))
+        })
+    }
+
+    /// The decision that it was started by, where it is there and is not to leave.
+    pub(super) fn staying(&self, instance: u32) -> Option<&Grant> {
+        self.alive.get(&instance).filter(|known| !known.leaves).map(|known| &known.grant)
+    }
+
+    /// Another one is to take its place; false where that was known, or it is not there.
+    pub(super) fn leaves(&mut self, instance: u32) -> bool {
+        self.alive.get_mut(&instance).is_some_and(|known| !std::mem::replace(&mut known.leaves, true))
+    }
+
+    /// The leases that it lives on, by the names of their credentials.
+    pub(super) fn holds(&self, instance: u32) -> &[(Label, LeaseId)] {
+        self.alive.get(&instance).map_or(&[], |known| &known.holds)
+    }
+
+    /// It is sent new credentials while it runs.
+    pub(super) fn send(&mut self, instance: u32, new: Vec<(Label, LeaseId)>) {
+        if let Some(known) = self.alive.get_mut(&instance) {
+            known.sent.extend(new);
+        }
+    }
+
+    /// What it was sent is where it belongs: answers what that took the place of. What is not `open` any more is
+    /// forgotten.
+    pub(super) fn took(&mut self, instance: u32, open: impl Fn(LeaseId) -> bool) -> Vec<LeaseId> {
+        let Some(known) = self.alive.get_mut(&instance) else { return Vec::new() };
+        let new = std::mem::take(&mut known.sent);
+        let old = known.holds.extract_if(.., |(name, _)| new.iter().any(|(taken, _)| taken == name));
+        let old: Vec<_> = old.map(|(_, lease)| lease).collect();
+        known.holds.extend(new);
+        known.retired.retain(|lease| open(*lease));
+        known.retired.extend(&old);
+        old
+    }
+
+    /// What it was sent could not be put where it belongs: answers with that.
+    pub(super) fn gave_back(&mut self, instance: u32) -> Vec<LeaseId> {
+        let known = self.alive.get_mut(&instance);
+        let sent = known.map(|known| std::mem::take(&mut known.sent)).unwrap_or_default();
+        sent.into_iter().map(|(_, lease)| lease).collect()
     }
 
     /// Whether there is none.
@@ -131,13 +192,13 @@ impl Instances {
     /// The launcher says that nothing of it is left; answers what it held.
     pub(super) fn gone(&mut self, instance: u32, reason: GoneReason) -> Vec<LeaseId> {
         let Some(known) = self.alive.remove(&instance) else { return Vec::new() };
-        let scope = known.scope;
+        let scope = known.scope.clone();
         self.audit.note(Event::InstanceGone { launch: self.launch, instance, scope, reason });
-        known.leases
+        known.leases().collect()
     }
 
     /// Forgets all of them; answers what they held.
     pub(super) fn clear(&mut self) -> Vec<LeaseId> {
-        std::mem::take(&mut self.alive).into_values().flat_map(|instance| instance.leases).collect()
+        std::mem::take(&mut self.alive).into_values().flat_map(Instance::leases).collect()
     }
 }

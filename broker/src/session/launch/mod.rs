@@ -12,6 +12,10 @@ mod instances;
 mod lazy_tests;
 mod park;
 mod people;
+mod refresh;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
+mod refresh_tests;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
 mod tests;
@@ -36,6 +40,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use self::book::Book;
 use self::instances::Instances;
+use self::refresh::Refreshes;
 use self::told::Told;
 use self::wake::Wake;
 use self::wants::Wants;
@@ -46,7 +51,7 @@ use super::registry::Sessions;
 use super::seat::Seat;
 use super::sign_in::Person;
 use crate::config::{Config, ServerDefinition};
-use crate::policy::Grant;
+use crate::policy::{Grant, Reason};
 
 /// What the launch knows of the process at the other end.
 #[async_trait]
@@ -69,6 +74,7 @@ struct Launch<S> {
     reader: Reader<S>,
     writer: Writer<S>,
     wants: Wants,
+    refreshes: Refreshes,
     book: Book,
     told: Told,
     instances: Instances,
@@ -89,6 +95,8 @@ struct Asked {
     standing: Result<Grant, Problem>,
     /// The definition that it had when policy allowed the launch last.
     server: Arc<ServerDefinition>,
+    /// Why it does not any more.
+    against: Vec<Reason>,
     /// What the launcher was told last, apart from the record.
     plan: Plan,
     /// How often a plan was told: what an ask was made by.
@@ -105,7 +113,8 @@ impl Asked {
         let mut config = sessions.config.clone();
         // It may have changed since the launch was admitted.
         config.mark_changed();
-        Self { request, person, config, standing: Ok(grant), server, plan, revision: 1, record }
+        let (standing, against, revision) = (Ok(grant), Vec::new(), 1);
+        Self { request, person, config, standing, server, against, plan, revision, record }
     }
 
     /// Decides again where the configuration is another one than at the last decision. Answers whether it was.
@@ -114,7 +123,11 @@ impl Asked {
         if changed {
             drop(self.config.borrow_and_update());
             let decided = sessions.decide(&self.request, &self.person);
-            self.standing = decided.map_err(|(problem, _reasons)| problem);
+            self.against.clear();
+            self.standing = decided.map_err(|(problem, reasons)| {
+                self.against = reasons;
+                problem
+            });
             if let Ok(grant) = &self.standing {
                 self.server = Arc::clone(grant.server());
             }
@@ -132,7 +145,7 @@ pub async fn run<S: AsyncRead + AsyncWrite + Send + 'static>(
 ) {
     let (reader, writer) = split(stream);
     let Admitted { seat, request, grant, person } = admitted;
-    let (id, leases) = (seat.launch, Arc::clone(&sessions.leases));
+    let (id, leases, uses) = (seat.launch, Arc::clone(&sessions.leases), Arc::clone(&seat.uses));
     let mut launch = Launch {
         instances: Instances::new(id, sessions.audit.clone()),
         asked: Asked::new(&sessions, (request, person, grant), &seat),
@@ -142,7 +155,8 @@ pub async fn run<S: AsyncRead + AsyncWrite + Send + 'static>(
         reader,
         writer,
         wants: Wants::default(),
-        book: Book::default(),
+        refreshes: Refreshes::default(),
+        book: Book::of(uses),
         told: Told::default(),
         parked: None,
         heard: Instant::now(),
@@ -170,6 +184,7 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
                 Wake::Told(order) => self.obey(order).await,
                 Wake::Minted(scope, Ok(supply)) => self.deliver(scope, supply).await,
                 Wake::Minted(scope, Err(problem)) => self.refuse(scope, problem).await,
+                Wake::Refresh(instance, step) => self.step(instance, step).await,
                 Wake::Heard(frame) => {
                     self.heard = Instant::now();
                     self.hear(frame).await
@@ -205,8 +220,6 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
         if !self.asked.look(&self.sessions) {
             return Ok(());
         }
-        // A yes was given under what was in force then.
-        self.book.forget_yes();
         self.look_at_plan().await
     }
 
@@ -258,7 +271,9 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
             ToBroker::Answered(answered) => self.answered(&answered),
             ToBroker::Changed(changed) => return self.changed(changed),
             ToBroker::Leaked { instance, count } => return self.leaked(instance, count),
-            ToBroker::Refreshed { .. } => {}
+            ToBroker::Refreshed { instance, leases, failed } => {
+                return self.refreshed(instance, leases, failed.is_some()).await;
+            }
             ToBroker::Dead => {
                 self.dead = true;
                 return Err(EndReason::ServerExited);
@@ -275,6 +290,9 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
             GoneReason::Replaced => EndReason::Replaced,
         };
         self.sessions.leases.end(leases, reason);
+        if let Some(mint) = self.refreshes.take_of(instance) {
+            drop(mint.void(&self.sessions, reason));
+        }
         self.show();
     }
 

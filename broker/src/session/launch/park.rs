@@ -29,7 +29,7 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
         fault::passing("launch.killed").await;
         let (launch, reason, dead) = (self.seat.launch, why.reason(), std::mem::take(&mut self.dead));
         self.sessions.leases.end(self.instances.clear(), reason);
-        for mint in self.wants.take() {
+        for mint in self.wants.take().chain(self.refreshes.take()) {
             // Bounded by the mint itself: 2 s after the fence it gives up.
             drop(mint.void(&self.sessions, reason));
         }
@@ -59,7 +59,8 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
             self.have_killed(&frame).await;
         }
         self.sessions.leases.end(self.instances.clear(), reason);
-        let voided: Vec<_> = self.wants.take().map(|mint| mint.void(&self.sessions, reason)).collect();
+        let mints = self.wants.take().chain(self.refreshes.take());
+        let voided: Vec<_> = mints.map(|mint| mint.void(&self.sessions, reason)).collect();
         for void in voided {
             // A mint that panicked has nothing that is not in the book.
             drop(void.await);

@@ -1,5 +1,5 @@
 //! Calls that a person is asked about: `pending` at once, then an answer, over the launch where its client can ask or
-//! by command, or nobody's within the time, which is a no. A yes is never remembered beyond its launch, nor a lock.
+//! by command, or nobody's within the time, which is a no. A yes is never remembered beyond its session, nor a lock.
 
 use mcp_broker_proto::call::{Ask, CallReason, Verdict};
 use mcp_broker_proto::channel::EndReason;
@@ -14,7 +14,7 @@ use super::calls::{Judged, closed, words_of};
 use crate::audit::{Answer, Arguments, ByWhom, Event};
 use crate::clock::shown;
 use crate::config::Confirm;
-use crate::policy::CallDenial;
+use crate::policy::{CallDenial, Grant};
 
 /// Who answered whether a call may go on.
 enum Answerer {
@@ -91,7 +91,6 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
 
     /// The session was locked: what waits for a person goes on for nobody, and no yes holds any more.
     pub(super) async fn drop_all_waiting(&mut self) -> Result<(), EndReason> {
-        self.book.forget_yes();
         for number in self.book.all_waiting() {
             self.drop_waiting(number, CallReason::SessionLocked).await?;
         }
@@ -131,9 +130,10 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
         if let Err(problem) = self.seat.lets(|audit| audit.note(event)) {
             return self.deny_confirmed(&ask, id, closed(&problem)).await;
         }
-        let scope = self.asked.standing.as_ref().ok().and_then(|grant| grant.server().scope(&ask.scope));
-        if let Some(Confirm::For(time)) = scope.and_then(|scope| scope.confirm) {
-            self.book.remember_yes(&ask.scope, self.sessions.clock.boot() + time);
+        let server = self.asked.standing.as_ref().ok().map(Grant::server);
+        let confirm = server.and_then(|server| Some((server, server.scope(&ask.scope)?.confirm?)));
+        if let Some((server, Confirm::For(time))) = confirm {
+            self.seat.remember_yes(&ask.scope, time, server);
         }
         self.tell(ask.call, id, Verdict::Allow, words_of(reason)).await
     }

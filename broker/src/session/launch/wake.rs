@@ -11,8 +11,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Interval, sleep, sleep_until};
 
 use super::Launch;
+use super::refresh::Step;
 use crate::audit::Event;
-use crate::session::park::Why;
 use crate::session::seat::Order;
 use crate::session::supply::Supply;
 
@@ -26,6 +26,8 @@ pub(super) enum Wake {
     Told(Order),
     /// The mint for a scope is done.
     Minted(Label, Result<Supply, Problem>),
+    /// There is something to do for the refresh of that instance.
+    Refresh(u32, Step),
     /// The launcher said something.
     Heard(ToBroker),
     /// Another configuration is in force.
@@ -58,6 +60,7 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
                 Wake::Reloaded
             }
             (scope, minted) = self.wants.minted() => Wake::Minted(scope, minted),
+            (instance, step) = self.refreshes.next() => Wake::Refresh(instance, step),
             // Before what the launcher says: a yes that comes later is none.
             () = sleep_until(due), if unanswered.is_some() => Wake::Unanswered(unanswered.unwrap_or_default()),
             frame = self.reader.next() => match frame {
@@ -80,21 +83,8 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
                 self.show();
                 self.send(&ToLauncher::Resume).await
             }
-            Order::Replace { lease, within } => match self.instances.with(lease) {
-                Some(instance) => {
-                    self.send(&ToLauncher::Replace { instance, within_secs: within.as_secs() }).await
-                }
-                None => Ok(()),
-            },
-            Order::Lost(lease) => match self.instances.with(lease) {
-                // Another one has taken over, or other scopes go on; this one is to be finished with.
-                Some(instance) if self.instances.others_go_on(instance) => {
-                    self.sessions.leases.end([lease], EndReason::CredentialEnded);
-                    self.send(&ToLauncher::Replace { instance, within_secs: 0 }).await
-                }
-                Some(_) => self.park(Why::CredentialEnded).await,
-                None => Ok(()),
-            },
+            Order::Ending { lease, within } => self.ending(lease, within).await,
+            Order::Lost(lease) => self.lost(lease).await,
             Order::Answered { call, yes, by } => self.confirmed_by(call, yes, by).await,
             Order::End(reason) => Err(reason),
         }

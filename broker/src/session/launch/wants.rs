@@ -16,7 +16,9 @@ use tokio::time::Instant;
 use super::Launch;
 use crate::audit::{AuditLog, Event};
 use crate::fault;
-use crate::session::supply::{self, Mint, Supply};
+use crate::policy::Grant;
+use crate::session::seat::Pass;
+use crate::session::supply::{self, Mint, Part, Supply};
 use crate::session::words;
 
 /// After a refusal a scope is not looked at for so long, as each refusal is written down. A launcher waits longer
@@ -85,20 +87,33 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
             Ok(pass) => pass,
             Err(problem) => return self.refuse(scope, problem).await,
         };
-        let order = supply::Order {
+        let grant = if fresh { self.asked.standing.clone().ok() } else { None };
+        let order = self.order(scope.clone(), grant, None, pass);
+        self.wants.open.insert(scope, Mint::begin(self.instances.number(), order));
+        self.parked = None;
+        self.show();
+        Ok(())
+    }
+
+    /// What is minted for a scope; all of it, unless a `part` is named.
+    pub(super) fn order(
+        &self,
+        scope: Label,
+        grant: Option<Grant>,
+        part: Option<Part>,
+        pass: Pass,
+    ) -> supply::Order {
+        supply::Order {
             sessions: Arc::clone(&self.sessions),
             launch: self.seat.launch,
             session: self.seat.session,
             request: self.asked.request.clone(),
             person: self.asked.person.clone(),
-            scope: scope.clone(),
-            grant: if fresh { self.asked.standing.clone().ok() } else { None },
+            scope,
+            grant,
+            part,
             pass,
-        };
-        self.wants.open.insert(scope, Mint::begin(self.instances.number(), order));
-        self.parked = None;
-        self.show();
-        Ok(())
+        }
     }
 
     pub(super) async fn refuse(&mut self, scope: Label, problem: Problem) -> Result<(), EndReason> {
@@ -114,26 +129,52 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
     /// Hands the credentials over, unless the fence fell or there is nobody to take them.
     pub(super) async fn deliver(&mut self, scope: Label, supply: Supply) -> Result<(), EndReason> {
         let Some(mint) = self.wants.open.remove(&scope) else { return Ok(()) };
-        let leases: Vec<_> = supply.minted.iter().map(|one| one.lease).collect();
-        let alive = self.peer.alive();
-        self.sessions.look_at_clocks();
-        let launch = self.seat.launch;
-        let write_down = |audit: &AuditLog| {
-            leases.iter().for_each(|lease| audit.note(Event::CredentialDelivered { lease: *lease, launch }));
-        };
-        if !alive || !self.seat.delivers(&supply.pass, write_down) {
-            // The order that comes with the fence is waiting, and says the rest.
-            self.sessions.leases.end(leases, EndReason::MintFailed);
-            return if alive { Ok(()) } else { Err(EndReason::LauncherGone) };
+        if let Err(problem) = self.still_allowed(&supply).await? {
+            return self.refuse(scope, problem).await;
         }
-        self.instances.add(mint.instance, scope, leases);
+        if !self.hands_over(&supply)? {
+            return Ok(());
+        }
+        self.instances.add(mint.instance, supply.grant.clone(), supply.leases());
         self.asked.person = supply.person.clone();
         let idle = supply.grant.scope().idle;
         let idle = idle.unwrap_or_else(|| self.sessions.config.borrow().session.idle);
-        let ticket = supply.ticket(launch, mint.instance, idle);
+        let ticket = supply.ticket(self.seat.launch, mint.instance, idle);
         fault::passing("launch.ticket-sending").await;
         self.send(&ToLauncher::Ticket(Box::new(LaunchTicket::Secrets(ticket)))).await?;
         fault::passing("launch.ticket-sent").await;
         Ok(())
+    }
+    /// Whether what was minted may still be had: access may have been lost since that was decided. It is ended where
+    /// it may not.
+    pub(super) async fn still_allowed(&mut self, supply: &Supply) -> Result<Result<(), Problem>, EndReason> {
+        let looked = self.look_at_policy().await;
+        if let (Ok(()), Ok(_)) = (looked, &self.asked.standing) {
+            return Ok(Ok(()));
+        }
+        self.sessions.leases.end(supply.minted.iter().map(|one| one.lease), EndReason::MintFailed);
+        looked?;
+        let Err(problem) = &self.asked.standing else { return Ok(Ok(())) };
+        let (launch, scope) = (self.seat.launch, supply.grant.scope().name.clone());
+        let (code, reasons) = (problem.code, self.asked.against.clone());
+        self.sessions.audit.note(Event::InstanceDenied { launch, scope, code, reasons });
+        Ok(Err(problem.clone()))
+    }
+
+    /// Writes down that it is delivered. False where the fence fell meanwhile: then it is ended, and the order that
+    /// comes with the fence says the rest.
+    pub(super) fn hands_over(&self, supply: &Supply) -> Result<bool, EndReason> {
+        let alive = self.peer.alive();
+        self.sessions.look_at_clocks();
+        let launch = self.seat.launch;
+        let leases = || supply.minted.iter().map(|one| one.lease);
+        let write_down = |audit: &AuditLog| {
+            leases().for_each(|lease| audit.note(Event::CredentialDelivered { lease, launch }));
+        };
+        if alive && self.seat.delivers(&supply.pass, write_down) {
+            return Ok(true);
+        }
+        self.sessions.leases.end(leases(), EndReason::MintFailed);
+        if alive { Ok(false) } else { Err(EndReason::LauncherGone) }
     }
 }

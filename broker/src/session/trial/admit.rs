@@ -80,7 +80,8 @@ impl Sessions {
         let (orders, receiver) = tokio::sync::mpsc::unbounded_channel();
         inner.launches.insert(launch, Launch::new(info, person.uid, orders));
         drop(inner);
-        Ok(Seat { launch, session, orders: receiver, sessions: Arc::clone(self) })
+        let uses = Arc::default();
+        Ok(Seat { launch, session, uses, orders: receiver, sessions: Arc::clone(self) })
     }
 
     /// An admitted trial whose admin went away before it began.

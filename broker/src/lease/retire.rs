@@ -1,0 +1,82 @@
+//! The end of a credential that its server does not live on any more, as another one has taken its place, or that is
+//! served until its own end. Nobody is told and nothing is killed: it is ended at its time, verified as any other.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mcp_broker_proto::channel::EndReason;
+use mcp_broker_proto::names::LeaseId;
+use mcp_broker_proto::session::Revocability;
+
+use super::Leases;
+use super::state::State;
+use super::wake::Roused;
+
+/// A credential that can be revoked lives on for so long after another one has taken its place: the server may still
+/// hold a connection that was opened with it, and a request that runs over it is not to be cut off.
+const GRACE: Duration = Duration::from_secs(60);
+
+impl Leases {
+    /// Others have taken the place of these. Each is not renewed any more and ends by itself; one that can be
+    /// revoked is ended after a grace of 60 s, if that is sooner.
+    pub fn retire(self: &Arc<Self>, ids: impl IntoIterator<Item = LeaseId>) {
+        for id in ids {
+            let now = self.clock.boot();
+            let ends = self.backings.retire(id);
+            let at = match (self.revocability(id), ends) {
+                (Some(Revocability::Immediate), Some(ends)) => ends.min(now + GRACE),
+                (Some(_), Some(ends)) => ends,
+                // It has no end of its own, and is withheld.
+                (Some(_), None) => now + GRACE,
+                (None, _) => continue,
+            };
+            tokio::spawn(Arc::clone(self).end_at(id, at, EndReason::Replaced));
+        }
+    }
+
+    /// These are served until they end by themselves, and then ended.
+    pub fn run_out(self: &Arc<Self>, ids: impl IntoIterator<Item = LeaseId>) {
+        for id in ids {
+            if let Some(ends) = self.backings.ends(id) {
+                tokio::spawn(Arc::clone(self).end_at(id, ends, EndReason::CredentialEnded));
+            }
+        }
+    }
+
+    /// Whether it is there and not being ended.
+    #[must_use]
+    pub fn is_open(&self, id: LeaseId) -> bool {
+        self.revocability(id).is_some()
+    }
+
+    /// How long it lives from now, where it ends at all; nothing is left of one that is not there.
+    #[must_use]
+    pub fn left_of(&self, id: LeaseId) -> Option<Duration> {
+        if !self.is_open(id) {
+            return Some(Duration::ZERO);
+        }
+        self.backings.ends(id).map(|ends| ends.saturating_sub(self.clock.boot()))
+    }
+
+    fn revocability(&self, id: LeaseId) -> Option<Revocability> {
+        match self.book.get(id)?.state {
+            State::Live(alive) => Some(alive.revocability),
+            _ => None,
+        }
+    }
+
+    /// Ends it at that time of the boot clock, which goes on in sleep. Whoever ends it sooner is not held up.
+    async fn end_at(self: Arc<Self>, id: LeaseId, at: Duration, reason: EndReason) {
+        let mut sleeper = self.wake.sleeper();
+        loop {
+            sleeper.awakening();
+            let roused = sleeper.sleep(at.saturating_sub(self.clock.boot())).await;
+            if !self.is_open(id) {
+                return;
+            }
+            if roused == Roused::ByTime {
+                return self.end([id], reason);
+            }
+        }
+    }
+}
