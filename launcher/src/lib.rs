@@ -12,6 +12,7 @@ use mcp_broker_proto::wipe::Wiping;
 
 pub mod cli;
 pub mod client;
+pub mod desk;
 pub mod environment;
 pub mod failure;
 pub mod harden;

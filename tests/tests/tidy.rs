@@ -340,6 +340,7 @@ const MAY_EXPOSE: &[&str] = &[
     "broker/src/cli/approve/deliver.rs",
     "broker/src/cli/approve/ticket.rs",
     "launcher/src/client",
+    "launcher/src/desk",
     "launcher/src/inject",
     "launcher/src/spawn",
 ];

@@ -2,6 +2,7 @@
 //! asked from the broker when completing, so that they are never stale.
 
 use super::approve::{self, NO};
+use super::credential::{self, FROM};
 use super::{COMMANDS, Call, Command, usage};
 use crate::failure::Failure;
 use crate::say;
@@ -38,7 +39,7 @@ fn names(with: impl Fn(&Command) -> bool) -> String {
 
 fn bash() -> String {
     let (all, json) = (names(|_| true), names(|command| command.json).replace(' ', "|"));
-    let verb = approve::COMMAND.name;
+    let (verb, credential) = (approve::COMMAND.name, credential::COMMAND.name);
     format!(
         r#"_mcp_run() {{
   local word="${{COMP_WORDS[COMP_CWORD]}}" command="${{COMP_WORDS[1]}}" words
@@ -49,6 +50,7 @@ fn bash() -> String {
     *) if [ "$COMP_CWORD" -eq 1 ]; then words="{all} --socket --version --help $({SERVERS})"
        else case "$command" in
          {verb}) words="{NO} $({WAITING})" ;;
+         {credential}) words="aws kubernetes {FROM}" ;;
          {json}) words="--json" ;;
        esac; fi ;;
   esac
@@ -63,7 +65,7 @@ fn zsh() -> String {
     let lines: String =
         COMMANDS.iter().map(|command| format!("    '{}:{}'\n", command.name, command.about)).collect();
     let json = names(|command| command.json).replace(' ', "|");
-    let verb = approve::COMMAND.name;
+    let (verb, credential) = (approve::COMMAND.name, credential::COMMAND.name);
     format!(
         r#"#compdef mcp-run
 _mcp_run() {{
@@ -81,6 +83,7 @@ _mcp_run() {{
   case $words[2] in
     completions) compadd bash zsh fish ;;
     help) _describe command commands ;;
+    {credential}) compadd -- aws kubernetes {FROM} ;;
     {verb}) compadd -- {NO} ${{(f)"$({WAITING})"}} ;;
     {json}) compadd -- --json ;;
   esac
@@ -102,6 +105,10 @@ fn fish() -> String {
     let json = names(|command| command.json);
     out.push_str(&format!("complete -c mcp-run -n '__fish_seen_subcommand_from {json}' -l json\n"));
     out.push_str("complete -c mcp-run -n '__fish_seen_subcommand_from completions' -a 'bash zsh fish'\n");
+    let seen = format!("complete -c mcp-run -n '__fish_seen_subcommand_from {}'", credential::COMMAND.name);
+    out.push_str(&format!(
+        "{seen} -a 'aws kubernetes'\n{seen} -l from -r -F -d 'private file of the launch'\n"
+    ));
     let waiting = WAITING.replace('\'', "\\'");
     let seen = format!("complete -c mcp-run -n '__fish_seen_subcommand_from {}'", approve::COMMAND.name);
     out.push_str(&format!("{seen} -l no -d 'refuse the call'\n{seen} -a '({waiting})'\n"));

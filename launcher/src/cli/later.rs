@@ -17,9 +17,6 @@ pub(super) const SCAN: Command =
 /// `migrate`.
 pub(super) const MIGRATE: Command =
     later("migrate", "move static secrets into a provider (not built yet)", |_| not_built("migrate"));
-/// `credential`.
-pub(super) const CREDENTIAL: Command =
-    later("credential", "hand a credential to an SDK (not built yet)", |_| not_built("credential"));
 
 fn not_built(name: &str) -> Result<u8, Failure> {
     Err(usage(format!("`{name}` is not built yet"), "run `mcp-run help` for what is"))

@@ -14,6 +14,7 @@ use crate::run;
 
 mod approve;
 mod completions;
+mod credential;
 mod doctor;
 mod help;
 mod later;
@@ -54,10 +55,10 @@ pub const COMMANDS: &[Command] = &[
     servers::COMMAND,
     doctor::COMMAND,
     completions::COMMAND,
+    credential::COMMAND,
     help::COMMAND,
     later::SCAN,
     later::MIGRATE,
-    later::CREDENTIAL,
 ];
 
 /// One call of a command.
@@ -124,6 +125,10 @@ fn parse(args: impl Iterator<Item = OsString>) -> Result<(Request, Option<PathBu
             Arg::Long("json") => json = true,
             Arg::Long("no") if word.as_deref() == Some(approve::COMMAND.name) => {
                 arguments.push(approve::NO.to_owned());
+            }
+            Arg::Long("from") if word.as_deref() == Some(credential::COMMAND.name) => {
+                arguments.push(credential::FROM.to_owned());
+                arguments.push(text(parser.value().map_err(|e| bad(&e))?)?);
             }
             Arg::Long("device") if word.as_deref() == Some("login") => return Err(login::device()),
             Arg::Short('V') | Arg::Long("version") => return Ok((Request::Version, socket)),
@@ -276,6 +281,8 @@ mod tests {
             arguments.sort();
             assert_eq!(arguments, ["--no", "ID"], "{line}");
         }
+        let arguments = ["aws", "--from", "/f"].map(str::to_owned).to_vec();
+        check("credential aws --from=/f", Request::Command { name: "credential", arguments, json: false });
         check("-h", Request::Command { name: "help", arguments: vec![], json: false });
         check("--version", Request::Version);
     }
@@ -292,6 +299,9 @@ mod tests {
             "--socket",
             "orders-db --no",
             "--no approve ID",
+            "--from /f credential aws",
+            "credential aws --from",
+            "status --from /f",
             "approve --no=x ID",
         ] {
             assert_eq!(parsed(line).map(|_| ()).unwrap_err().exit, 64, "{line}");

@@ -86,8 +86,15 @@ impl Wire {
     /// # Errors
     /// Where the connection ends, the time is over, or the answer is no HTTP.
     pub fn exchange(&mut self, request: &Request<'_>) -> io::Result<Head> {
-        let bytes = request.encode();
-        let mut rest = bytes.as_slice();
+        self.ask(&request.encode(), request.upgrade)
+    }
+
+    /// The same for a request that is written out already. Not a byte behind the head is read where `sparing`.
+    ///
+    /// # Errors
+    /// As [`Self::exchange`].
+    pub fn ask(&mut self, request: &[u8], sparing: bool) -> io::Result<Head> {
+        let mut rest = request;
         while !rest.is_empty() {
             match rustix::net::send(&self.stream, rest, rustix::net::SendFlags::NOSIGNAL) {
                 Ok(sent) => rest = rest.get(sent..).unwrap_or_default(),
@@ -104,7 +111,7 @@ impl Wire {
             if self.early.len() >= MAX_HEAD {
                 return Err(invalid("its head is too long"));
             }
-            let count = if request.upgrade { self.fill_one()? } else { self.fill()? };
+            let count = if sparing { self.fill_one()? } else { self.fill()? };
             if count == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }

@@ -17,6 +17,7 @@ use http::{Request, Wire};
 use socket::Socket;
 
 pub mod channel;
+pub mod counter;
 pub mod dial;
 pub mod http;
 pub mod socket;

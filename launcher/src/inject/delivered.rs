@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use mcp_broker_proto::launch::{Injection, Refresh};
 use mcp_broker_proto::names::{Label, LeaseId};
 
-use super::{fields, secrets_in, unmade};
+use super::{give_back, lend, secrets_in, unmade};
+use crate::desk::Desk;
 use crate::failure::{CONFIG, Failure, UNAVAILABLE};
 use crate::proxy::redact::Secrets;
 use crate::spawn::private::PrivateDir;
@@ -25,6 +26,8 @@ pub struct Delivered {
     pub(super) files: Option<PrivateDir>,
     /// The ways by which new credentials reach it.
     pub(super) renewing: Vec<Injection>,
+    /// What it may ask for while it runs.
+    pub desk: Option<Desk>,
     /// The credentials that it has in some way besides that cannot be changed any more.
     pub(super) fixed: BTreeSet<Label>,
 }
@@ -42,8 +45,8 @@ impl Delivered {
     ///
     /// # Errors
     /// Where one cannot be delivered; what the instance had it has then still.
-    pub fn refresh(&self, refresh: Refresh) -> Result<Vec<u8>, Failure> {
-        let credentials = refresh.credentials;
+    pub fn refresh(&mut self, refresh: Refresh) -> Result<Vec<u8>, Failure> {
+        let mut credentials = refresh.credentials;
         if let Some(name) = credentials.keys().find(|name| self.fixed.contains(*name)) {
             let what = format!("credential `{name}` is where it cannot be changed while the server runs");
             return Err(Failure::new(CONFIG, what, "start the server anew"));
@@ -52,12 +55,12 @@ impl Delivered {
             .renewing
             .iter()
             .filter(|way| way.credentials().iter().any(|name| credentials.contains_key(*name)));
-        let touched: Vec<_> = touched.collect();
-        let credentials = fields(credentials);
+        let touched: Vec<_> = touched.cloned().collect();
+        let fields = lend(&mut credentials);
         let (mut contents, mut signals) = (Vec::new(), BTreeSet::new());
-        for way in touched {
+        for way in &touched {
             let Injection::File { name, content, signal, .. } = way else { continue };
-            let content = content.render(&credentials).map_err(|error| unmade(name, &error))?;
+            let content = content.render(&fields).map_err(|error| unmade(name, &error))?;
             contents.push((name.as_str(), content));
             signals.extend(*signal);
         }
@@ -66,6 +69,10 @@ impl Delivered {
                 Failure::new(UNAVAILABLE, "the server's secret files are gone", "start the server anew")
             })?;
             files.replace(&contents)?;
+        }
+        give_back(&mut credentials, fields);
+        if let Some(desk) = &mut self.desk {
+            credentials.iter().try_for_each(|(name, credential)| desk.put(name, credential))?;
         }
         Ok(signals.into_iter().collect())
     }

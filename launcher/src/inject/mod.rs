@@ -2,23 +2,29 @@
 //! [`ChildPlan`]; reads no file, starts no process.
 
 use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStringExt;
 
 use mcp_broker_proto::Secret;
 use mcp_broker_proto::launch::{Injection, IssuedCredential, SecretsTicket};
 use mcp_broker_proto::names::Label;
 use mcp_broker_proto::template::Template;
+use rustix::process::Pid;
 use zeroize::Zeroizing;
 
+use crate::desk::Desk;
 use crate::environment::Environment;
 use crate::failure::{CONFIG, Failure, UNAVAILABLE};
 use crate::proxy::redact::Secrets;
 use crate::spawn::plan::ChildPlan;
 use crate::spawn::private::PrivateDir;
 
+mod aws;
+mod command;
 pub mod delivered;
 mod env;
 mod fd;
 mod file;
+mod kubeconfig;
 
 use delivered::Delivered;
 
@@ -38,7 +44,7 @@ trait Injector: Sync {
 }
 
 /// Every way that is built.
-const INJECTORS: &[&dyn Injector] = &[&env::Env, &file::File, &fd::Fd];
+const INJECTORS: &[&dyn Injector] = &[&env::Env, &file::File, &fd::Fd, &aws::Aws, &kubeconfig::Kubeconfig];
 
 /// A plan in the making.
 struct Building<'a> {
@@ -52,6 +58,27 @@ impl Building<'_> {
     /// The value of a variable.
     fn set(&mut self, name: &str, value: Zeroizing<Vec<u8>>) {
         self.plan.environment.insert(name.to_owned(), value);
+    }
+
+    /// Writes a private file; answers with its path.
+    fn write(&mut self, name: &str, content: &[u8]) -> Result<Zeroizing<Vec<u8>>, Failure> {
+        let path = self.directory()?.write(name, content)?;
+        Ok(Zeroizing::new(path.into_os_string().into_vec()))
+    }
+
+    /// What is asked for credentials while the server runs.
+    fn desk(&mut self) -> Result<&mut Desk, Failure> {
+        self.desk_and_dir().map(|(desk, _)| desk)
+    }
+
+    /// Both.
+    fn desk_and_dir(&mut self) -> Result<(&mut Desk, &PrivateDir), Failure> {
+        self.directory()?;
+        let Delivered { desk, files, .. } = &mut *self.delivered;
+        match (desk, files) {
+            (Some(desk), Some(files)) => Ok((desk, files)),
+            _ => Err(Failure::system("serve the server's credentials", std::io::ErrorKind::NotConnected)),
+        }
     }
 
     /// A template's value.
@@ -79,7 +106,7 @@ fn unmade(name: &str, error: &dyn std::fmt::Display) -> Failure {
 }
 
 /// The server's process as the ticket describes it. What was made for it is noted in `delivered` even where it
-/// fails, so that the caller can remove it.
+/// fails, so that the caller can remove it; with it what is served while it runs, only to the tree of `keeper`.
 ///
 /// # Errors
 /// Where a template does not fit the credentials, or a private file cannot be made.
@@ -88,12 +115,14 @@ pub fn plan(
     environment: &Environment,
     delivered: &mut Delivered,
     make_dir: &MakeDir<'_>,
+    keeper: Pid,
 ) -> Result<ChildPlan, Failure> {
     let mut plan = ChildPlan { command: ticket.command, cwd: ticket.cwd, ..ChildPlan::default() };
     let inherited = environment.inherited();
     plan.environment.extend(inherited.map(|(name, value)| (name, Zeroizing::new(value))));
     let defined = ticket.env.into_iter();
     plan.environment.extend(defined.map(|(name, value)| (name, Zeroizing::new(value.into_bytes()))));
+    delivered.desk = open_desk(keeper, &ticket.inject, &ticket.credentials)?;
     let credentials = fields(ticket.credentials);
     for injection in &ticket.inject {
         let injector = INJECTORS.iter().find(|injector| injector.takes(injection)).ok_or_else(|| {
@@ -112,6 +141,26 @@ pub fn plan(
     Ok(plan)
 }
 
+/// A desk with the credentials that are handed out on request, where there are such.
+fn open_desk(
+    keeper: Pid,
+    inject: &[Injection],
+    credentials: &BTreeMap<Label, IssuedCredential>,
+) -> Result<Option<Desk>, Failure> {
+    let asked =
+        |injection: &&Injection| matches!(injection, Injection::Aws { .. } | Injection::Kubeconfig { .. });
+    let mut desk = None;
+    for name in inject.iter().filter(asked).flat_map(Injection::credentials) {
+        let desk = match &mut desk {
+            Some(desk) => desk,
+            none => none.insert(Desk::open(keeper)?),
+        };
+        // One that is not there is missed by what hands it out.
+        credentials.get(name).map_or(Ok(()), |credential| desk.put(name, credential))?;
+    }
+    Ok(desk)
+}
+
 /// What a server that gets this ticket may not say: the secret fields of its credentials, and each value that is
 /// made of them. To be called before the server can say anything; the ticket is as it was afterwards.
 #[must_use]
@@ -122,9 +171,7 @@ pub fn secrets(ticket: &mut SecretsTicket) -> Secrets {
 /// The same of these credentials, and of what is made of them alone.
 fn secrets_in(issued: &mut BTreeMap<Label, IssuedCredential>, inject: &[Injection]) -> Secrets {
     let mut found = Secrets::default();
-    let taken = issued.iter_mut();
-    let credentials: Credentials =
-        taken.map(|(name, credential)| (name.clone(), std::mem::take(&mut credential.fields))).collect();
+    let credentials = lend(issued);
     // A server may well tell as whom it works.
     let secret = |credential: &Label, field: &str| {
         issued.get(credential).is_none_or(|known| !known.plain.iter().any(|plain| plain == field))
@@ -143,12 +190,25 @@ fn secrets_in(issued: &mut BTreeMap<Label, IssuedCredential>, inject: &[Injectio
             value.expose(|text| found.add(text.as_bytes()));
         }
     }
+    give_back(issued, credentials);
+    found
+}
+
+/// The fields as templates take them; no copy is made.
+fn lend(issued: &mut BTreeMap<Label, IssuedCredential>) -> Credentials {
+    issued
+        .iter_mut()
+        .map(|(name, credential)| (name.clone(), std::mem::take(&mut credential.fields)))
+        .collect()
+}
+
+/// Where they came from.
+fn give_back(issued: &mut BTreeMap<Label, IssuedCredential>, credentials: Credentials) {
     for (name, fields) in credentials {
         if let Some(credential) = issued.get_mut(&name) {
             credential.fields = fields;
         }
     }
-    found
 }
 
 fn fields(credentials: BTreeMap<Label, IssuedCredential>) -> Credentials {
@@ -174,9 +234,8 @@ mod tests {
 
     fn planned(inject: &str) -> Result<ChildPlan, Failure> {
         let ours = [("HOME", "/home/a"), ("PATH", "/bin"), ("VAULT_TOKEN", "t"), ("LD_PRELOAD", "x")];
-        plan(ticket(inject), &ours.into(), &mut Delivered::default(), &|| {
-            Err(Failure::new(CONFIG, "no file is asked for", ""))
-        })
+        let no_file = || Err(Failure::new(CONFIG, "no file is asked for", ""));
+        plan(ticket(inject), &ours.into(), &mut Delivered::default(), &no_file, Pid::INIT)
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! end. It decides nothing about the launch.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,7 @@ use super::shutdown::{Shutdown, Step};
 use super::sink::{Sink, Wrote};
 use super::source::Source;
 use super::talk::notice::Notice;
+use crate::desk::Desk;
 use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::inject::{self, delivered::Delivered};
@@ -148,7 +149,7 @@ impl Backend {
         let (wire, scope) = (ticket.instance, ticket.scope.clone());
         let mut delivered = Delivered::default();
         let make_dir = || keeper.share(PrivateDir::make(ground.runtime)?);
-        let planned = inject::plan(ticket, ground.environment, &mut delivered, &make_dir);
+        let planned = inject::plan(ticket, ground.environment, &mut delivered, &make_dir, keeper.pid());
         // The plan, and with it every secret that this process knows, is wiped at the end of this match.
         let spawned = match planned {
             Ok(plan) => keeper.spawn(&plan, ground.spared),
@@ -255,6 +256,32 @@ impl Backend {
         self.shutdown.kill();
         self.killed_at.get_or_insert_with(Instant::now);
         self.instance.kill();
+        self.withhold();
+    }
+
+    /// Refuses from now on what it asks for.
+    fn withhold(&mut self) {
+        self.delivered.desk.iter_mut().for_each(Desk::withhold);
+    }
+
+    /// What it may ask for while it runs.
+    pub fn desk(&mut self) -> Option<&mut Desk> {
+        self.delivered.desk.as_mut()
+    }
+
+    /// Serves what it asks for, where the desk is ready or the clock says so.
+    pub fn serve(&mut self, ready: bool, now: Instant) {
+        if let Some(desk) =
+            self.delivered.desk.as_mut().filter(|desk| ready || desk.next().is_some_and(|at| now >= at))
+        {
+            desk.serve(now);
+        }
+    }
+
+    /// What shows that it asks for something.
+    #[must_use]
+    pub fn asks(&self) -> Option<BorrowedFd<'_>> {
+        self.delivered.desk.as_ref()?.fds().next()
     }
 
     /// Does what the stages of its end ask for; answers whether it has to be counted as stuck.
@@ -285,6 +312,7 @@ impl Backend {
         let latest = if self.given_up.is_some() { until } else { now + DRAIN_LONGEST };
         self.ended = Some(End { how, until, latest });
         self.stdin.close();
+        self.withhold();
         remove(&mut self.delivered);
         how
     }
@@ -318,7 +346,8 @@ impl Backend {
         let drained = self.ended.map(|end| end.until);
         let stages = self.shutdown.next().filter(|_| self.alive());
         let ends = self.ends.filter(|_| self.alive() && self.given_up.is_none());
-        let times = [stuck, drained, stages, self.finishes, ends, self.leaks.next(), self.deaf_until()];
+        let desk = self.delivered.desk.as_ref().and_then(Desk::next);
+        let times = [stuck, drained, stages, self.finishes, ends, self.leaks.next(), self.deaf_until(), desk];
         times.into_iter().flatten().min()
     }
 }

@@ -27,6 +27,7 @@ use report::Report;
 use sys::{Cloned, Namespaces};
 
 pub mod keeper;
+pub mod kin;
 pub mod plan;
 pub mod private;
 mod refusal;

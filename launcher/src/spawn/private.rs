@@ -4,7 +4,7 @@
 
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use mcp_broker_proto::Secret;
@@ -13,6 +13,7 @@ use rustix::fs::{
     fstatfs, mkdirat, open, openat, renameat_with, seek, unlinkat,
 };
 use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
 use rustix::process::geteuid;
 use rustix::rand::{GetRandomFlags, getrandom};
 
@@ -124,6 +125,21 @@ impl PrivateDir {
             discard(&self.dir, aside);
         }
         outcome.map_err(failed)
+    }
+
+    /// Listens on a unix socket in it; answers with its path.
+    ///
+    /// # Errors
+    /// Where the socket cannot be made.
+    pub fn listen(&self, name: &str, backlog: i32) -> Result<(OwnedFd, PathBuf), Failure> {
+        let failed = |e: Errno| Failure::system("listen in the directory of secret files", e);
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).map_err(failed)?;
+        // Through the descriptor: an address holds 107 bytes, and a runtime directory may be deeper (unix(7)).
+        let short = format!("/proc/self/fd/{}/{name}", self.dir.as_raw_fd());
+        bind(&socket, &SocketAddrUnix::new(short).map_err(failed)?).map_err(failed)?;
+        listen(&socket, backlog).map_err(failed)?;
+        Ok((socket, self.path.join(name)))
     }
 
     /// Removes the files and the directory; that somebody else did it already is fine.

@@ -18,6 +18,9 @@ pub enum Namespaces {
     UserAndPid,
 }
 
+/// `SO_PEERPIDFD` of asm-generic/socket.h; not in every C library.
+const SO_PEERPIDFD: libc::c_int = 77;
+
 /// Which side of a [`clone`] this is.
 pub enum Cloned {
     /// The caller, with the new process.
@@ -148,6 +151,26 @@ pub fn exec(program: &CStr, arguments: &[&CStr], environment: &[&CStr]) -> io::E
     // SAFETY: both arrays end in null and point to C strings that outlive the call.
     unsafe { libc::execve(program.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
     io::Error::last_os_error()
+}
+
+/// The process that connected a unix socket, as a descriptor that names no other that gets its number later
+/// (`SO_PEERPIDFD` of Linux 6.5).
+///
+/// # Errors
+/// `ENOPROTOOPT` on an older kernel, `ESRCH` or `EINVAL` where that process is gone.
+pub fn peer_pidfd(stream: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let mut pidfd: RawFd = -1;
+    let mut length: libc::socklen_t = size_of::<RawFd>().try_into().unwrap_or(0);
+    // SAFETY: the kernel writes at most `length` bytes to `pidfd`, which has as many and lives.
+    check(unsafe {
+        let into = (&raw mut pidfd).cast();
+        libc::getsockopt(stream.as_raw_fd(), libc::SOL_SOCKET, SO_PEERPIDFD, into, &raw mut length)
+    })?;
+    if pidfd < 0 {
+        return Err(io::Error::from_raw_os_error(libc::ESRCH));
+    }
+    // SAFETY: the kernel made this descriptor for us just now and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(pidfd) })
 }
 
 fn full_set() -> libc::sigset_t {

@@ -81,7 +81,7 @@ pub fn children(parent: Pid) -> Vec<Pid> {
     found
 }
 
-fn parent_of(pid: Pid) -> Option<i32> {
+pub(super) fn parent_of(pid: Pid) -> Option<i32> {
     parent_in_stat(&read(format!("/proc/{pid}/stat").as_ref()))
 }
 

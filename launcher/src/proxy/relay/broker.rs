@@ -11,6 +11,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use super::Relay;
 use super::link::Link;
 use crate::client::NoLaunch;
+use crate::desk::Desk;
 use crate::failure::{AGAIN, Failure, UNAVAILABLE};
 use crate::proxy::backend::Backend;
 use crate::proxy::redact::Redactor;
@@ -133,7 +134,12 @@ impl Relay {
         let wanted = self.life.wanted().count();
         while self.keepers.len() < wanted {
             let spared = self.spared();
-            match Keeper::start(&spared, &mut || self.redactor = Redactor::default()) {
+            let (redactor, backends) = (&mut self.redactor, &mut self.backends);
+            let mut forget = || {
+                *redactor = Redactor::default();
+                backends.iter_mut().filter_map(Backend::desk).for_each(Desk::forget);
+            };
+            match Keeper::start(&spared, &mut forget) {
                 Ok(keeper) => self.keepers.push(keeper),
                 Err(failure) if self.life.is_first() => return self.end_with(failure, now),
                 // Without one the ticket is given back, and asked for again.

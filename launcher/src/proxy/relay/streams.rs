@@ -22,8 +22,9 @@ enum News {
 impl Relay {
     /// The streams and the trees of every instance.
     pub(super) fn move_instances(&mut self, ready: &Ready, now: Instant) {
-        for (index, &[tree, input, output, error]) in ready.instances.iter().enumerate() {
+        for (index, &[tree, input, output, error, desk]) in ready.instances.iter().enumerate() {
             let Some(backend) = self.backends.get_mut(index) else { break };
+            backend.serve(!desk.is_empty(), now);
             if let Some(inbox) = self.talk.inbox(backend.number) {
                 let wrote = backend.stdin.ready(input, inbox);
                 backend.wrote(wrote, now);

@@ -18,7 +18,7 @@ const FEW: usize = 6;
 /// Descriptors beside those of instances.
 const FIXED: usize = 5;
 /// Descriptors of an instance.
-const EACH: usize = 4;
+const EACH: usize = 5;
 
 /// What is ready.
 pub(super) struct Ready {
@@ -28,7 +28,7 @@ pub(super) struct Ready {
     pub link: PollFlags,
     /// The client's input, output and error.
     pub client: [PollFlags; 3],
-    /// Of each instance in order: its tree, its input, output and error.
+    /// Of each instance in order: its tree, its input, output and error, its desk.
     pub instances: [[PollFlags; EACH]; MAX_BACKENDS],
 }
 
@@ -68,7 +68,8 @@ impl Relay {
             let inbox = self.talk.waiting_for(backend.number);
             let stdin = inbox.and_then(|inbox| backend.stdin.poll(inbox));
             let stdout = backend.stdout.poll(self.talk.to_client.has_room());
-            [tree, stdin, stdout, backend.stderr.poll(self.words.has_room())]
+            let desk = backend.asks().map(|fd| (fd, PollFlags::IN));
+            [tree, stdin, stdout, backend.stderr.poll(self.words.has_room()), desk]
         });
         for (slot, want) in slots.iter_mut().zip(fixed.into_iter().chain(instances)) {
             if let Some((fd, events)) = want {
@@ -113,7 +114,7 @@ fn seen(slots: &[PollFd<'_>]) -> Ready {
     ready.link = next();
     ready.client = [next(), next(), next()];
     for instance in &mut ready.instances {
-        *instance = [next(), next(), next(), next()];
+        *instance = [next(), next(), next(), next(), next()];
     }
     ready
 }
