@@ -1,5 +1,5 @@
 //! The desk of the launcher above, asked by a program of its server: what `mcp-run credential` does. The private file
-//! that it is given has to be one's own, and so has the process that answers.
+//! that it is given has to be one's own, and so has the socket.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 use rustix::io::Errno;
-use rustix::net::sockopt::socket_peercred;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use rustix::process::geteuid;
 use serde::Deserialize;
@@ -57,9 +56,6 @@ pub fn ask(file: &Path, form: Form) -> Result<Zeroizing<Vec<u8>>, Failure> {
 fn exchange(capability: &Capability<'_>) -> io::Result<(u16, Zeroizing<Vec<u8>>)> {
     let until = Instant::now() + PATIENCE;
     let stream = dial(&capability.socket, until)?;
-    if socket_peercred(&stream)?.uid != geteuid() {
-        return Err(Errno::PERM.into());
-    }
     let Capability { path, token, .. } = capability;
     let request = Zeroizing::new(format!(
         "GET {path} HTTP/1.1\r\nHost: {COUNTER_HOST}\r\nAuthorization: {token}\r\nConnection: close\r\n\r\n"
@@ -72,6 +68,10 @@ fn exchange(capability: &Capability<'_>) -> io::Result<(u16, Zeroizing<Vec<u8>>)
 fn dial(path: &Path, until: Instant) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let held = open(path, flags, Mode::empty())?;
+    // Not the kernel's word on the connection: of a process outside one's own PID namespace it names none.
+    if fstat(&held)?.st_uid != geteuid().as_raw() {
+        return Err(Errno::PERM.into());
+    }
     let stream = socket_with(
         AddressFamily::UNIX,
         SocketType::STREAM,

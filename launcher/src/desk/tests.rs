@@ -1,6 +1,6 @@
 //! The desk as a program sees it: sockets of this very process, which counts as one of the tree below its own parent.
 
-#![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may stop at the first surprise")]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddrV4, TcpStream};
@@ -83,11 +83,11 @@ fn what_is_asked_for_rightly_is_answered() {
     let (status, body) = ask(&mut desk, address, &text);
     let want = json!({ "AccessKeyId": "one", "SecretAccessKey": "s", "Token": "t", "Expiration": LATER });
     assert_eq!((status, body), (200, want));
-    desk.put(&name(), &credential("two", LATER)).unwrap();
+    desk.put(&name(), credential("two", LATER)).unwrap();
     assert_eq!(ask(&mut desk, address, &text).1["AccessKeyId"], "two");
-    assert!(desk.put(&name(), &credential("", LATER)).is_err());
+    assert!(desk.put(&name(), credential("", LATER)).is_err());
     assert_eq!(ask(&mut desk, address, &text).1["AccessKeyId"], "two", "what does not fit takes no place");
-    desk.put(&name(), &credential("old", "2020-01-01T00:00:00Z")).unwrap();
+    desk.put(&name(), credential("old", "2020-01-01T00:00:00Z")).unwrap();
     let (status, body) = ask(&mut desk, address, &text);
     assert_eq!((status, &body["code"]), (503, &json!("CredentialEnded")));
     serve(&mut desk);
