@@ -1,10 +1,11 @@
 //! Measures the programs beside floors of its own, in turns in one run, and prints ratios. Run by hand:
 //!
-//!   cargo run -p bench --release -- launch|proxy|broker|issue|lock|resume|journal|mem|growth|peers|all [--json FILE]
+//!   cargo run -p bench --release -- launch|proxy|endpoint|broker|issue|lock|resume|journal|mem|growth|peers|all [--json FILE]
 //!
 //! The programs are the release builds (see `programs`); OpenBao and PostgreSQL are the tests' parts.
 
 mod api;
+mod endpoint;
 mod http;
 mod issue;
 mod journal;
@@ -33,6 +34,7 @@ type Part = fn(&mut Table);
 const PARTS: &[(&str, Part)] = &[
     ("launch", launch::launch),
     ("proxy", relay::proxy),
+    ("endpoint", endpoint::endpoint),
     ("broker", api::broker),
     ("issue", issue::issue),
     ("lock", lock::lock),
@@ -49,6 +51,11 @@ fn main() -> ExitCode {
         && serve == "--serve"
     {
         return api::serve(Path::new(socket));
+    }
+    if let [ask, out] = words.as_slice()
+        && ask == endpoint::ASK
+    {
+        return endpoint::ask(Path::new(out));
     }
     let json = words.iter().position(|word| word == "--json").map(|at| {
         let file = words.get(at + 1).cloned();

@@ -64,7 +64,11 @@ impl World {
             let paths = ["database/creds/bench", "secret/data/bench", LEASED];
             let rules = paths.map(|path| format!("path \"{path}\" {{ capabilities = [\"read\"] }}\n"));
             bao.policy(ROLE, &rules.concat());
-            bao.put("secret/data/bench", &json!({ "data": { "value": "not-secret" } }));
+            let kept = json!({
+                "value": "not-secret", "access_key_id": "AKIDBENCH", "secret_access_key": "not-secret-either",
+                "session_token": "nor-is-this",
+            });
+            bao.put("secret/data/bench", &json!({ "data": kept }));
             let options = json!({ "version": "1", "leased_passthrough": "true" });
             bao.put("sys/mounts/leased", &json!({ "type": "kv", "options": options }));
             // Shorter than what the server asks for: OpenBao 2.7.2 drops the connection of a renewal here.
@@ -156,6 +160,14 @@ pub fn value_server(command: &[String]) -> String {
     head(command)
         + "credential.kv = { provider = \"bao\", path = \"secret/data/bench\", policies = [\"bench\"], ttl = \"15m\" }\n\
            inject = [{ env = \"VALUE\", value = \"{kv.value}\" }]\n"
+}
+
+/// A server whose credential AWS SDKs ask its launcher for.
+#[must_use]
+pub fn aws_server(command: &[String]) -> String {
+    head(command)
+        + "credential.kv = { provider = \"bao\", path = \"secret/data/bench\", policies = [\"bench\"], ttl = \"15m\" }\n\
+           inject = [{ aws = \"endpoint\" }]\n"
 }
 
 /// A server with a token of its own, which holds a lease that costs nothing to end.
