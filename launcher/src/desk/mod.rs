@@ -239,12 +239,14 @@ impl Desk {
             if !known {
                 guest.refuse(Refusal::Stranger);
             }
-            if epoll::add(&self.epoll, &guest, data(DOORS + slot), EventFlags::IN).is_ok()
+            // The question is there already, as a rule.
+            let next = guest.step(|head, _| answer(head, door, &self.grants, &self.shelf));
+            if next != Next::Over
+                && epoll::add(&self.epoll, &guest, data(DOORS + slot), EventFlags::IN).is_ok()
                 && let Some(place) = self.guests.get_mut(slot)
             {
                 *place = Some(guest);
-                // The question is there already, as a rule.
-                self.attend(slot);
+                self.then(slot, next);
             }
         }
     }

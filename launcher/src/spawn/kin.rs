@@ -1,10 +1,11 @@
 //! Whether a process belongs to the tree of a keeper, seen from outside, for those who answer only to it.
 //! Whatever happens in the tree meanwhile, a stranger never counts as one of it; one of it may be missed once.
 
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{Dir, Mode, OFlags, openat, readlinkat};
+use rustix::fs::{Mode, OFlags, RawDir, openat, readlinkat};
 use rustix::io::Errno;
 use rustix::net::sockopt::socket_peercred;
 use rustix::process::{Pid, PidfdFlags, geteuid, pidfd_open};
@@ -19,6 +20,10 @@ const MAX_DEPTH: usize = 64;
 const MAX_PROCESSES: usize = 1024;
 /// Descriptors of one process that are looked at.
 const MAX_FDS: usize = 8192;
+/// Bytes of a list of descriptors that are read at once.
+const LISTING: usize = 4096;
+/// Room for what a descriptor leads to, in bytes; a socket needs less.
+const TARGET: usize = 64;
 /// How often to look again: a parent that ends hides its children for a moment.
 const ATTEMPTS: usize = 3;
 
@@ -121,19 +126,21 @@ fn has_socket(process: &OwnedFd, inode: u64) -> bool {
     let want = format!("socket:[{inode}]");
     let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
     let Ok(fds) = openat(process, "fd", flags, Mode::empty()) else { return false };
-    let Ok(list) = Dir::read_from(&fds) else { return false };
-    let mut space = Vec::with_capacity(64);
-    list.take(MAX_FDS).flatten().any(|entry| {
+    let (mut room, mut space) = ([MaybeUninit::uninit(); LISTING], Vec::with_capacity(TARGET));
+    let mut list = RawDir::new(&fds, &mut room);
+    for _ in 0..MAX_FDS {
+        let Some(Ok(entry)) = list.next() else { return false };
         space.clear();
-        match readlinkat(&fds, entry.file_name(), std::mem::take(&mut space)) {
-            Ok(target) => {
-                let found = target.to_bytes() == want.as_bytes();
-                space = target.into_bytes();
-                found
+        if let Ok(target) = readlinkat(&fds, entry.file_name(), space) {
+            if target.to_bytes() == want.as_bytes() {
+                return true;
             }
-            Err(_) => false,
+            space = target.into_bytes();
+        } else {
+            space = Vec::with_capacity(TARGET);
         }
-    })
+    }
+    false
 }
 
 fn lives(pidfd: &OwnedFd) -> bool {
