@@ -171,7 +171,7 @@ impl Leases {
         fault::passing("mint.durable").await;
         let issued = self.issue(&provider, request, prepared, fence, deadline).await?;
         fault::passing("mint.issued").await;
-        self.keep(&provider, request, &issued, session_ends);
+        self.keep(&provider, request, &issued, session_ends).await?;
         fault::passing("mint.done").await;
         if fence.is_cancelled() {
             return Err(fenced().into());
@@ -244,13 +244,13 @@ impl Leases {
         }
     }
 
-    fn keep(
+    async fn keep(
         self: &Arc<Self>,
         provider: &Arc<dyn Provider>,
         request: &MintRequest,
         issued: &Issued,
         session_ends: Duration,
-    ) {
+    ) -> Result<(), Failure> {
         let (id, expires_at, revocability) = (request.lease, issued.expires_at, issued.revocability);
         let alive = Alive {
             handle: issued.handle.clone(),
@@ -259,13 +259,18 @@ impl Leases {
             detail: issued.detail.clone(),
             revocability,
         };
-        // Not waited for: until it is on the disk, a restart revokes by the handle of `Prepared`.
-        drop(self.book.step(Record::Live { id, provider: request.spec.provider.clone(), alive }));
+        let noted = self.book.step(Record::Live { id, provider: request.spec.provider.clone(), alive });
+        // Else not waited for: until it is on the disk, a restart revokes by the handle of `Prepared`.
+        if provider.hangs_on(&issued.handle) {
+            let noted = noted.ok_or_else(internal)?;
+            noted.durable().await.map_err(|error| error.to_problem())?;
+        }
         let expires = expires_at.map(shown);
         self.audit.note(Event::CredentialIssued { lease: id, expires_at: expires, revocability });
         if let Some(expires_at) = expires_at {
             self.keep_alive(provider, request, issued, Ends { expires_at, session_ends });
         }
+        Ok(())
     }
 }
 

@@ -109,6 +109,13 @@ pub trait Provider: Send + Sync {
         Err(ProviderError::new(Blame::Config, what, "name a provider of kind `vault` or `sealed`"))
     }
 
+    /// Whether what was issued can be ended by this handle alone, and not by the one of `prepare`. Then nothing is
+    /// delivered before the handle is durable.
+    fn hangs_on(&self, handle: &Handle) -> bool {
+        let _ = handle;
+        false
+    }
+
     /// Whether the backend can be reached and lets the broker do its work. Answers within a few seconds.
     async fn health(&self) -> Result<Healthy, ProviderError>;
 }

@@ -40,6 +40,15 @@ fn is_worse() -> bool {
     true
 }
 
+/// A token that holds an answer instead of its content.
+#[derive(Deserialize)]
+pub(super) struct Wrapped {
+    /// Opens it, once.
+    pub(super) token: Secret,
+    /// The path that was asked.
+    pub(super) creation_path: String,
+}
+
 /// What the server says of a lease.
 pub(super) struct LeaseTerms {
     /// Its id; empty where there is no lease.
@@ -62,6 +71,8 @@ struct Envelope<'a> {
     data: Option<&'a RawValue>,
     #[serde(default, borrow)]
     auth: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    wrap_info: Option<&'a RawValue>,
     #[serde(default)]
     warnings: Option<Vec<String>>,
 }
@@ -97,6 +108,11 @@ impl Answer {
         serde_json::from_str(self.envelope()?.auth?.get()).ok()
     }
 
+    /// The token that it was wrapped in.
+    pub(super) fn wrapped(&self) -> Option<Wrapped> {
+        serde_json::from_str(self.envelope()?.wrap_info?.get()).ok()
+    }
+
     /// Whether the server remarked on something.
     pub(super) fn has_warnings(&self) -> bool {
         self.envelope().and_then(|envelope| envelope.warnings).is_some_and(|list| !list.is_empty())
@@ -112,12 +128,22 @@ impl Answer {
     /// The secret fields: those of `data`, or of the `data` in it where the answer is a version of a KV 2
     /// secret (which has `metadata` beside). Texts as they are, other values as compact JSON.
     pub(super) fn fields(&self) -> Option<BTreeMap<String, Secret>> {
+        let all = self.raw_fields()?.into_iter();
+        all.map(|(name, value)| Some((name, to_secret(value)?))).collect()
+    }
+
+    /// Those of them that are texts.
+    pub(super) fn texts(&self) -> Option<BTreeMap<String, Secret>> {
+        let texts = self.raw_fields()?.into_iter().filter(|(_, value)| value.get().starts_with('"'));
+        texts.map(|(name, value)| Some((name, to_secret(value)?))).collect()
+    }
+
+    fn raw_fields(&self) -> Option<BTreeMap<String, &RawValue>> {
         let outer: BTreeMap<String, &RawValue> = serde_json::from_str(self.envelope()?.data?.get()).ok()?;
-        let inner = match (outer.len(), outer.get("data"), outer.get("metadata")) {
-            (2, Some(data), Some(_)) => serde_json::from_str(data.get()).ok()?,
-            _ => outer,
-        };
-        inner.into_iter().map(|(name, value)| Some((name, to_secret(value)?))).collect()
+        match (outer.len(), outer.get("data"), outer.get("metadata")) {
+            (2, Some(data), Some(_)) => serde_json::from_str(data.get()).ok(),
+            _ => Some(outer),
+        }
     }
 
     fn envelope(&self) -> Option<Envelope<'_>> {

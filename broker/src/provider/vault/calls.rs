@@ -25,6 +25,8 @@ pub(super) struct Call {
     body: Option<Zeroizing<Vec<u8>>>,
     /// Sent without the namespace's header, for what exists once a server.
     pub(super) outside_namespaces: bool,
+    /// The answer is to be wrapped, in a token that lives so long.
+    pub(super) wrap: Option<Duration>,
 }
 
 impl Endpoint for Call {
@@ -53,7 +55,8 @@ impl Endpoint for Call {
 impl Call {
     fn get(name: &'static str, path: impl Into<String>) -> Self {
         let path = path.into();
-        Self { name, method: RequestMethod::GET, path, query: None, body: None, outside_namespaces: false }
+        let (method, query, body) = (RequestMethod::GET, None, None);
+        Self { name, method, path, query, body, outside_namespaces: false, wrap: None }
     }
 
     fn post(name: &'static str, path: impl Into<String>, body: &Value) -> Self {
@@ -64,6 +67,11 @@ impl Call {
     /// The same call for another purpose.
     pub(super) fn named(self, name: &'static str) -> Self {
         Self { name, ..self }
+    }
+
+    /// The same call, its answer wrapped.
+    pub(super) fn wrapped(self, wrap: Option<Duration>) -> Self {
+        Self { wrap, ..self }
     }
 }
 
@@ -96,15 +104,22 @@ pub(super) fn login(mount: &str, plain: (&str, &str), secret: Option<(&str, &Sec
         };
     };
     head.pop();
+    let body = secret_body(&head, field, secret);
+    Call { body: Some(body), ..Call::post("sign-in", login_path(mount), &Value::Null) }
+}
+
+/// An object that is open at its end, and one more field of it.
+fn secret_body(head: &str, field: &str, secret: &Secret) -> Zeroizing<Vec<u8>> {
     // Room for every byte escaped, so that the buffer does not grow and leave a copy.
     let mut body = Zeroizing::new(Vec::with_capacity(head.len() + field.len() + secret.len() * 6 + 16));
     body.extend_from_slice(head.as_bytes());
-    body.extend_from_slice(format!(",{}:", Value::from(field)).as_bytes());
-    // EXPOSE: the login's body, which goes to the server only and is wiped with the request.
+    let comma = if head.len() > 1 { "," } else { "" };
+    body.extend_from_slice(format!("{comma}{}:", Value::from(field)).as_bytes());
+    // EXPOSE: the body of a login or a look at a wrapping token, which goes to the server only and is wiped with the request.
     let written = secret.expose(|text| serde_json::to_writer(&mut *body, text));
     debug_assert!(written.is_ok(), "writing into a vector does not fail");
     body.push(b'}');
-    Call { body: Some(body), ..Call::post("sign-in", login_path(mount), &Value::Null) }
+    body
 }
 
 fn login_path(mount: &str) -> String {
@@ -184,6 +199,32 @@ pub(super) fn write(path: &SecretPath, data: &Map<String, Value>) -> Call {
     Call::post("issue", path.as_str(), &Value::Object(data.clone()))
 }
 
+/// `POST sys/wrapping/lookup`: what a wrapping token holds, without opening it.
+pub(super) fn look_up_wrapping(token: &Secret) -> Call {
+    let body = secret_body("{", "token", token);
+    Call { body: Some(body), ..Call::post("look-up-wrapping", "sys/wrapping/lookup", &Value::Null) }
+}
+
+/// `POST sys/wrapping/unwrap`, to be sent with the wrapping token itself.
+pub(super) fn unwrap() -> Call {
+    Call::post("unwrap", "sys/wrapping/unwrap", &json!({}))
+}
+
+/// `GET PATH`, for a secret of the broker itself.
+pub(super) fn look_up_secret(path: &SecretPath) -> Call {
+    Call::get("look-up-secret", path.as_str())
+}
+
+/// `GET MOUNT/cert/SERIAL`.
+pub(super) fn look_up_certificate(mount: &str, serial: &str) -> Call {
+    Call::get("look-up-certificate", format!("{mount}/cert/{serial}"))
+}
+
+/// `POST MOUNT/revoke`.
+pub(super) fn revoke_certificate(mount: &str, serial: &str) -> Call {
+    Call::post("revoke-certificate", format!("{mount}/revoke"), &json!({ "serial_number": serial }))
+}
+
 /// `GET sys/health`, answered with 200 whatever the state, so that the body can be read.
 pub(super) fn health() -> Call {
     let query = "standbyok=true&perfstandbyok=true&sealedcode=200&uninitcode=200&drsecondarycode=200";
@@ -207,6 +248,12 @@ mod tests {
         let call = login("approle", ("role_id", "r\"1"), Some(("secret_id", &secret)));
         let want = json!({ "role_id": "r\"1", "secret_id": "a\"b\\\u{1}" });
         check(&call, "auth/approle/login", None, Some(want));
+        check(
+            &look_up_wrapping(&secret),
+            "sys/wrapping/lookup",
+            None,
+            Some(json!({ "token": "a\"b\\\u{1}" })),
+        );
         check(&login("cert", ("name", "web"), None), "auth/cert/login", None, Some(json!({ "name": "web" })));
     }
 

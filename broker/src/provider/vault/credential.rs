@@ -1,9 +1,11 @@
 //! The keys of a credential of this kind.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::engine::{self, Place};
 use super::path::SecretPath;
 use crate::config::{CredentialKeys, Reader};
 
@@ -18,7 +20,14 @@ pub(super) struct CredentialSettings {
     pub(super) method: Method,
     /// Parameters.
     pub(super) data: Map<String, Value>,
+    /// The engine behind the path.
+    pub(super) place: Place,
+    /// Asked for wrapped, in a token that lives so long and is opened at once.
+    pub(super) wrap: Option<Duration>,
 }
+
+/// The shortest and the longest life of a wrapping token: it is opened as soon as it is there.
+const WRAPS: std::ops::RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(300);
 
 /// How a path is asked for its credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,15 +45,39 @@ pub(super) fn read(reader: &Reader<'_>) -> Option<CredentialKeys> {
     }
     let path = reader.parsed::<SecretPath>("path", "write a path such as \"database/creds/orders-ro\"");
     let policies = policies(reader);
+    let word = match reader.has("engine") {
+        true => Some(reader.word("engine", &engine::words())?),
+        false => None,
+    };
+    let place = path.as_ref().map(|path| engine::place(path, word));
+    let is_written = place.as_ref().is_some_and(|place| place.engine.is_written());
     let method = match reader.has("method") {
         true => reader.word("method", &[("read", Method::Read), ("write", Method::Write)]),
-        false => Some(Method::Read),
+        false => Some(if is_written { Method::Write } else { Method::Read }),
     };
-    let data = data(reader, method);
-    let (path, method) = (path?, method?);
-    let fields = path.is_database_creds().then(|| vec!["username".to_owned(), "password".to_owned()]);
-    let settings = CredentialSettings { path, policies: policies?, method, data: data? };
+    let (data, wrap) = (data(reader, method), wrap(reader));
+    let (path, method, place) = (path?, method?, place?);
+    if let Some(cure) = engine::refuse(&path, word) {
+        reader.error("path", format!("`{}` is `{path}`, which is no credential", reader.name("path")), cure);
+        return None;
+    }
+    let fields = place.engine.fields();
+    let fields = fields.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
+    let settings = CredentialSettings { path, policies: policies?, method, data: data?, place, wrap: wrap? };
     Some(CredentialKeys { settings: Arc::new(settings), fields })
+}
+
+fn wrap(reader: &Reader<'_>) -> Option<Option<Duration>> {
+    if !reader.has("wrap") {
+        return Some(None);
+    }
+    let life = reader.duration("wrap")?;
+    if life.subsec_nanos() == 0 && WRAPS.contains(&life) {
+        return Some(Some(life));
+    }
+    let message = format!("`{}` is not between 5 seconds and 5 minutes", reader.name("wrap"));
+    reader.error("wrap", message, "write \"60s\": the broker opens what was wrapped at once");
+    None
 }
 
 fn policies(reader: &Reader<'_>) -> Option<Vec<String>> {
@@ -129,7 +162,12 @@ mod tests {
         let db: &[&str] = &["username", "password"];
         check(&format!("path = \"database/creds/orders-ro\"\n{p}"), Ok(Some(db)));
         check(&format!("path = \"secret/data/x\"\n{p}"), Ok(None));
-        check(&format!("path = \"pki/issue/x\"\n{p}\nmethod = \"write\"\ndata = {{ a = [1] }}"), Ok(None));
+        let pki = crate::provider::vault::engine::Engine::PkiIssue.fields();
+        check(&format!("path = \"pki/issue/x\"\n{p}\ndata = {{ a = [1] }}"), Ok(pki));
+        check(&format!("path = \"a/b/issue/x\"\nengine = \"pki\"\n{p}\nwrap = \"60s\""), Ok(pki));
+        check(&format!("path = \"a/b\"\nengine = \"ldap\"\n{p}"), Err("not known"));
+        check(&format!("path = \"a/b\"\nwrap = \"1h\"\n{p}"), Err("5 minutes"));
+        check(&format!("path = \"transit/keys/x\"\n{p}"), Err("which is no credential | transit works with"));
         check(&format!("path = \"a/b\"\n{p}\nmethod = \"read\"\ndata = {{ a = 1 }}"), Ok(None));
         check(&format!("path = \"a/b\"\n{p}\ndata = {{ a = [1] }}"), Err("a read cannot carry"));
         check(&format!("path = \"a/b\"\n{p}\ndata = 3"), Err("not a table"));

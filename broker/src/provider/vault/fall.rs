@@ -24,7 +24,7 @@ impl Vault {
     pub(super) async fn unload(&self, handle: &Handle, parent: &Handle) -> Result<bool, ProviderError> {
         let held = Held::read(handle, &self.name)?;
         let above = Held::read(parent, &self.name)?;
-        let Kind::Child { parent, lease_id, fate, .. } = &held.kind else { return Ok(false) };
+        let Kind::Child { parent, .. } = &held.kind else { return Ok(false) };
         if (parent, &held.place) != (&above.accessor, &above.place) {
             return Ok(false);
         }
@@ -32,8 +32,8 @@ impl Vault {
         self.flights.close(&held.accessor);
         self.require_place(&held).await?;
         self.require_quiet(&held).await?;
-        let known = lease_id.clone().map(|id| Late { id, fate: *fate });
-        if let Some(lease) = known.or_else(|| self.flights.remembered(&held.accessor))
+        if let Some(lease) = held.known().or_else(|| self.flights.remembered(&held.accessor))
+            && !lease.id.is_empty()
             && !lease.goes_with_its_token()
         {
             self.end_lease(&lease.id).await?;
@@ -54,14 +54,19 @@ impl Vault {
         parent: &Revocation,
     ) -> Result<Revocation, ProviderError> {
         let held = Held::read(handle, &self.name)?;
-        let Kind::Child { lease_id, fate, .. } = &held.kind else { return self.end(handle).await };
+        if !matches!(held.kind, Kind::Child { .. }) {
+            return self.end(handle).await;
+        }
         self.require_place(&held).await?;
-        let known = lease_id.clone().map(|id| Late { id, fate: *fate });
-        let lease = known.or_else(|| self.flights.remembered(&held.accessor));
-        if let Some(lease) = &lease {
+        let lease = held.known().or_else(|| self.flights.remembered(&held.accessor));
+        let has_lease = lease.as_ref().is_some_and(|lease| !lease.id.is_empty());
+        if let Some(lease) = lease.as_ref().filter(|_| has_lease) {
             self.require_lease_gone(&lease.id).await?;
         }
-        let fell_with_it = lease.is_some() && matches!(parent, Revocation::Revoked(_));
+        if let Some(certificate) = lease.as_ref().and_then(|lease| lease.certificate.as_ref()) {
+            self.end_certificate(certificate, Urgency::Revocation).await?;
+        }
+        let fell_with_it = has_lease && matches!(parent, Revocation::Revoked(_));
         if !fell_with_it && !self.is_token_gone(&held.accessor).await? {
             return Err(self.name.error(
                 Blame::Broken,
@@ -109,7 +114,7 @@ mod tests {
 
     #[test]
     fn which_leases_are_left_to_the_server() {
-        let late = |id: &str, fate| Late { id: id.to_owned(), fate };
+        let late = |id: &str, fate| Late { id: id.to_owned(), fate, certificate: None };
         assert!(late("leased/bench/1", Fate::Ends).goes_with_its_token());
         assert!(!late("database/creds/orders-ro/1", Fate::Ends).goes_with_its_token());
         assert!(!late("aws/sts/deploy/1", Fate::LivesUntil(None)).goes_with_its_token());

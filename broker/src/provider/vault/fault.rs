@@ -24,6 +24,10 @@ pub(super) enum Fault {
     Later(Duration),
     #[error("request cannot be built")]
     Request,
+    #[error("not wrapped as asked for")]
+    NotWrapped,
+    #[error("wrapped answer was opened before")]
+    Opened,
 }
 
 impl Fault {
@@ -52,6 +56,8 @@ pub(super) enum Complaint {
     NotRenewable,
     /// No secrets engine or auth method is mounted there (404).
     NoRoute,
+    /// The server knows no such wrapping token: it was opened before, or has ended (400).
+    NoSuchWrapping,
     /// Anything else, or nothing that could be read.
     Other,
 }
@@ -71,6 +77,7 @@ impl Complaint {
             ("invalid accessor", Self::NoSuchAccessor),
             ("lease is not renewable", Self::NotRenewable),
             ("no handler for route", Self::NoRoute),
+            ("wrapping token is not valid", Self::NoSuchWrapping),
         ];
         let has = |words: &str| errors.iter().any(|error| error.contains(words));
         known.iter().find(|(words, _)| has(words)).map_or(Self::Other, |(_, complaint)| *complaint)
@@ -125,6 +132,17 @@ impl ServerName {
                 Blame::Busy(Some(wait)),
                 &format!("asks to come back in {} s", wait.as_secs()),
                 "wait; if it stays so, raise the server's rate limit quota for the broker",
+            ),
+            Fault::NotWrapped => self.error(
+                Blame::Broken,
+                "did not wrap a credential as it was asked to, or wrapped something else",
+                "check what stands between the broker and the server: it may have exchanged the answer",
+            ),
+            Fault::Opened => self.error(
+                Blame::Refused,
+                "handed out a wrapped credential that somebody had opened before the broker: it is revoked",
+                "take this for an intrusion: somebody between the broker and the server reads along; look for \
+                 `sys/wrapping/unwrap` in the server's audit log",
             ),
             Fault::Request => self.error(
                 Blame::Config,

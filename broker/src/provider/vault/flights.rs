@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use super::after;
 use super::answer::Answer;
+use super::engine::Place;
+use super::engine::pki::{Certificate, certificate};
 use super::fault::{Fault, is_from_between};
 use super::terms::Fate;
 use crate::clock::Clock;
@@ -40,8 +43,25 @@ struct Entry {
 /// A lease that its asker may never see.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Late {
+    /// Empty where there is only a certificate.
     pub(super) id: String,
     pub(super) fate: Fate,
+    /// What is to be put on a revocation list.
+    pub(super) certificate: Option<Certificate>,
+}
+
+impl Late {
+    /// What an answer brings that is to be ended; `None` where there is nothing.
+    pub(super) fn of(place: &Place, answer: &Answer, clock: &dyn Clock) -> Option<Self> {
+        let (lease, certificate) = (answer.lease()?, certificate(place, answer));
+        if lease.id.is_empty() {
+            let end = place.engine.end(answer, clock.now());
+            let certificate = Some(certificate?);
+            return Some(Self { id: lease.id, fate: Fate::LivesUntil(end), certificate });
+        }
+        let fate = Fate::of(place.engine, &lease, after(clock, lease.life));
+        Some(Self { id: lease.id, fate, certificate })
+    }
 }
 
 /// A revocation of a token that the request would depend on has begun.
@@ -241,7 +261,7 @@ mod tests {
     #[tokio::test]
     async fn a_late_lease_is_kept_until_it_is_forgotten() {
         let flights = Flights::new(Arc::new(crate::clock::SystemClock));
-        let late = Late { id: "database/creds/x/1".into(), fate: Fate::Ends };
+        let late = Late { id: "database/creds/x/1".into(), fate: Fate::Ends, certificate: None };
         flights.remember("child", late.clone());
         flights.begin(vec!["other".into()]).unwrap().land();
         assert_eq!(flights.remembered("child"), Some(late));

@@ -7,17 +7,16 @@ use mcp_broker_proto::Secret;
 use mcp_broker_proto::names::LeaseId;
 use tokio::sync::oneshot;
 
-use super::answer::Answer;
+use super::Vault;
+use super::answer::{Answer, Wrapped};
 use super::calls::{self, Call};
-use super::fault::Fault;
+use super::credential::CredentialSettings;
+use super::fault::{Complaint, Fault};
 use super::flights::{Flight, Late};
 use super::gate::Urgency;
 use super::handle::{Held, Kind};
 use super::identity::Identity;
-use super::path::SecretPath;
-use super::terms::Fate;
 use super::transport::{REQUEST_LIMIT, Signed, Transport};
-use super::{Vault, after};
 use crate::provider::{Blame, ProviderError};
 
 impl Vault {
@@ -40,7 +39,7 @@ impl Vault {
         call: Call,
         held: &Held,
         opener: &Secret,
-        path: &SecretPath,
+        settings: &CredentialSettings,
     ) -> Result<Answer, ProviderError> {
         let accessor = held.accessor.clone();
         let mut tokens = vec![accessor.clone()];
@@ -49,14 +48,19 @@ impl Vault {
         }
         let flight = self.begin(tokens)?;
         let (flights, (sender, receiver)) = (Arc::clone(&self.flights), oneshot::channel());
-        let (signed, path, clock) =
-            (transport.sign(call, Some(opener)), path.clone(), Arc::clone(&self.clock));
+        let (place, clock) = (settings.place.clone(), Arc::clone(&self.clock));
+        let signed = transport.sign(call.wrapped(settings.wrap), Some(opener));
+        let wrapped = settings.wrap.map(|_| settings.path.to_string());
         tokio::spawn(async move {
-            let answer = transport.follow(signed).await;
-            let lease = answer.as_ref().ok().and_then(Answer::lease).filter(|lease| !lease.id.is_empty());
-            if let Some(lease) = lease {
-                let fate = Fate::of(&path, &lease, after(&*clock, lease.life));
-                flights.remember(&accessor, Late { id: lease.id, fate });
+            let mut answer = transport.follow(signed).await;
+            if let (Some(path), Ok(closed)) = (wrapped, &answer)
+                && closed.is_ok()
+            {
+                answer = open(&transport, closed, &path).await;
+            }
+            let late = answer.as_ref().ok().and_then(|answer| Late::of(&place, answer, &*clock));
+            if let Some(late) = late {
+                flights.remember(&accessor, late);
             }
             flight.end_with(&answer);
             // Nobody may be waiting any more; then the answer is wiped here.
@@ -92,6 +96,36 @@ impl Vault {
         taker.send(()).ok();
         self.identity.sent(answer)
     }
+}
+
+/// Opens a wrapped answer, after a look whether it holds what was asked for, and that nobody opened it before: by the
+/// server's word, not by that of the answer, which came the way that wrapping is to make safe.
+async fn open(transport: &Transport, closed: &Answer, path: &str) -> Result<Answer, Fault> {
+    #[derive(serde::Deserialize)]
+    struct Known {
+        creation_path: String,
+    }
+    let Wrapped { token, creation_path } = closed.wrapped().ok_or(Fault::NotWrapped)?;
+    let refuse = |answer: &Answer| match answer.complaint() {
+        Complaint::NoSuchWrapping => {
+            tracing::error!(path, "a wrapped credential was opened by somebody else: it is revoked");
+            Fault::Opened
+        }
+        _ => Fault::NotWrapped,
+    };
+    let known = transport.send(calls::look_up_wrapping(&token), None, Urgency::Normal).await?;
+    if !known.is_ok() {
+        return Err(refuse(&known));
+    }
+    let Known { creation_path: known } = known.data().ok_or(Fault::NotWrapped)?;
+    let inside = transport.namespace().map(|namespace| format!("{namespace}/{path}"));
+    let is_it = |found: &str| found == path || inside.as_deref() == Some(found);
+    if !is_it(&known) || !is_it(&creation_path) {
+        tracing::error!(path, "a wrapped credential was made for something else: it is revoked");
+        return Err(Fault::NotWrapped);
+    }
+    let answer = transport.send(calls::unwrap(), Some(&token), Urgency::Normal).await?;
+    if answer.is_ok() { Ok(answer) } else { Err(refuse(&answer)) }
 }
 
 /// Revokes a child that nobody knows of, as well as that can be done: it also ends with its parent.

@@ -4,7 +4,9 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::engine::pki::Certificate;
 use super::fault::ServerName;
+use super::flights::Late;
 use super::terms::Fate;
 use crate::provider::{Blame, Handle, ProviderError};
 
@@ -38,6 +40,17 @@ pub(super) enum Kind {
         /// What revoking the lease does.
         #[serde(skip_serializing_if = "Fate::is_usual", default)]
         fate: Fate,
+        /// The certificate that came with it.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        certificate: Option<Certificate>,
+    },
+    /// A launch's that read something without a lease that ends by itself: it was revoked at once.
+    Bounded {
+        /// The end of what was read.
+        ends: Option<Timestamp>,
+        /// The certificate that it is.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        certificate: Option<Certificate>,
     },
     /// A launch's that read something that has no lease: it was revoked at once, the value lives on.
     Static,
@@ -53,6 +66,12 @@ impl Held {
                 "the journal was written by another version, or for another kind under this name",
             )
         })
+    }
+
+    /// What hangs under the token, where the handle says it.
+    pub(super) fn known(&self) -> Option<Late> {
+        let Kind::Child { lease_id: Some(id), fate, certificate, .. } = &self.kind else { return None };
+        Some(Late { id: id.clone(), fate: *fate, certificate: certificate.clone() })
     }
 
     /// Writes it.
@@ -79,7 +98,8 @@ mod tests {
         check(&held(Kind::Parent), serde_json::json!({"kind":"parent","place":"c/ns","accessor":"a"}));
         check(&held(Kind::Static), serde_json::json!({"kind":"static","place":"c/ns","accessor":"a"}));
         let until = Timestamp::UNIX_EPOCH;
-        let child = |lease_id, fate| Kind::Child { parent: "p".into(), until, lease_id, fate };
+        let child =
+            |lease_id, fate| Kind::Child { parent: "p".into(), until, lease_id, fate, certificate: None };
         let base = serde_json::json!({"kind":"child","place":"c/ns","accessor":"a","parent":"p","until":"1970-01-01T00:00:00Z"});
         check(&held(child(None, Fate::Ends)), base.clone());
         let mut with_lease = base;
@@ -88,5 +108,11 @@ mod tests {
         let fate = serde_json::json!({"lives_until":"1970-01-01T00:00:00Z"});
         with_lease.as_object_mut().unwrap().insert("fate".into(), fate);
         check(&held(child(Some("l".into()), Fate::LivesUntil(Some(until)))), with_lease);
+        let certificate = Some(Certificate { mount: "pki".into(), serial: "0a:0b".into() });
+        check(
+            &held(Kind::Bounded { ends: Some(until), certificate }),
+            serde_json::json!({"kind":"bounded","place":"c/ns","accessor":"a","ends":"1970-01-01T00:00:00Z",
+                "certificate":{"mount":"pki","serial":"0a:0b"}}),
+        );
     }
 }

@@ -3,28 +3,38 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use mcp_broker_proto::Secret;
 use mcp_broker_proto::session::Revocability;
 
 use super::Vault;
 use super::answer::{Answer, LeaseTerms};
-use super::calls;
+use super::calls::{self, Call};
 use super::credential::{CredentialSettings, Method};
+use super::engine::Engine;
+use super::engine::pki::Certificate;
+use super::engine::ssh::Pair;
 use super::fault::Complaint;
+use super::flights::Late;
 use super::gate::Urgency;
 use super::handle::{Held, Kind};
 use super::terms::{Fate, is_longer};
 use crate::provider::{Blame, Handle, Issued, MintRequest, Prepared, ProviderError, Renewed};
 
-/// A lease that was taken.
-struct Leased {
+/// What an answer says of what was issued.
+struct Found {
+    lease: LeaseTerms,
+    /// Its end, where it has no lease.
+    end: Option<Timestamp>,
+    late: Option<Late>,
+}
+
+/// What was issued, taken for the launch.
+struct Taken {
     handle: Handle,
-    expires_at: Timestamp,
+    expires_at: Option<Timestamp>,
     renewable: bool,
     revocability: Revocability,
 }
-
-/// Fields of credentials that say whose they are and open nothing.
-const PLAIN: &[&str] = &["username"];
 
 impl Vault {
     /// Reads or writes the path with the child's token.
@@ -38,50 +48,86 @@ impl Vault {
         let Some(opener) = prepared.opener else {
             return Err(self.broken("was asked to read a credential without a token to do it with"));
         };
-        let call = match settings.method {
-            Method::Read => calls::read(&settings.path, &settings.data),
-            Method::Write => calls::write(&settings.path, &settings.data),
-        };
+        let (call, key) = self.question(settings, request.spec.ttl.min(self.left(&held)))?;
         let transport = self.identity.transport().await?;
-        let answer = self.fly(transport, call, &held, &opener, &settings.path).await?;
+        let answer = self.fly(transport, call, &held, &opener, settings).await?;
         if !answer.is_ok() {
             return Err(self.refused_read(&answer, settings));
         }
+        let engine = settings.place.engine;
         let doing = format!("reading `{}`", settings.path);
-        let (Some(fields), Some(lease)) = (answer.fields(), answer.lease()) else {
+        let (Some(mut fields), Some(lease)) = (answer.fields(), answer.lease()) else {
             return Err(self.name.unreadable(&doing));
         };
-        drop(answer);
         if fields.is_empty() {
             return Err(self.name.unreadable(&doing));
         }
-        if lease.id.is_empty() {
-            let handle = self.end_reader(held).await;
-            let revocability = Revocability::None;
-            return Ok(Issued {
-                handle,
-                fields,
-                plain: PLAIN,
-                expires_at: None,
-                valid_until: None,
-                detail: None,
-                renewable: false,
-                revocability,
-            });
+        let found =
+            Found { lease, end: engine.end(&answer, self.clock.now()), late: self.late(settings, &answer) };
+        drop(answer);
+        engine.finish(&mut fields);
+        if let Some(Pair { private, public }) = key {
+            fields.insert("public_key".to_owned(), Secret::new(public));
+            fields.insert("private_key".to_owned(), private);
+            fields.insert("private_key_type".to_owned(), Secret::new("ed25519".to_owned()));
         }
-        let fate = Fate::of(&settings.path, &lease, self.after(lease.life));
-        let taken = self.take_lease(request, held, lease, fate).await?;
-        let Leased { handle, expires_at, renewable, revocability } = taken;
-        Ok(Issued {
-            handle,
-            fields,
-            plain: PLAIN,
-            expires_at: Some(expires_at),
-            valid_until: None,
-            detail: None,
-            renewable,
-            revocability,
-        })
+        let taken = self.take(request, held, settings, found).await?;
+        let (detail, plain) = (engine.detail(&fields), engine.plain());
+        let Taken { handle, expires_at, renewable, revocability } = taken;
+        Ok(Issued { handle, fields, plain, expires_at, valid_until: None, detail, renewable, revocability })
+    }
+
+    /// The request, and the key pair that it is about where the broker makes one.
+    fn question(
+        &self,
+        settings: &CredentialSettings,
+        life: Duration,
+    ) -> Result<(Call, Option<Pair>), ProviderError> {
+        let (mut data, mut key) = (settings.data.clone(), None);
+        settings.place.engine.ask_for(life, &mut data);
+        if settings.place.engine == Engine::SshSign && !data.contains_key("public_key") {
+            let pair = Pair::fresh().ok_or_else(|| self.broken("was to sign a key, and none can be made"))?;
+            data.insert("public_key".to_owned(), pair.public.clone().into());
+            key = Some(pair);
+        }
+        let call = match settings.method {
+            Method::Read => calls::read(&settings.path, &data),
+            Method::Write => calls::write(&settings.path, &data),
+        };
+        Ok((call, key))
+    }
+
+    fn late(&self, settings: &CredentialSettings, answer: &Answer) -> Option<Late> {
+        Late::of(&settings.place, answer, &*self.clock)
+    }
+
+    /// Takes what was issued for the launch: by its lease, else by what ends it, else as what never ends.
+    async fn take(
+        &self,
+        request: &MintRequest,
+        held: Held,
+        settings: &CredentialSettings,
+        found: Found,
+    ) -> Result<Taken, ProviderError> {
+        let Found { lease, end, late } = found;
+        let certificate = late.and_then(|late| late.certificate);
+        if !lease.id.is_empty() {
+            let fate = Fate::of(settings.place.engine, &lease, self.after(lease.life));
+            return self.take_lease(request, held, lease, fate, certificate).await;
+        }
+        let Some(end) = end else {
+            let handle = self.end_reader(held, Kind::Static).await;
+            let revocability = Revocability::None;
+            return Ok(Taken { handle, expires_at: None, renewable: false, revocability });
+        };
+        let life = Duration::try_from(end.duration_since(self.clock.now())).unwrap_or(Duration::ZERO);
+        let fate = Fate::LivesUntil(Some(end));
+        // Less than nothing is left of what has ended; it is no life without an end.
+        let counted = life.max(Duration::from_secs(1));
+        self.require_short(counted, request.spec.ttl, self.left(&held), fate)?;
+        self.flights.forget(&held.accessor);
+        let handle = self.end_reader(held, Kind::Bounded { ends: Some(end), certificate }).await;
+        Ok(Taken { handle, expires_at: Some(end), renewable: false, revocability: fate.revocability(life) })
     }
 
     /// Shortens the lease to the credential's `ttl`, or to what is left of the session. One that is longer and
@@ -92,7 +138,8 @@ impl Vault {
         held: Held,
         lease: LeaseTerms,
         fate: Fate,
-    ) -> Result<Leased, ProviderError> {
+        certificate: Option<Certificate>,
+    ) -> Result<Taken, ProviderError> {
         let left = self.left(&held);
         let want = request.spec.ttl.min(left);
         let (mut life, mut renewable) = (lease.life, lease.renewable);
@@ -113,13 +160,13 @@ impl Vault {
         let Held { place, accessor, kind } = held;
         let kind = match kind {
             Kind::Child { parent, until, .. } => {
-                Kind::Child { parent, until, lease_id: Some(lease.id), fate }
+                Kind::Child { parent, until, lease_id: Some(lease.id), fate, certificate }
             }
             other => other,
         };
         self.flights.forget(&accessor);
         let handle = Held { place, accessor, kind }.to_handle();
-        Ok(Leased { handle, expires_at, renewable, revocability })
+        Ok(Taken { handle, expires_at: Some(expires_at), renewable, revocability })
     }
 
     /// Asks for another `ttl`.
@@ -177,12 +224,12 @@ impl Vault {
 
     /// Revokes the child that read a value without a lease: it has nothing to hold. The handle keeps its
     /// accessor, so that `revoke` makes sure of it.
-    async fn end_reader(&self, held: Held) -> Handle {
+    async fn end_reader(&self, held: Held, kind: Kind) -> Handle {
         let call = || calls::revoke_accessor(&held.accessor);
         if let Err(error) = self.identity.call(call, Urgency::Normal).await {
             tracing::warn!(provider = %self.name.provider, %error, "a reader's token is revoked later");
         }
-        Held { kind: Kind::Static, ..held }.to_handle()
+        Held { kind, ..held }.to_handle()
     }
 
     fn refused_read(&self, answer: &Answer, settings: &CredentialSettings) -> ProviderError {

@@ -6,13 +6,15 @@ use super::*;
 use super::super::credential::{CredentialSettings, Method};
 use crate::provider::MintRequest;
 
-fn write(path: &str, policy: &str, data: &Value) -> MintRequest {
+pub(super) fn write(path: &str, policy: &str, data: &Value) -> MintRequest {
     let mut asked = request(path, policy);
     asked.spec.settings = Arc::new(CredentialSettings {
         path: path.parse().unwrap(),
         policies: vec![policy.to_owned()],
         method: Method::Write,
         data: data.as_object().unwrap().clone(),
+        place: super::super::engine::place(&path.parse().unwrap(), None),
+        wrap: None,
     });
     asked
 }

@@ -10,14 +10,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-const ALIVE: &str = "{\"data\":{\"ttl\":0,\"renewable\":false}}";
+pub(super) const ALIVE: &str = "{\"data\":{\"ttl\":0,\"renewable\":false}}";
 
-fn response(head: &str, body: &str) -> String {
+pub(super) fn response(head: &str, body: &str) -> String {
     format!("HTTP/1.1 {head}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
 
 /// What a double was asked: each request as it came.
-type Asked = Arc<std::sync::Mutex<Vec<String>>>;
+pub(super) type Asked = Arc<std::sync::Mutex<Vec<String>>>;
 
 /// Reads one request to the end of its body.
 async fn heard(stream: &mut tokio::net::TcpStream) -> Option<String> {
@@ -34,7 +34,7 @@ async fn heard(stream: &mut tokio::net::TcpStream) -> Option<String> {
 }
 
 /// Answers one request after the other with the script, the last for ever. Empty: never.
-async fn serve(script: Vec<String>) -> (ServerSettings, Asked, world::Dir) {
+pub(super) async fn serve(script: Vec<String>) -> (ServerSettings, Asked, world::Dir) {
     serve_held(script, Arc::new(Semaphore::new(Semaphore::MAX_PERMITS))).await
 }
 

@@ -22,6 +22,10 @@ use super::settings::{AuthMethod, ServerSettings};
 use crate::clock::{Clock, SystemClock};
 use crate::provider::{Blame, Handle, Issued, Parent, Proof, Provider, ProviderError, Revocation};
 
+#[path = "live_clouds.rs"]
+mod clouds;
+#[path = "live_engines.rs"]
+mod engines;
 #[path = "live_fall.rs"]
 mod fall;
 #[path = "live_fate.rs"]

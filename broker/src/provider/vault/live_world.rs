@@ -204,6 +204,8 @@ pub(super) fn request(path: &str, policy: &str) -> MintRequest {
         policies: vec![policy.to_owned()],
         method: Method::Read,
         data: serde_json::Map::new(),
+        place: super::super::engine::place(&path.parse().expect("a path"), None),
+        wrap: None,
     };
     MintRequest {
         lease: mcp_broker_proto::names::LeaseId::fresh(),

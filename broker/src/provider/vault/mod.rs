@@ -4,15 +4,17 @@
 //!
 //! A path whose answer has no lease (KV, or a credential engine that grants none) can be withheld, not
 //! revoked: its child is revoked after the read, and `revoke` answers that the value lives on. So it does for
-//! a lease whose revocation proves nothing about what was issued.
-//! In reading order: `settings`, `credential`, `path`; `login`, `identity`; `tree`, `issue`, `terms`,
-//! `revoke`, `fall`, `follow`, `flights`, `ends`; `calls`, `answer`, `fault`; `client`, `transport`, `gate`.
+//! a lease whose revocation proves nothing about what was issued. A certificate is put on its issuer's list besides.
+//! In reading order: `settings`, `credential`, `path`, `engine`; `login`, `identity`; `tree`, `issue`, `terms`,
+//! `lookup`, `revoke`, `fall`, `follow`, `flights`, `ends`; `calls`, `answer`, `fault`; `client`, `transport`, `gate`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
+use mcp_broker_proto::Secret;
 use mcp_broker_proto::session::Revocability;
 use tokio::sync::{Mutex, OnceCell};
 
@@ -28,6 +30,7 @@ mod calls;
 mod client;
 mod credential;
 mod ends;
+mod engine;
 mod fall;
 mod fault;
 mod files;
@@ -42,6 +45,7 @@ mod issue;
 #[path = "live_tests.rs"]
 mod live;
 mod login;
+mod lookup;
 mod path;
 mod revoke;
 mod settings;
@@ -120,9 +124,12 @@ fn after(clock: &dyn Clock, life: Duration) -> Timestamp {
 impl Provider for Vault {
     /// By the path's shape, before anything was asked: KV version 2 has no leases, other paths usually do.
     fn revocability(&self, spec: &CredentialSpec) -> Revocability {
-        match spec.settings.downcast_ref::<credential::CredentialSettings>() {
-            Some(settings) if !settings.path.is_kv2() => Revocability::Immediate,
-            _ => Revocability::None,
+        let settings = spec.settings.downcast_ref::<credential::CredentialSettings>();
+        let Some(engine) = settings.map(|settings| settings.place.engine) else { return Revocability::None };
+        match engine.outlives_revocation() {
+            _ if engine == engine::Engine::Kv2 => Revocability::None,
+            Some(true) => Revocability::Bounded { seconds: spec.ttl.as_secs() },
+            _ => Revocability::Immediate,
         }
     }
 
@@ -162,6 +169,16 @@ impl Provider for Vault {
         self.keep_parent(parent).await
     }
 
+    /// Only its own handle names a certificate that has no lease.
+    fn hangs_on(&self, handle: &Handle) -> bool {
+        let held = handle::Held::read(handle, &self.name);
+        held.is_ok_and(|held| matches!(held.kind, handle::Kind::Bounded { certificate: Some(_), .. }))
+    }
+
+    async fn look_up(&self, path: &str) -> Result<BTreeMap<String, Secret>, ProviderError> {
+        self.own_secret(path).await
+    }
+
     async fn health(&self) -> Result<Healthy, ProviderError> {
         self.look().await
     }
@@ -184,6 +201,9 @@ mod tests {
             provider,
             ["address", "auth", "ca_file", "dead_man", "launch_role", "namespace", "session_role"]
         );
-        assert_eq!(keys(KIND.reader.credential_schema), ["data", "method", "path", "policies"]);
+        assert_eq!(
+            keys(KIND.reader.credential_schema),
+            ["data", "engine", "method", "path", "policies", "wrap"]
+        );
     }
 }

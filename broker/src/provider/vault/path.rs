@@ -29,11 +29,6 @@ impl SecretPath {
         let inner = segments.len().saturating_sub(1);
         segments.iter().take(inner).skip(1).any(|segment| *segment == "data")
     }
-
-    /// Whether it is a dynamic role of a database engine under its usual name, whose fields are known.
-    pub(super) fn is_database_creds(&self) -> bool {
-        matches!(self.0.split('/').collect::<Vec<_>>().as_slice(), ["database", "creds", _])
-    }
 }
 
 impl fmt::Display for SecretPath {
@@ -119,17 +114,14 @@ mod tests {
     #[test]
     fn shapes_are_recognised() {
         let table = [
-            ("secret/data/x", true, false),
-            ("team/kv/data/x/y", true, false),
-            ("secret/data", false, false),
-            ("data/x", false, false),
-            ("database/creds/data", false, true),
-            ("database/creds/a/b", false, false),
-            ("pg/creds/a", false, false),
+            ("secret/data/x", true),
+            ("team/kv/data/x/y", true),
+            ("secret/data", false),
+            ("data/x", false),
+            ("database/creds/data", false),
         ];
-        for (text, kv2, database) in table {
-            let path: SecretPath = text.parse().unwrap();
-            assert_eq!((path.is_kv2(), path.is_database_creds()), (kv2, database), "{text}");
+        for (text, kv2) in table {
+            assert_eq!(text.parse::<SecretPath>().unwrap().is_kv2(), kv2, "{text}");
         }
     }
 }

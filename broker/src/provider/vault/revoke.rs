@@ -30,10 +30,16 @@ impl Vault {
                 self.end_token(&held.accessor, Urgency::Ending).await?;
                 Revocation::ExpiresAt(None)
             }
-            Kind::Child { lease_id, fate, .. } => {
-                let known = lease_id.clone().map(|id| Late { id, fate: *fate });
+            Kind::Bounded { ends, certificate } => {
+                if let Some(certificate) = certificate {
+                    self.end_certificate(certificate, Urgency::Ending).await?;
+                }
+                self.end_token(&held.accessor, Urgency::Ending).await?;
+                Revocation::ExpiresAt(*ends)
+            }
+            Kind::Child { .. } => {
                 // What a read brought after its asker had gone is in no handle.
-                let lease = known.or_else(|| self.flights.remembered(&held.accessor));
+                let lease = held.known().or_else(|| self.flights.remembered(&held.accessor));
                 self.end_child(&held.accessor, lease).await?
             }
         };
@@ -45,13 +51,20 @@ impl Vault {
     }
 
     async fn end_child(&self, accessor: &str, lease: Option<Late>) -> Result<Revocation, ProviderError> {
-        let Some(Late { id, fate }) = lease else {
+        let Some(Late { id, fate, certificate }) = lease else {
             return Ok(self.end_token(accessor, Urgency::Ending).await?.revocation(Proof::Token));
         };
-        self.end_lease(&id).await?;
+        let has_lease = !id.is_empty();
+        if has_lease {
+            self.end_lease(&id).await?;
+        }
+        // The engine lists it when its lease is revoked, but a lease that is gone does not prove that it did.
+        if let Some(certificate) = certificate {
+            self.end_certificate(&certificate, Urgency::Revocation).await?;
+        }
         // The credential is gone; the token behind it opens nothing any more, and waits for others' credentials.
         let before = self.end_token(accessor, Urgency::Revocation).await?;
-        if self.lease_life(&id, Urgency::Revocation).await?.is_some() {
+        if has_lease && self.lease_life(&id, Urgency::Revocation).await?.is_some() {
             return Err(self.lease_stays());
         }
         if let Fate::LivesUntil(end) = fate {

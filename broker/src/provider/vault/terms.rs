@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Vault;
 use super::answer::LeaseTerms;
+use super::engine::Engine;
 use super::handle::{Held, Kind};
-use super::path::SecretPath;
 use crate::provider::{Blame, ProviderError, Renewed};
 
 /// How much longer than asked for a lease may be: rounding, and the way of the answer.
@@ -28,14 +28,10 @@ pub(super) enum Fate {
 }
 
 impl Fate {
-    /// By how the lease was born. The engines whose revocation does nothing mark their leases as not
-    /// renewable: STS of `aws`, tokens of `gcp` (both answer a revocation with success) and of `kubernetes`,
-    /// certificates of `pki`, which live on wherever the revocation list is not read. Two engines do not
-    /// renew everything and revoke it all the same: `database` drops the user, and `ssh` forgets the one-time
-    /// password, which each use asks the server for. A mount may have any name, so that these two are
-    /// believed under their usual ones only; elsewhere too little is claimed rather than too much.
-    pub(super) fn of(path: &SecretPath, lease: &LeaseTerms, end: Timestamp) -> Self {
-        if lease.renewable || matches!(path.mount(), "database" | "ssh") {
+    /// By the engine, where it is certain, else by how the lease was born: engines whose revocation does nothing mark
+    /// their leases as not renewable.
+    pub(super) fn of(engine: Engine, lease: &LeaseTerms, end: Timestamp) -> Self {
+        if !engine.outlives_revocation().unwrap_or(!lease.renewable) {
             return Self::Ends;
         }
         Self::LivesUntil((!lease.life.is_zero()).then_some(end))
@@ -114,11 +110,13 @@ impl Vault {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
+    use super::super::engine::place;
     use super::*;
 
     fn check(path: &str, renewable: bool, life: u64, want: Revocability) {
         let lease = LeaseTerms { id: "x".into(), life: Duration::from_secs(life), renewable };
-        let fate = Fate::of(&path.parse().unwrap(), &lease, Timestamp::UNIX_EPOCH);
+        let engine = place(&path.parse().unwrap(), None).engine;
+        let fate = Fate::of(engine, &lease, Timestamp::UNIX_EPOCH);
         assert_eq!(fate.revocability(lease.life), want, "{path} {renewable} {life}");
     }
 
@@ -134,6 +132,11 @@ mod tests {
         check("pg/creds/x", false, 60, Revocability::Bounded { seconds: 60 });
         check("aws/database/x", false, 60, Revocability::Bounded { seconds: 60 });
         check("aws/sts/x", false, 0, Revocability::None);
+        check("aws/sts/x", true, 900, Revocability::Bounded { seconds: 900 });
+        check("aws/creds/x", true, 900, Revocability::Immediate);
+        check("gcp/key/x", true, 900, Revocability::Immediate);
+        check("azure/creds/x", true, 900, Revocability::Immediate);
+        check("pki/issue/x", true, 900, Revocability::Bounded { seconds: 900 });
     }
 
     #[test]

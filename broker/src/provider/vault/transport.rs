@@ -70,6 +70,7 @@ impl Transport {
             // EXPOSE: vaultrs' middleware, which puts it into the request's header; wiped when `middle` drops.
             token.expose(|text| text.clone_into(&mut middle.0.token));
         }
+        middle.0.wrap = call.wrap.map(|life| format!("{}s", life.as_secs()));
         if call.outside_namespaces {
             middle.0.namespace = None;
         }
@@ -80,6 +81,11 @@ impl Transport {
     /// [`REQUEST_LIMIT`]. For a task of its own; whoever waits for it has its own limit.
     pub(super) async fn follow(&self, signed: Signed) -> Result<Answer, Fault> {
         self.pass(signed, Urgency::Normal, FLIGHT_LIMIT).await
+    }
+
+    /// The namespace that everything is asked in.
+    pub(super) fn namespace(&self) -> Option<&str> {
+        self.middle.namespace.as_deref()
     }
 
     async fn pass(&self, signed: Signed, urgency: Urgency, limit: Duration) -> Result<Answer, Fault> {

@@ -173,7 +173,13 @@ impl Vault {
         let life = Duration::from_secs(auth.lease_duration).min(request.horizon);
         let until = self.after(life);
         self.ends.note(&auth.accessor, life);
-        let kind = Kind::Child { parent: above.accessor, until, lease_id: None, fate: Fate::Ends };
+        let kind = Kind::Child {
+            parent: above.accessor,
+            until,
+            lease_id: None,
+            fate: Fate::Ends,
+            certificate: None,
+        };
         let held = Held { place: above.place, accessor: auth.accessor, kind };
         Ok(Prepared { handle: held.to_handle(), opener: Some(auth.client_token) })
     }
