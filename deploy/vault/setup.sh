@@ -122,7 +122,10 @@ set_up() {
             fail "enabling AppRole at $mount failed"
         }
     fi
-    must "writing the AppRole role $role" write "auth/$mount/role/$role" token_policies=mcp-broker \
+    # Further policies that the broker was given, such as pki-revoke, stay.
+    own=$(run read -format=json "auth/$mount/role/$role" | tr -d ' \n' | sed -n 's/.*"token_policies":\[\([^]]*\)\].*/\1/p' | tr -d '"')
+    case ",$own," in *,mcp-broker,*) ;; *) own=mcp-broker${own:+,$own} ;; esac
+    must "writing the AppRole role $role" write "auth/$mount/role/$role" "token_policies=$own" \
         token_no_default_policy=true token_type=service token_period=1h bind_secret_id=true \
         secret_id_num_uses=0 secret_id_ttl=0 >/dev/null
     echo "  AppRole role $role at auth/$mount"
