@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::config::{CredentialSpec, KindReader, ProviderConfig};
 
 mod error;
+pub mod postgres;
 pub mod sealed;
 mod source;
 pub mod vault;
@@ -25,7 +26,7 @@ pub use error::{Blame, ProviderError};
 pub use source::{Peers, Source};
 
 /// Every kind: how it reads its configuration and how it is built.
-pub const KINDS: &[Kind] = &[vault::KIND, sealed::KIND];
+pub const KINDS: &[Kind] = &[vault::KIND, sealed::KIND, postgres::KIND];
 
 /// One provider kind.
 pub struct Kind {

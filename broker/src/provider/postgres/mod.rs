@@ -1,0 +1,124 @@
+//! PostgreSQL roles that the broker makes itself, for people without a Vault: a role a launch, made in one
+//! transaction, dropped and looked for in `pg_roles` afterwards. Keeps no password: the server gets a SCRAM verifier.
+//!
+//! `VALID UNTIL` stops logins by password and nothing else: who is connected stays so. Therefore the end of a
+//! credential here is always its revocation, which first forbids the login and ends the sessions.
+//! In reading order: `settings`, `credential`, `statement`; `connect`, `tls`, `fault`; `password`, `role`, `issue`,
+//! `revoke`, `health`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use mcp_broker_proto::session::Revocability;
+use tokio::sync::Semaphore;
+
+use super::{
+    Blame, BuildDeps, Handle, Healthy, Issued, Kind, MintRequest, Parent, Peers, Prepared, Provider,
+    ProviderError, Renewed, Revocation,
+};
+use crate::clock::Clock;
+use crate::config::{CredentialSpec, KindReader, ProviderConfig};
+
+mod connect;
+mod credential;
+mod fault;
+mod health;
+mod issue;
+mod password;
+mod revoke;
+mod role;
+mod settings;
+mod statement;
+#[cfg(test)]
+mod testing;
+mod tls;
+
+/// The kind.
+pub const KIND: Kind = Kind {
+    reader: KindReader {
+        name: "postgres",
+        provider: settings::read,
+        credential: credential::read,
+        default_ttl: Duration::from_secs(15 * 60),
+        provider_schema: include_str!("provider.schema.json"),
+        credential_schema: include_str!("credential.schema.json"),
+    },
+    build,
+};
+
+/// So many connections for mints, and as many for ends, which must not wait behind them.
+const AT_ONCE: usize = 4;
+
+/// One database.
+struct Postgres {
+    name: fault::Name,
+    settings: settings::Settings,
+    clock: Arc<dyn Clock>,
+    peers: Peers,
+    mints: Semaphore,
+    ends: Semaphore,
+}
+
+fn build(config: &dyn ProviderConfig, deps: &BuildDeps) -> Result<Arc<dyn Provider>, ProviderError> {
+    let Some(settings) = config.as_any().downcast_ref::<settings::Settings>() else {
+        let what = format!("provider `{}` was given the keys of another kind", deps.name);
+        return Err(ProviderError::new(Blame::Config, what, fault::REPORT));
+    };
+    Ok(Arc::new(Postgres {
+        name: fault::Name(deps.name.to_string()),
+        settings: settings.clone(),
+        clock: Arc::clone(&deps.clock),
+        peers: deps.peers.clone(),
+        mints: Semaphore::new(AT_ONCE),
+        ends: Semaphore::new(AT_ONCE),
+    }))
+}
+
+#[async_trait]
+impl Provider for Postgres {
+    fn revocability(&self, _: &CredentialSpec) -> Revocability {
+        Revocability::Immediate
+    }
+
+    async fn prepare(&self, request: &MintRequest, _: Option<&Parent>) -> Result<Prepared, ProviderError> {
+        let handle = self.name_a_role(request)?.to_handle();
+        Ok(Prepared { handle, opener: None })
+    }
+
+    async fn issue(&self, request: &MintRequest, prepared: Prepared) -> Result<Issued, ProviderError> {
+        self.make_role(request, prepared).await
+    }
+
+    async fn revoke(&self, handle: &Handle) -> Result<Revocation, ProviderError> {
+        self.drop_role(handle).await
+    }
+
+    async fn renew(&self, handle: &Handle, ttl: Duration) -> Result<Renewed, ProviderError> {
+        self.lengthen(handle, ttl).await
+    }
+
+    async fn health(&self) -> Result<Healthy, ProviderError> {
+        self.look().await
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    /// The schema and the reader must know the same keys.
+    #[test]
+    fn schemas_name_the_keys() {
+        let keys = |text: &str| -> Vec<String> {
+            let schema: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text).unwrap();
+            schema.into_iter().map(|(key, _)| key).collect()
+        };
+        assert_eq!(
+            keys(KIND.reader.provider_schema),
+            ["ca_file", "database", "host", "password", "port", "tls", "username"]
+        );
+        assert_eq!(keys(KIND.reader.credential_schema), ["create", "drop", "grant"]);
+    }
+}
