@@ -9,6 +9,7 @@ pub mod bao;
 pub mod broker;
 pub mod eventually;
 pub mod fault;
+pub mod github;
 pub mod http;
 pub mod leaks;
 pub mod logind;

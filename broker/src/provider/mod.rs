@@ -17,6 +17,8 @@ use crate::clock::Clock;
 use crate::config::{CredentialSpec, KindReader, ProviderConfig};
 
 mod error;
+pub mod github_app;
+mod http;
 pub mod postgres;
 pub mod sealed;
 mod source;
@@ -26,7 +28,7 @@ pub use error::{Blame, ProviderError};
 pub use source::{Peers, Source};
 
 /// Every kind: how it reads its configuration and how it is built.
-pub const KINDS: &[Kind] = &[vault::KIND, sealed::KIND, postgres::KIND];
+pub const KINDS: &[Kind] = &[vault::KIND, sealed::KIND, postgres::KIND, github_app::KIND];
 
 /// One provider kind.
 pub struct Kind {

@@ -1,0 +1,92 @@
+//! Installation tokens of a GitHub app: narrowed to repositories and permissions, checked to be no wider than that,
+//! and revoked at the end of the launch.
+//!
+//! Only the token itself can revoke itself, and a token is never written down: it is kept in memory, by lease. A
+//! broker that dies with it can tell no more than until when it lives, which is one hour at most.
+//! In reading order: `settings`, `narrow`, `held`, `calls`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use mcp_broker_proto::session::Revocability;
+
+use super::http::Http;
+use super::{
+    Blame, BuildDeps, Handle, Healthy, Issued, Kind, MintRequest, Parent, Peers, Prepared, Provider,
+    ProviderError, Renewed, Revocation,
+};
+use crate::clock::Clock;
+use crate::config::{CredentialSpec, KindReader, ProviderConfig};
+
+mod calls;
+mod held;
+mod narrow;
+mod settings;
+
+/// The kind.
+pub const KIND: Kind = Kind {
+    reader: KindReader {
+        name: "github-app",
+        provider: settings::read,
+        credential: settings::credential,
+        default_ttl: Duration::from_secs(15 * 60),
+        provider_schema: include_str!("provider.schema.json"),
+        credential_schema: include_str!("credential.schema.json"),
+    },
+    build,
+};
+
+/// One installation of one app.
+struct GithubApp {
+    settings: settings::Settings,
+    clock: Arc<dyn Clock>,
+    peers: Peers,
+    http: Http,
+    held: held::Held,
+}
+
+/// The cure of a defect.
+const REPORT: &str = "this is a mistake in the broker: report it";
+
+fn build(config: &dyn ProviderConfig, deps: &BuildDeps) -> Result<Arc<dyn Provider>, ProviderError> {
+    let Some(settings) = config.as_any().downcast_ref::<settings::Settings>() else {
+        let what = format!("provider `{}` was given the keys of another kind", deps.name);
+        return Err(ProviderError::new(Blame::Config, what, REPORT));
+    };
+    Ok(Arc::new(GithubApp {
+        settings: settings.clone(),
+        clock: Arc::clone(&deps.clock),
+        peers: deps.peers.clone(),
+        http: Http::new(deps.name.to_string(), settings.ca_file.clone()),
+        held: held::Held::default(),
+    }))
+}
+
+#[async_trait]
+impl Provider for GithubApp {
+    fn revocability(&self, _: &CredentialSpec) -> Revocability {
+        Revocability::Immediate
+    }
+
+    async fn prepare(&self, request: &MintRequest, _: Option<&Parent>) -> Result<Prepared, ProviderError> {
+        Ok(Prepared { handle: self.intent(request), opener: None })
+    }
+
+    async fn issue(&self, request: &MintRequest, prepared: Prepared) -> Result<Issued, ProviderError> {
+        self.make_token(request, &prepared).await
+    }
+
+    async fn revoke(&self, handle: &Handle) -> Result<Revocation, ProviderError> {
+        self.end_token(handle).await
+    }
+
+    /// The token lives on its own for an hour; what is lengthened is how long the launch has it.
+    async fn renew(&self, handle: &Handle, ttl: Duration) -> Result<Renewed, ProviderError> {
+        self.lengthen(handle, ttl)
+    }
+
+    async fn health(&self) -> Result<Healthy, ProviderError> {
+        self.look().await
+    }
+}
