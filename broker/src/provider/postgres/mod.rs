@@ -30,8 +30,6 @@ mod revoke;
 mod role;
 mod settings;
 mod statement;
-#[cfg(test)]
-mod testing;
 mod tls;
 
 /// The kind.
@@ -122,3 +120,6 @@ mod tests {
         assert_eq!(keys(KIND.reader.credential_schema), ["create", "drop", "grant"]);
     }
 }
+
+#[cfg(test)]
+mod testing;
