@@ -51,3 +51,28 @@ fn a_server_that_closes_its_input_and_lives_on_is_replaced() {
     channel.expect("started");
     assert_eq!(client.text(3), "i1  ");
 }
+
+/// An answer that does not pass is none that the client waits for.
+#[test]
+fn a_request_whose_answer_is_dropped_is_answered() {
+    let broker = Broker::start("dropped");
+    let mut client = Client::start(&broker);
+    let (mut channel, _) = broker.accept();
+    let server = r#"
+        read x; head -c 17000000 /dev/zero | tr '\0' x | sed 's/^/{"result":{"a":"/; s/$/"},"jsonrpc":"2.0","id":1}/'; echo
+        read x; read y; printf '{"jsonrpc":"2.0","id":3,"result":{},"result":{}}\n'
+        read x; sleep 1000"#;
+    channel.ticket_of(0, 0, server);
+    channel.expect("started");
+    client.call(1, "x");
+    let answer = client.line();
+    assert_eq!(answer["id"], 1);
+    assert_eq!(answer["result"]["_meta"]["mcp-run/reason"], "result_too_long");
+    assert_eq!(channel.of_calls("answered")["outcome"], "result_too_long");
+    client.call(2, "x");
+    client.request(3, "x");
+    let answer = client.line();
+    assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!(3), &json!(1004)));
+    client.raw(br#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":2}}"#);
+    assert_eq!(channel.of_calls("answered")["outcome"], "cancelled");
+}

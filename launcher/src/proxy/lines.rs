@@ -6,6 +6,18 @@ pub const PIECE: usize = 64 << 10;
 /// A buffer larger than this is given back as soon as it is empty, a smaller one when idle.
 const KEPT: usize = 4 << 20;
 
+/// So much of a line that is too long is kept of its beginning and of its end, in bytes.
+const EDGE: usize = 1024;
+
+/// What is known of a line that was given up as too long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skipped {
+    /// How it began.
+    pub head: Vec<u8>,
+    /// How it ended, once it has.
+    pub tail: Option<Vec<u8>>,
+}
+
 /// What happens to a line that is longer than allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Long {
@@ -25,13 +37,29 @@ pub struct Lines {
     /// In the middle of a line that was given up as too long.
     skipping: bool,
     too_long: u64,
+    /// How the last line that was too long began and how it goes on; and whether somebody is to hear of it.
+    head: Vec<u8>,
+    tail: Vec<u8>,
+    fresh: bool,
 }
 
 impl Lines {
     /// Of at most `max` bytes each, without the line feed.
     #[must_use]
     pub fn new(max: usize, long: Long) -> Self {
-        Self { max, long, buffer: Vec::new(), line: 0, searched: 0, skipping: false, too_long: 0 }
+        let [buffer, head, tail] = [const { Vec::new() }; 3];
+        Self {
+            max,
+            long,
+            buffer,
+            line: 0,
+            searched: 0,
+            skipping: false,
+            too_long: 0,
+            head,
+            tail,
+            fresh: false,
+        }
     }
 
     /// Where to append what is read: room for [`PIECE`] at least.
@@ -76,6 +104,17 @@ impl Lines {
         self.too_long
     }
 
+    /// The line that was last given up as too long: says it once when it is, and once when it is over.
+    pub fn skipped(&mut self) -> Option<Skipped> {
+        if !std::mem::take(&mut self.fresh) {
+            return None;
+        }
+        if self.skipping {
+            return Some(Skipped { head: self.head.clone(), tail: None });
+        }
+        Some(Skipped { head: std::mem::take(&mut self.head), tail: Some(std::mem::take(&mut self.tail)) })
+    }
+
     /// Whether an idle buffer holds memory.
     #[must_use]
     pub fn holds_memory(&self) -> bool {
@@ -92,9 +131,18 @@ impl Lines {
     fn complete(&mut self, end: usize, next: usize, take: &mut impl FnMut(&mut [u8])) {
         let begin = std::mem::replace(&mut self.line, next);
         self.searched = next;
-        if !std::mem::take(&mut self.skipping) {
+        if std::mem::take(&mut self.skipping) {
+            self.fresh = true;
+            self.keep_tail(begin, end);
+        } else {
             take(self.buffer.get_mut(begin..end).unwrap_or_default());
         }
+    }
+
+    fn keep_tail(&mut self, begin: usize, end: usize) {
+        let from = begin.max(end.saturating_sub(EDGE));
+        self.tail.extend_from_slice(self.buffer.get(from..end).unwrap_or_default());
+        self.tail.drain(..self.tail.len().saturating_sub(EDGE));
     }
 
     fn too_long(&mut self, take: &mut impl FnMut(&mut [u8])) {
@@ -104,7 +152,12 @@ impl Lines {
         }
         if !std::mem::replace(&mut self.skipping, true) {
             self.too_long += 1;
+            let window = self.buffer.get(self.line..).unwrap_or_default();
+            self.head = window.get(..EDGE.min(self.max)).unwrap_or_default().to_vec();
+            self.tail.clear();
+            self.fresh = true;
         }
+        self.keep_tail(self.line, self.line + self.max + 1);
         // The rest of the line is looked for from here; what there is of it goes with the gap.
         self.line += self.max + 1;
         self.searched = self.line;
@@ -154,6 +207,25 @@ mod tests {
         check(4, Long::Drop, &format!("{}\nx\n", "y".repeat(300)), &["x"], 1);
         check(4, Long::Drop, &"y".repeat(300), &[], 1);
         check(4, Long::Split, "ab\n\nabcdefghij\nabcd\nx", &["ab", "", "abcd", "efgh", "ij", "abcd", "x"], 0);
+    }
+
+    #[test]
+    fn the_ends_of_a_line_that_is_too_long() {
+        let mut lines = Lines::new(4, Long::Drop);
+        let mut put = |bytes: &[u8]| {
+            lines.room().extend_from_slice(bytes);
+            lines.each(|_| {});
+            lines.skipped().map(|Skipped { head, tail }| (head, tail))
+        };
+        assert_eq!(put(b"ab\nabc"), None);
+        assert_eq!(put(b"def"), Some((b"abcd".to_vec(), None)));
+        assert_eq!(put(b"ghijklmnopq"), None, "it is said once");
+        assert_eq!(put(b"rs\nxy"), Some((b"abcd".to_vec(), Some(b"abcdefghijklmnopqrs".to_vec()))));
+        assert_eq!(put(b"z\n"), None);
+        let long = [b"y".repeat(3000), b"end\n".to_vec()].concat();
+        let (head, tail) = put(&long).unwrap_or_default();
+        assert_eq!((head, tail.clone().map(|tail| tail.len())), (b"yyyy".to_vec(), Some(EDGE)));
+        assert!(tail.is_some_and(|tail| tail.ends_with(b"yend")));
     }
 
     #[test]

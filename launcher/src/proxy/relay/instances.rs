@@ -191,6 +191,7 @@ impl Relay {
     pub(super) fn on_time(&mut self, now: Instant) {
         self.tend_link(now);
         self.give_up_calls(now);
+        self.talk.doubts_due(now);
         for index in 0..self.backends.len() {
             if let Some(backend) = self.backends.get_mut(index)
                 && backend.on_time(now)

@@ -11,6 +11,7 @@ use crate::proxy::rule::{self, Drop, MAX_DIAGNOSTIC};
 use crate::proxy::sink::Wrote;
 use crate::proxy::source::{Read, Source};
 use crate::proxy::talk::Heard;
+use crate::proxy::talk::clue::Dropped;
 use crate::proxy::talk::servers::Ears;
 
 /// What an instance did that concerns the launch.
@@ -62,7 +63,7 @@ impl Relay {
         let backend = self.backends.get_mut(index)?;
         let (talk, life, calls, number) = (&mut self.talk, &mut self.life, &mut self.calls, backend.number);
         let (filter, redactor, listings) = (self.filter.as_ref()?, &self.redactor, &mut self.listings);
-        let (mut news, mut to_broker, mut found) = (None, Vec::new(), 0);
+        let (mut news, mut to_broker, mut found, mut lost) = (None, Vec::new(), 0, false);
         let read = backend.stdout.ready(events, room, |line| {
             let Masked { text, count } = redactor.message(line);
             // What holds no secret is read where it stands.
@@ -71,11 +72,20 @@ impl Relay {
                 Cow::Borrowed(_) => None,
             };
             found += count;
-            let (text, message) = rule::from_server(other.as_deref_mut().unwrap_or(line))?;
+            let line = other.as_deref_mut().unwrap_or(line);
             let mut ears = Ears { filter, calls, to_broker: &mut to_broker, masked: count, now };
-            match talk.server_line(number, text, &message, &mut ears)? {
-                Heard::Taken => {}
-                Heard::Listed => listings.take(number, text, &message, talk),
+            let heard = match rule::from_server(line) {
+                Ok((text, message)) => {
+                    let heard = talk.server_line(number, text, &message, &mut ears);
+                    if heard == Ok(Heard::Listed) {
+                        listings.take(number, text, &message, talk);
+                    }
+                    heard
+                }
+                Err(why) => Err(why),
+            };
+            match heard.inspect_err(|why| lost |= talk.dropped(number, Dropped::whole(line), *why, now))? {
+                Heard::Taken | Heard::Listed => {}
                 Heard::ToolsChanged => {
                     if talk.lane_of(number).is_some_and(|lane| Self::lists(filter, lane)) {
                         listings.again(number);
@@ -88,6 +98,13 @@ impl Relay {
             Ok(())
         });
         backend.leaks.found(found);
+        if let Some(line) = backend.stdout.lines().skipped() {
+            let line = Dropped { head: &line.head, tail: line.tail.as_deref(), long: true };
+            lost |= talk.dropped(number, line, Drop::TooLong, now);
+        }
+        if lost {
+            talk.lane_of(number).into_iter().for_each(|lane| life.used(lane, now));
+        }
         if read == Read::Bytes {
             self.moved_at = now;
             backend.moved(now);

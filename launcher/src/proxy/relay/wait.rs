@@ -96,6 +96,7 @@ impl Relay {
             self.link.next(),
             self.calls.next_due(),
             self.listings.next(),
+            self.talk.next_doubt(),
             self.life.next().filter(|_| over.is_none()),
             buffers,
             over,

@@ -199,6 +199,13 @@ impl Questions {
         self.open.values().any(|asked| waits(asked) && !asked.cancelled)
     }
 
+    /// The requests that an instance has to answer; those that stay open are not among them.
+    #[must_use]
+    pub fn owed_by(&self, number: u32) -> Vec<Id> {
+        let owed = |asked: &Asked| asked.instance == Some(number) && asked.what != What::Listen;
+        self.open.iter().filter(|(_, asked)| owed(asked)).map(|(id, _)| id.clone()).collect()
+    }
+
     /// Who is told the progress of the request that named this token, and what that one calls it: nobody knows of
     /// one, or it is this instance, or nobody, where that is gone.
     #[must_use]

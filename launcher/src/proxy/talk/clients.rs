@@ -116,6 +116,7 @@ impl Talk {
             _ => {}
         }
         let what = What::of(line, message);
+        self.seat(number).into_iter().for_each(|seat| seat.doubts.forget(&id));
         self.of_client.insert(id, Asked::new(number, what, message.params.version.is_some()));
         match self.tasks.to_server(number, line) {
             Some(respelled) => self.push(number, &respelled),

@@ -12,14 +12,17 @@ use super::rule::Drop;
 use asked::Questions;
 use held::Held;
 use id::Id;
+use lost::Doubts;
 use memory::Memory;
 use notice::{Executed, Notice, Question};
 use tasks::Tasks;
 
 pub mod asked;
 mod clients;
+pub mod clue;
 pub mod held;
 pub mod id;
+pub mod lost;
 pub mod memory;
 pub mod notice;
 pub mod seats;
@@ -118,6 +121,8 @@ struct Seat {
     acknowledgements: BTreeSet<Id>,
     /// It knows what it has to know, and hears what everybody hears.
     prepared: bool,
+    /// Its requests that may have been answered by what was dropped.
+    doubts: Doubts,
 }
 
 impl Default for Talk {

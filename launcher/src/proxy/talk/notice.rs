@@ -49,7 +49,7 @@ impl Kind {
 pub enum Executed {
     /// It reached no server.
     No,
-    /// It reached one that ended before it answered.
+    /// It reached one that ended before it answered, or whose answer did not come through.
     Unknown,
     /// It was answered, and the answer is not passed on.
     Yes,
@@ -141,7 +141,7 @@ impl Notice {
             "no" => format!("the call of {tool} did not reach the server"),
             "yes" => format!("the server has carried the call of {tool} out; its answer was withheld"),
             _ => format!(
-                "the server ended during the call of {tool}; look at what it did before you repeat it"
+                "no answer to the call of {tool} came through; look at what the server did before you repeat it"
             ),
         };
         format!("{}\nhint: {}\nexecuted: {executed} ({more})", self.what, self.hint)

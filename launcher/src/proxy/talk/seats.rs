@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use mcp_broker_proto::call::CallOutcome;
 
-use super::asked::What;
 use super::id::Id;
+use super::lost::Doubts;
 use super::memory::LISTS;
 use super::notice::{Executed, Notice};
 use super::{News, Otherwise, Seat, Talk};
@@ -30,6 +30,7 @@ impl Talk {
             swallow: BTreeSet::new(),
             acknowledgements: BTreeSet::new(),
             prepared: false,
+            doubts: Doubts::default(),
         };
         let greeting = self.memory.greeting(lane > 0);
         if let Some((line, id)) = greeting {
@@ -87,17 +88,11 @@ impl Talk {
         let (asked, asking) = (self.of_client.end_at(number), self.of_servers.end_of(number));
         let Some(notice) = notice else { return lost };
         for (id, asked) in asked {
-            if asked.what == What::Initialize {
-                self.memory.not_opened(&id);
-            }
-            let (executed, outcome) = match unread.contains(&id) {
+            let how = match unread.contains(&id) {
                 true => (Executed::No, CallOutcome::NotSent),
                 false => (Executed::Unknown, CallOutcome::Unknown),
             };
-            if matches!(asked.what, What::Call(_)) {
-                self.news.push(News::Ended(id.clone(), outcome));
-            }
-            self.to_client.push(notice.answer(asked.question(&id.raw()), executed).as_bytes());
+            self.unanswered(&id, &asked, notice, how);
         }
         for id in asking {
             let method = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"#;

@@ -120,6 +120,7 @@ impl Talk {
         if let Some(asked) = self.of_client.remove(&id) {
             self.answered |= !message.failed;
             self.pass_answer((number, lane), (line, raw), (&id, asked), message.failed, ears);
+            self.settle_doubts(number, ears.now);
         }
         Ok(Heard::Answer)
     }

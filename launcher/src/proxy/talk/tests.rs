@@ -11,13 +11,13 @@ use super::*;
 use crate::proxy::calls::Calls;
 use crate::proxy::filter::Filter;
 
-const CLIENT: u32 = u32::MAX;
+pub(super) const CLIENT: u32 = u32::MAX;
 
-struct Scene(Talk);
+pub(super) struct Scene(pub(super) Talk);
 
 impl Scene {
     /// With an instance that is ready.
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut scene = Self(Talk::default());
         assert!(scene.0.join(0, 0, false));
         scene.0.settle(0);
@@ -35,7 +35,7 @@ impl Scene {
         scene
     }
 
-    fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.0.outboxes().for_each(Outbox::clear);
     }
 
@@ -43,11 +43,11 @@ impl Scene {
         self.0.client_line(line, &Message::parse(line).unwrap(), 0, otherwise)
     }
 
-    fn client(&mut self, line: &str) -> Result<(), Drop> {
+    pub(super) fn client(&mut self, line: &str) -> Result<(), Drop> {
         self.client_or(line, Otherwise::Hold)
     }
 
-    fn server(&mut self, number: u32, line: &str) -> Result<Heard, Drop> {
+    pub(super) fn server(&mut self, number: u32, line: &str) -> Result<Heard, Drop> {
         let (mut calls, mut to_broker) = (Calls::default(), Vec::new());
         let now = Instant::now();
         let filter = filter();
@@ -63,7 +63,7 @@ impl Scene {
         text.lines().map(str::to_owned).collect()
     }
 
-    fn json(&mut self, whom: u32) -> Vec<Value> {
+    pub(super) fn json(&mut self, whom: u32) -> Vec<Value> {
         self.take(whom).iter().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
