@@ -76,3 +76,20 @@ fn a_request_whose_answer_is_dropped_is_answered() {
     client.raw(br#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":2}}"#);
     assert_eq!(channel.of_calls("answered")["outcome"], "cancelled");
 }
+
+/// What has to be said again to the next instance is kept, and is not kept at any length.
+#[test]
+fn what_is_too_long_to_be_kept_is_refused() {
+    let (_broker, _channel, mut client) = running("kept", 0);
+    let long = "x".repeat(257 << 10);
+    for (id, method) in [(1, "initialize"), (2, "logging/setLevel")] {
+        client.send(&json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": { "a": long } }));
+        let answer = client.line();
+        assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!(id), &json!(-32602)));
+        assert!(answer["error"]["message"].as_str().is_some_and(|words| words.contains("256 KiB")));
+    }
+    client.send(&json!({ "jsonrpc": "2.0", "method": "notifications/initialized", "params": { "a": long } }));
+    client.silent();
+    client.call(3, "whoami");
+    assert_eq!(client.text(3), "i0 yes ", "nothing of it has reached the server");
+}

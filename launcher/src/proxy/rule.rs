@@ -28,11 +28,13 @@ pub enum Drop {
     NotObject,
     /// An object that says two things at once: a name that stands there twice, a request that is an answer too.
     Ambiguous,
+    /// More than is kept for its receiver, which does not read, or is to come.
+    NotKept,
 }
 
 impl Drop {
     /// How many there are.
-    pub const COUNT: usize = 7;
+    pub const COUNT: usize = 8;
     /// All of them, in the order of their numbers, with the words for a person.
     pub const WORDS: [&'static str; Self::COUNT] = [
         "not JSON",
@@ -42,6 +44,7 @@ impl Drop {
         "for a receiver that is gone",
         "not a JSON object",
         "ambiguous",
+        "more than is kept for its receiver",
     ];
 
     /// The code and the words of JSON-RPC for it (JSON-RPC 2.0 section 5.1), where the line was a message to us
@@ -51,7 +54,7 @@ impl Drop {
         match self {
             Self::NotMessage | Self::NotText | Self::TooLong => Some((-32700, "parse error")),
             Self::NotObject | Self::Ambiguous => Some((-32600, "invalid request")),
-            Self::Empty | Self::Undelivered => None,
+            Self::Empty | Self::Undelivered | Self::NotKept => None,
         }
     }
 }

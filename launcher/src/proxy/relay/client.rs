@@ -11,7 +11,7 @@ use crate::proxy::message::{Kind, Message, Method};
 use crate::proxy::rule::{self, Drop};
 use crate::proxy::source::Read;
 use crate::proxy::talk::id::Id;
-use crate::proxy::talk::{self, Talk};
+use crate::proxy::talk::{self, Talk, memory};
 
 impl Relay {
     /// Whether the client may be read on.
@@ -89,6 +89,12 @@ impl Desk<'_> {
             && Id::of(raw).is_own()
         {
             self.talk.to_client.push(refusal::id_in_use(raw).as_bytes());
+            return Ok(());
+        }
+        if memory::is_too_long(line, message.method) {
+            let Kind::Request(raw) = message.kind else { return Err(Drop::NotKept) };
+            let what = "the message is longer than the 256 KiB that are kept for the server's next start";
+            self.talk.to_client.push(refusal::invalid_params(raw, what).as_bytes());
             return Ok(());
         }
         match self.filter.route(message) {

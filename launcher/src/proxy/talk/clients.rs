@@ -5,7 +5,7 @@ use mcp_broker_proto::call::CallOutcome;
 use super::asked::{Asked, What};
 use super::id::Id;
 use super::notice::{self, Notice, Question};
-use super::{MAX_UNREAD, News, Otherwise, Seat, Talk, question, spliced};
+use super::{News, Otherwise, Seat, Talk, question, spliced};
 use crate::proxy::filter::refusal;
 use crate::proxy::message::{Kind, Message, Method};
 use crate::proxy::rule::Drop;
@@ -28,16 +28,17 @@ impl Talk {
             (Kind::Notification, Method::Cancelled) => self.cancel(line, message, otherwise),
             (Kind::Notification, Method::Progress) => self.progress(line, message, otherwise),
             (Kind::Notification, Method::Initialized) => {
-                self.share(line);
+                let shared = self.share(line);
                 // What is remembered is replayed to the next instance, and is not kept for it as well.
                 let remembered = self.memory.initialized(line);
-                if self.current(0).is_none() && remembered { Ok(()) } else { self.tell(line, otherwise) }
+                let told = self.current(0).is_none() && remembered;
+                if told { shared } else { self.tell(line, otherwise).and(shared) }
             }
             (Kind::Notification, Method::RootsChanged) => {
-                self.share(line);
+                let shared = self.share(line);
                 // Whoever comes later asks for the roots as they are then.
                 let held = self.current(0).is_some() || matches!(otherwise, Otherwise::First);
-                if held { self.tell(line, otherwise) } else { Ok(()) }
+                if held { self.tell(line, otherwise).and(shared) } else { shared }
             }
             (Kind::Notification | Kind::Other, _) => self.tell(line, otherwise),
         }
@@ -45,8 +46,15 @@ impl Talk {
 
     /// Tells every instance but the one that the first scope's requests go to. One that is only coming up hears it
     /// after the handshake that is replayed to it.
-    fn share(&mut self, line: &str) {
-        self.others().for_each(|seat| seat.inbox.push(line.as_bytes()));
+    fn share(&mut self, line: &str) -> Result<(), Drop> {
+        let mut all = Ok(());
+        for seat in self.others() {
+            match seat.stuffed() {
+                true => all = Err(Drop::NotKept),
+                false => seat.inbox.push(line.as_bytes()),
+            }
+        }
+        all
     }
 
     pub(super) fn others(&mut self) -> impl Iterator<Item = &mut Seat> {
@@ -88,9 +96,9 @@ impl Talk {
             return Ok(());
         };
         let subscribes = matches!(message.method, Method::Subscribe | Method::Listen);
-        let stuffed =
-            lane > 0 && self.seat(number).is_some_and(|seat| seat.inbox.waiting().len() > MAX_UNREAD);
-        if stuffed || !self.of_client.has_room() || (subscribes && !self.memory.has_room()) {
+        let first = self.current(0) == Some(number);
+        let stuffed = !first && self.seat(number).is_some_and(|seat| seat.stuffed());
+        if stuffed || !self.of_client.has_room() || (subscribes && !self.memory.has_room(line.len())) {
             self.refuse(&too_many(), question);
             return Ok(());
         }
@@ -157,7 +165,7 @@ impl Talk {
     /// The other scopes' instances hear a listen request as well: what the client listens for may be theirs. That
     /// it began, and that it ended, is the first one's word.
     fn listen_too(&mut self, id: &Id, line: &str) {
-        for seat in self.others() {
+        for seat in self.others().filter(|seat| !seat.stuffed()) {
             seat.acknowledgements.insert(id.clone());
             seat.inbox.push(line.as_bytes());
         }
@@ -191,11 +199,10 @@ impl Talk {
             // What we have asked ourselves is not the client's to take back.
             return if id.is_own() { Err(Drop::Undelivered) } else { self.tell(line, otherwise) };
         };
-        if listens && self.memory.unlisten(&id) {
-            self.share(line);
-        }
+        let everybody = listens && self.memory.unlisten(&id);
+        let shared = if everybody { self.share(line) } else { Ok(()) };
         // A listen request that no instance has is over with that.
-        instance.map_or(Ok(()), |number| self.push(number, line))
+        instance.map_or(Ok(()), |number| self.push(number, line)).and(shared)
     }
 
     pub(super) fn tell(&mut self, line: &str, otherwise: Otherwise<'_>) -> Result<(), Drop> {

@@ -39,7 +39,7 @@ impl Doubts {
 impl Talk {
     /// Takes note of a line of an instance that did not pass. Whether the client gets an answer for it.
     pub fn dropped(&mut self, number: u32, line: Dropped<'_>, why: Drop, now: Instant) -> bool {
-        if matches!(why, Drop::Empty | Drop::Undelivered) {
+        if matches!(why, Drop::Empty | Drop::Undelivered | Drop::NotKept) {
             return false;
         }
         let mut answered = false;

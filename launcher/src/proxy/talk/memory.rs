@@ -9,12 +9,15 @@ use serde_json::value::RawValue;
 
 use super::id::Id;
 use crate::proxy::calls::{self, Reach};
+use crate::proxy::message::Method;
 use crate::proxy::outbox::Outbox;
 
 /// Resources that a client may be subscribed to; further ones are refused.
 const MAX_SUBSCRIPTIONS: usize = 4096;
 /// The most bytes of what is kept for them.
 const MAX_WEIGHT: usize = 4 << 20;
+/// The longest line that is kept to be said again, in bytes.
+const MAX_KEPT: usize = 256 << 10;
 /// Kinds of lists whose change is told.
 pub const LISTS: [&str; 3] = ["tools", "prompts", "resources"];
 
@@ -152,12 +155,12 @@ impl Memory {
         self.level = Some(line);
     }
 
-    /// Whether one more subscription can be remembered.
+    /// Whether one more subscription of so many bytes can be remembered.
     #[must_use]
-    pub fn has_room(&self) -> bool {
+    pub fn has_room(&self, more: usize) -> bool {
         let listens = self.listens.iter().map(|(id, listen)| id.weight() + listen.line.len());
         let weight: usize = self.subscriptions.keys().map(|uri| uri.len()).chain(listens).sum();
-        self.subscriptions.len() + self.listens.len() < MAX_SUBSCRIPTIONS && weight < MAX_WEIGHT
+        self.subscriptions.len() + self.listens.len() < MAX_SUBSCRIPTIONS && weight + more <= MAX_WEIGHT
     }
 
     /// A resource was subscribed to.
@@ -277,6 +280,12 @@ pub struct Replay {
     pub listens: Vec<Id>,
     /// Those of them whose acknowledgement the client has seen before.
     pub acknowledgements: BTreeSet<Id>,
+}
+
+/// Whether a line would have to be kept to be said again, and is too long for that.
+#[must_use]
+pub fn is_too_long(line: &str, method: Method) -> bool {
+    line.len() > MAX_KEPT && matches!(method, Method::Initialize | Method::Initialized | Method::SetLevel)
 }
 
 fn agreed(answer: &str) -> Option<Agreed> {

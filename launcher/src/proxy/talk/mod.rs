@@ -29,8 +29,9 @@ pub mod seats;
 pub mod servers;
 pub mod tasks;
 
-/// An instance of another scope than the first that has left so many bytes unread gets no further requests: one
-/// that does not read must not keep the others from being served.
+/// An instance that has left so many bytes unread gets nothing further, whatever it is: one that does not read must
+/// not keep the others from being served. Only for the one that the first scope's requests go to the client is left
+/// unread instead. An inbox holds bytes and nothing else, so that their number bounds that of the lines as well.
 const MAX_UNREAD: usize = 4 << 20;
 
 /// What happens to a line of the client while no instance can take it.
@@ -125,6 +126,13 @@ struct Seat {
     doubts: Doubts,
 }
 
+impl Seat {
+    /// Whether it does not read what it was sent.
+    fn stuffed(&self) -> bool {
+        self.inbox.waiting().len() > MAX_UNREAD
+    }
+}
+
 impl Default for Talk {
     fn default() -> Self {
         Self {
@@ -174,11 +182,15 @@ impl Talk {
     }
 
     fn push(&mut self, number: u32, line: &str) -> Result<(), Drop> {
-        self.seat(number).map(|seat| seat.inbox.push(line.as_bytes())).ok_or(Drop::Undelivered)
+        self.push_parts(number, &[line, "", ""])
     }
 
     fn push_parts(&mut self, number: u32, parts: &[&str; 3]) -> Result<(), Drop> {
+        let first = self.current(0) == Some(number);
         let seat = self.seat(number).ok_or(Drop::Undelivered)?;
+        if !first && seat.stuffed() {
+            return Err(Drop::NotKept);
+        }
         seat.inbox.push_parts(&parts.map(str::as_bytes));
         Ok(())
     }

@@ -7,7 +7,7 @@ use mcp_broker_proto::channel::ToBroker;
 use super::asked::{Asked, What};
 use super::id::Id;
 use super::notice::{self, Executed, Notice};
-use super::{Heard, Talk, respelled, spliced};
+use super::{Heard, Seat, Talk, respelled, spliced};
 use crate::proxy::calls::Calls;
 use crate::proxy::filter::{self, Filter, Listed, Said};
 use crate::proxy::message::{Message, Method};
@@ -15,6 +15,9 @@ use crate::proxy::rule::Drop;
 
 /// How the raw ids of list requests of our own begin.
 const OWN_LIST: &str = "\"mcp-run:list:";
+
+/// The most requests of our own that an instance may leave unanswered.
+const MAX_SWALLOWED: usize = 8192;
 
 /// What decides on the lines of an instance, and who hears of them.
 pub struct Ears<'a> {
@@ -188,7 +191,10 @@ impl Talk {
     fn set_level(&mut self, line: Box<str>) {
         self.memory.set_level(line);
         let first = self.current(0);
-        let others = self.seats.iter_mut().filter(|seat| seat.prepared && !seat.leaving);
+        let hears = |seat: &&mut Seat| {
+            seat.prepared && !seat.leaving && !seat.stuffed() && seat.swallow.len() < MAX_SWALLOWED
+        };
+        let others = self.seats.iter_mut().filter(hears);
         for seat in others.filter(|seat| Some(seat.number) != first) {
             self.levels += 1;
             let id = format!("\"mcp-run:level:{}\"", self.levels);

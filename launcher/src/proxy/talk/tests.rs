@@ -647,3 +647,44 @@ fn an_id_that_another_reader_takes_for_an_open_one_is_in_use() {
         assert!(Message::parse(&format!(r#"{{"id":{id},"method":"x"}}"#)).is_err(), "{id}");
     }
 }
+
+/// Whatever the client sends an instance that does not read: it is bounded, and the others are served.
+#[test]
+fn an_instance_that_does_not_read_is_sent_no_more() {
+    let mut scene = Scene::new();
+    scene.0.plan(&[Some(0), None], false);
+    assert!(scene.0.join(1, 1, false));
+    scene.0.settle(1);
+    let text = "x".repeat(1 << 20);
+    let roots = format!(r#"{{"method":"notifications/roots/list_changed","params":{{"a":"{text}"}}}}"#);
+    let mut kept = Vec::new();
+    for n in 0..8 {
+        kept.push(scene.client(&roots));
+        scene
+            .server(
+                1,
+                &format!(
+                    r#"{{"id":"r{n}","method":"roots/list","params":{{"_meta":{{"progressToken":"t{n}"}}}}}}"#
+                ),
+            )
+            .unwrap();
+        scene.0.inbox(0).unwrap().clear();
+    }
+    assert_eq!([&kept[0], &kept[3], &kept[7]], [&Ok(()), &Ok(()), &Err(Drop::NotKept)]);
+    let progress =
+        format!(r#"{{"method":"notifications/progress","params":{{"progressToken":"t1","a":"{text}"}}}}"#);
+    assert_eq!(scene.client(&progress), Err(Drop::NotKept));
+    assert_eq!(scene.client(&format!(r#"{{"id":"r1","result":{{"roots":"{text}"}}}}"#)), Err(Drop::NotKept));
+    for id in 0..9000 {
+        scene
+            .client(&format!(r#"{{"id":{id},"method":"logging/setLevel","params":{{"level":"info"}}}}"#))
+            .unwrap();
+        scene.server(0, &format!(r#"{{"id":{id},"result":{{}}}}"#)).unwrap();
+    }
+    assert!(scene.0.waiting_for(1).unwrap().waiting().len() < 6 << 20);
+    scene.0.inbox(0).unwrap().clear();
+    scene.client(&roots).unwrap_err();
+    assert_eq!(scene.take(0), [roots], "the first scope's hears it");
+    scene.0.inbox(1).unwrap().clear();
+    scene.client(&progress).unwrap();
+}
