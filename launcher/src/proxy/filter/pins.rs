@@ -1,8 +1,10 @@
 //! Whether an instance shows the tools that were approved: each definition as canonical text, compared with the
 //! record of its scope.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::rc::Rc;
 
 use mcp_broker_proto::MAX_CHANGED;
 use mcp_broker_proto::call::{Change, Changed};
@@ -26,6 +28,8 @@ pub fn canonical(definition: &str) -> Option<String> {
 /// launches only show the record.
 pub(super) struct Pins<'f> {
     record: &'f Record,
+    /// The canonical texts of those that were looked at, by place: a list may name one tool many times.
+    texts: RefCell<BTreeMap<usize, Option<Rc<str>>>>,
     lanes: Vec<BTreeMap<&'f str, BTreeSet<usize>>>,
 }
 
@@ -33,8 +37,13 @@ impl Pins<'_> {
     /// Whether this definition of a tool was approved.
     pub(super) fn has(&self, lane: Lane, name: &str, definition: &str) -> bool {
         let Some(shown) = canonical(definition) else { return false };
-        let approved = |place: &usize| self.record.item(*place).and_then(canonical);
-        self.of(lane, name).into_iter().flatten().any(|place| approved(place).as_ref() == Some(&shown))
+        let mut places = self.of(lane, name).into_iter().flatten();
+        places.any(|place| self.text(*place).is_some_and(|approved| *approved == *shown))
+    }
+
+    fn text(&self, place: usize) -> Option<Rc<str>> {
+        let make = || self.record.item(place).and_then(canonical).map(Rc::from);
+        self.texts.borrow_mut().entry(place).or_insert_with(make).clone()
     }
 
     fn of(&self, lane: Lane, name: &str) -> Option<&BTreeSet<usize>> {
@@ -89,7 +98,7 @@ impl Filter {
             }
             tools
         });
-        Some(Pins { record, lanes: lanes.collect() })
+        Some(Pins { record, texts: RefCell::default(), lanes: lanes.collect() })
     }
 
     fn compared(&self, lane: Lane, tools: &[Tool], client: Option<&Client>) -> BTreeMap<String, Change> {

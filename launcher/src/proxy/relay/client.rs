@@ -22,6 +22,8 @@ impl Relay {
     /// The client's three streams.
     pub(super) fn move_client(&mut self, ready: &Ready, now: Instant) {
         let [input, output, error] = ready.client;
+        // Where a call went is known before the client can take it back.
+        self.report_calls(now);
         let wrote = self.out.ready(output, &mut self.talk.to_client);
         self.note_write(wrote, now);
         self.err.ready(error, &mut self.words);
@@ -138,7 +140,10 @@ impl Desk<'_> {
         }
     }
 
-    /// Answers from the record what can be answered from it. A handshake that an instance has to make itself is not.
+    /// Answers from the record what can be answered from it. A handshake that an instance has to make itself is not;
+    /// nor is any discovery of a launch whose server starts at once (`start = "eager"`): what the running server says
+    /// of itself counts there, and one that was told of a handshake it did not make would have to agree with it later.
+    /// Its lists are answered from the record all the same.
     fn recorded(&mut self, line: &str, message: &Message<'_>) -> bool {
         let opens = message.method == Method::Initialize;
         let discovers = opens || message.method == Method::Discover;

@@ -221,6 +221,13 @@ impl Questions {
         self.open.values().any(|asked| named(asked) && asked.instance != Some(number))
     }
 
+    /// Whether this token was named in requests to other instances, and in none to this one.
+    #[must_use]
+    pub fn is_other_s(&self, token: &Id, number: u32) -> bool {
+        let mut named = self.open.values().filter(|asked| asked.token.as_ref() == Some(token)).peekable();
+        named.peek().is_some() && named.all(|asked| asked.instance != Some(number))
+    }
+
     /// Hands a listen request to another instance.
     pub fn move_to(&mut self, id: &Id, number: u32) {
         if let Some(asked) = self.open.get_mut(id) {

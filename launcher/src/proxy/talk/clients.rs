@@ -7,7 +7,7 @@ use super::id::Id;
 use super::notice::{self, Notice, Question};
 use super::{News, Otherwise, Seat, Talk, question, spliced};
 use crate::proxy::filter::refusal;
-use crate::proxy::message::{Kind, Message, Method};
+use crate::proxy::message::{Kind, Message, Method, members};
 use crate::proxy::rule::Drop;
 
 impl Talk {
@@ -114,7 +114,7 @@ impl Talk {
             Method::Initialize => self.memory.open(id.clone(), line, false),
             Method::Listen => {
                 // Resources are of one scope; lists are of all.
-                let shared = lane == 0 && !line.contains("resourceSubscriptions");
+                let shared = lane == 0 && !of_resources(message.params.notifications);
                 self.memory.listen(id.clone(), line, (!shared).then_some(lane));
                 if shared {
                     self.listen_too(&id, line);
@@ -125,7 +125,8 @@ impl Talk {
         }
         let what = What::of(line, message);
         self.seat(number).into_iter().for_each(|seat| seat.doubts.forget(&id));
-        self.of_client.insert(id, Asked::new(number, what, message.params.version.is_some()));
+        let asked = Asked::new(number, what, message.params.version.is_some());
+        self.of_client.insert(id, asked.with_token(message.params.token.map(Id::of), None));
         match self.tasks.to_server(number, line) {
             Some(respelled) => self.push(number, &respelled),
             None => self.push(number, line),
@@ -145,9 +146,9 @@ impl Talk {
             return self.refuse(&too_many(), question);
         };
         let kept = match otherwise {
-            Otherwise::First => held.keep(line, false),
+            Otherwise::First => held.keep(line, Some(Id::of(question.id)), false),
             _ if message.method == Method::Ping => return self.pong(question.id),
-            Otherwise::Hold => held.keep(line, true),
+            Otherwise::Hold => held.keep(line, Some(Id::of(question.id)), true),
             Otherwise::Refuse(notice) => {
                 self.memory.not_opened(&Id::of(question.id));
                 return self.refuse(notice, question);
@@ -210,12 +211,19 @@ impl Talk {
             (Some(number), _) => self.push(number, line),
             (None, Otherwise::First | Otherwise::Hold) => {
                 let bounded = matches!(otherwise, Otherwise::Hold);
-                let kept = self.lanes.first_mut().is_some_and(|lane| lane.held.keep(line, bounded));
+                let kept = self.lanes.first_mut().is_some_and(|lane| lane.held.keep(line, None, bounded));
                 if kept { Ok(()) } else { Err(Drop::Undelivered) }
             }
             (None, Otherwise::Refuse(_)) => Err(Drop::Undelivered),
         }
     }
+}
+
+/// Whether a listen request is about resources, in whatever way that is spelled.
+fn of_resources(notifications: Option<&str>) -> bool {
+    const NAME: &str = "resourceSubscriptions";
+    let wanted = notifications.and_then(|raw| members(raw, &[NAME])).unwrap_or_default();
+    wanted.iter().any(|(name, _)| name == NAME)
 }
 
 fn too_many() -> Notice {

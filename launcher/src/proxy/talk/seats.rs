@@ -112,7 +112,8 @@ impl Talk {
         let mut lost = 0;
         let count = self.lanes.get(lane).map_or(0, |lane| lane.held.len());
         for _ in 0..count {
-            let Some(line) = self.lanes.get_mut(lane).and_then(|lane| lane.held.take()) else { break };
+            let Some(waiting) = self.lanes.get_mut(lane).and_then(|lane| lane.held.take()) else { break };
+            let line = waiting.line;
             let taken = match Message::parse(&line) {
                 Ok(message) if matches!(message.kind, Kind::Request(_)) => {
                     self.client_line(&line, &message, lane, otherwise)
@@ -148,14 +149,14 @@ impl Talk {
     pub fn sieve(&mut self, lane: usize, refuse: impl Fn(&Message<'_>) -> Option<String>) {
         let Some(place) = self.lanes.get_mut(lane) else { return };
         for _ in 0..place.held.len() {
-            let Some(line) = place.held.take() else { return };
-            let message = Message::parse(&line).ok();
+            let Some(waiting) = place.held.take() else { return };
+            let message = Message::parse(&waiting.line).ok();
             let answer = message.as_ref().and_then(&refuse);
             if let (Some(answer), Some(Message { kind: Kind::Request(id), .. })) = (&answer, message) {
                 self.news.push(News::Ended(Id::of(id), CallOutcome::NotSent));
                 self.to_client.push(answer.as_bytes());
             } else {
-                place.held.keep(&line, false);
+                place.held.put_back(waiting);
             }
         }
     }

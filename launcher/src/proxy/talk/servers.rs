@@ -79,6 +79,13 @@ impl Talk {
                     return self.server_cancels(number, line, raw);
                 }
             }
+            // One instance tells nothing of what another one was asked. What nobody knows may be of a task.
+            Method::Progress if self.seats.len() > 1 => {
+                let token = params.token.map(Id::of);
+                if token.is_some_and(|token| self.of_client.is_other_s(&token, number)) {
+                    return Err(Drop::Undelivered);
+                }
+            }
             Method::ToolsChanged => heard = Heard::ToolsChanged,
             _ => {}
         }

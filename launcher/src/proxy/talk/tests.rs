@@ -688,3 +688,39 @@ fn an_instance_that_does_not_read_is_sent_no_more() {
     scene.0.inbox(1).unwrap().clear();
     scene.client(&progress).unwrap();
 }
+
+#[test]
+fn an_instance_tells_no_progress_of_what_another_was_asked() {
+    let mut scene = Scene::new();
+    scene.0.plan(&[Some(0), None], false);
+    scene.0.join(1, 1, false);
+    scene.0.settle(1);
+    let call = r#"{"id":1,"method":"tools/call","params":{"name":"q","_meta":{"progressToken":"t"}}}"#;
+    scene.client(call).unwrap();
+    let progress = r#"{"method":"notifications/progress","params":{"progressToken":"t","progress":1}}"#;
+    assert_eq!(scene.server(1, progress), Err(Drop::Undelivered));
+    assert!(scene.take(CLIENT).is_empty());
+    scene.server(0, progress).unwrap();
+    assert_eq!(scene.take(CLIENT), [progress]);
+    // A task goes on after its call was answered, and nobody else has named that token.
+    scene.server(0, r#"{"id":1,"result":{"task":{"taskId":"x"}}}"#).unwrap();
+    scene.clear();
+    scene.server(0, progress).unwrap();
+    assert_eq!(scene.take(CLIENT), [progress]);
+}
+
+/// Resources are of one scope, however the request spells that it is about them.
+#[test]
+fn a_listen_request_for_resources_is_of_one_scope() {
+    for (name, shared) in
+        [("resourceSubscriptions", false), ("resource\\u0053ubscriptions", false), ("toolsListChanged", true)]
+    {
+        let mut scene = Scene::new();
+        scene.0.plan(&[Some(0), None], false);
+        scene.0.join(1, 1, false);
+        scene.0.settle(1);
+        let value = if shared { "true" } else { r#"["demo://a"]"# };
+        scene.client(&format!(r#"{{"id":1,"method":"subscriptions/listen","params":{{"notifications":{{"{name}":{value}}},"x":"resourceSubscriptions"}}}}"#)).unwrap();
+        assert_eq!(scene.take(1).len(), usize::from(shared), "{name}");
+    }
+}
