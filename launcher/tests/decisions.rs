@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use scene::{Broker, Client, TWICE, running_both, running_by, running_two, two};
+use scene::{Broker, Client, TWICE, running, running_both, running_by, running_two, two};
 use serde_json::{Value, json};
 
 mod scene;
@@ -214,4 +214,22 @@ fn a_call_that_waits_for_its_decision_when_the_client_leaves_is_done() {
     client.lists_changed();
     assert_eq!(client.text(1), "i1 yes ");
     assert_eq!(client.wait(), 0);
+}
+
+/// Both come in one turn of the loop: where the call went is known all the same.
+#[test]
+fn a_call_that_is_allowed_and_taken_back_at_once_is_reported_with_its_instance() {
+    let (_broker, mut channel, mut client) = running("same-turn", 0);
+    channel.decides();
+    client.call(1, "hang");
+    let ask = channel.of_calls("ask");
+    client.signal(rustix::process::Signal::STOP);
+    client.stopped();
+    channel.decide(&ask, "allow", "allowed");
+    client.send(
+        &json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": { "requestId": 1 } }),
+    );
+    client.signal(rustix::process::Signal::CONT);
+    let answered = channel.of_calls("answered");
+    assert_eq!((&answered["outcome"], &answered["instance"]), (&json!("cancelled"), &json!(0)), "{answered}");
 }

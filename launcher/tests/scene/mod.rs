@@ -350,6 +350,16 @@ impl Client {
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
+    /// Until a signal to stop has been heard.
+    pub fn stopped(&self) {
+        let stat = format!("/proc/{}/stat", self.child.id());
+        let until = Instant::now() + PATIENCE;
+        while !std::fs::read_to_string(&stat).unwrap().contains(") T ") {
+            assert!(Instant::now() < until, "it stops");
+            std::thread::yield_now();
+        }
+    }
+
     pub fn send(&mut self, message: &Value) {
         let stdin = self.stdin.as_mut().unwrap();
         stdin.write_all(format!("{message}\n").as_bytes()).unwrap();
