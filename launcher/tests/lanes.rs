@@ -268,3 +268,33 @@ fn one_that_cannot_start_does_not_end_the_launch() {
     channel.expect("started");
     assert_eq!(client.text(1), "i2  ");
 }
+
+/// Without a record the client sees what the instances list that run: the list of one that rests is over, and its
+/// tools can be called all the same.
+#[test]
+fn what_an_instance_listed_that_rests_is_listed_no_more() {
+    let (_broker, mut channel, mut client) = running_two("lane-rests");
+    let server = TWICE.replace(r#"{"name":"other"}"#, r#"{"name":"write_'$MARK'"}"#);
+    let lists = |client: &mut Client, id: u32, name: &str| {
+        client.request(id, "tools/list");
+        let tools = client.line()["result"]["tools"].to_string();
+        assert!(tools.contains(name), "{tools}");
+    };
+    client.call(1, "write_whoami");
+    channel.wanted("write");
+    channel.ticket_for_command("write", 1, 1, &server);
+    channel.expect("started");
+    client.lists_changed();
+    assert_eq!(client.text(1), "i1 yes ");
+    lists(&mut client, 2, "write_i1");
+    channel.gone(1, "idle");
+    client.request(3, "tools/list");
+    let tools = client.line()["result"]["tools"].to_string();
+    assert!(!tools.contains("write_i1"), "{tools}");
+    client.call(4, "write_whoami");
+    channel.wanted("write");
+    channel.ticket_for_command("write", 2, 0, &server);
+    client.lists_changed();
+    assert_eq!(client.text(4), "i2 yes ");
+    lists(&mut client, 5, "write_i2");
+}

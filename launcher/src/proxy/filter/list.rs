@@ -131,15 +131,32 @@ impl Filter {
     }
 }
 
-/// What of an answer to `tasks/list` passes: the tasks that are known (raw ids). Otherwise as [`Filter::list`].
-pub fn tasks(line: &str, known: impl Fn(&str) -> bool) -> Listed {
+/// What of an answer to `tasks/list` passes: the tasks that are known (raw ids), with another cursor (raw JSON, as the
+/// one that it has) where `next` has one. Otherwise as [`Filter::list`].
+pub fn tasks(
+    line: &str,
+    known: &dyn Fn(&str) -> bool,
+    next: &dyn Fn(Option<&str>) -> Option<String>,
+) -> Listed {
     let shape = Shape { members: &["tasks", "nextCursor", "ttlMs", "cacheScope"], name: &["taskId"] };
     let page = match Page::read(line, shape) {
         Ok(Some(page)) => page,
         Ok(None) => return Listed::Same,
         Err(_) => return Listed::Unclear,
     };
-    rewritten(line, &page, |element| known(element.name), &[])
+    let Some(cursor) = next(page.next) else {
+        return rewritten(line, &page, |element| known(element.name), &[]);
+    };
+    let behind = || {
+        let at = page.inside.end + line.get(page.inside.end..)?.find(']')? + 1;
+        Some((at..at, format!(r#","nextCursor":{cursor}"#)))
+    };
+    let change = page.cursor.map_or_else(behind, |raw| edit(line, raw, cursor.clone()));
+    let Some(line) = change.and_then(|change| replaced(line, vec![change])) else { return Listed::Unclear };
+    match tasks(&line, known, &|_| None) {
+        Listed::Same => Listed::Line(line),
+        listed => listed,
+    }
 }
 
 /// The line with only some of the elements, and others after them.

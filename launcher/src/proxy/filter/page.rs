@@ -27,6 +27,8 @@ pub(super) struct Page<'a> {
     pub(super) inside: Range<usize>,
     /// What is asked for next, as raw JSON.
     pub(super) next: Option<&'a str>,
+    /// The same, also where it is `null`.
+    pub(super) cursor: Option<&'a str>,
     /// `ttlMs` and `cacheScope`, as raw JSON.
     pub(super) ttl: Option<&'a str>,
     pub(super) scope: Option<&'a str>,
@@ -126,6 +128,7 @@ impl<'a> Visitor<'a> for Body<'a> {
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }
         }
+        page.cursor = page.next;
         page.next = page.next.filter(|next| *next != "null");
         if has_list { Ok(page) } else { Err(A::Error::custom("no list")) }
     }

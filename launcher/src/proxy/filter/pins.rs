@@ -68,11 +68,18 @@ impl Filter {
         &shown.changed
     }
 
-    /// The instance of a lane is gone: what it listed is listed no more, what was hidden stays so.
+    /// No instance of a lane is there, nor on its way: what the last one listed is listed no more, though it can be
+    /// called, which starts another. With a record nothing changes: what is listed is in there, and what is hidden
+    /// stays hidden.
     pub fn gone(&mut self, lane: Lane) {
-        if let Some(shown) = self.shown.get_mut(lane) {
-            shown.tools = None;
-        }
+        let recorded = self.plan.record.is_some();
+        self.shown.get_mut(lane).filter(|_| !recorded).into_iter().for_each(|shown| shown.tools = None);
+    }
+
+    /// Whether an instance of a lane has listed its tools, and is not gone.
+    #[must_use]
+    pub fn has_shown(&self, lane: Lane) -> bool {
+        self.shown.get(lane).is_some_and(|shown| shown.tools.is_some())
     }
 
     /// What the broker is told of a lane: [`Filter::changed`] as far as it fits.

@@ -25,7 +25,8 @@ pub enum Route<'m> {
     Every,
     /// About a task (raw JSON): to the instance that runs it, else [`refusal::unknown_task`].
     Task(&'m str),
-    /// `tasks/list`: to lane 0, and the answer through [`super::list::tasks`].
+    /// `tasks/list`: to each instance that runs some, one page after the other, and the answers through
+    /// [`super::list::tasks`].
     Tasks,
     /// `ping`: to lane 0, or answered by the relay.
     Ping,

@@ -501,9 +501,9 @@ fn what_is_no_clean_list_does_not_pass() {
 fn tasks_of_others_are_not_listed() {
     let line = answer(r#"{"tasks":[{"taskId":"a","status":"working"},{"taskId":"b"}]}"#);
     let want = Listed::Line(answer(r#"{"tasks":[{"taskId":"b"}]}"#));
-    assert_eq!(list::tasks(&line, |id| id == r#""b""#), want);
-    assert_eq!(list::tasks(&line, |_| true), Listed::Same);
-    assert_eq!(list::tasks(&answer("{}"), |_| true), Listed::Unclear);
+    assert_eq!(list::tasks(&line, &|id| id == r#""b""#, &|_| None), want);
+    assert_eq!(list::tasks(&line, &|_| true, &|_| None), Listed::Same);
+    assert_eq!(list::tasks(&answer("{}"), &|_| true, &|_| None), Listed::Unclear);
 }
 
 fn listed(tools: &[String]) -> Vec<Tool> {

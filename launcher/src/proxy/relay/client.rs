@@ -11,6 +11,7 @@ use crate::proxy::message::{Kind, Message, Method};
 use crate::proxy::rule::{self, Drop};
 use crate::proxy::source::Read;
 use crate::proxy::talk::id::Id;
+use crate::proxy::talk::pages::Where;
 use crate::proxy::talk::{self, Talk, memory};
 
 impl Relay {
@@ -29,11 +30,12 @@ impl Relay {
         self.err.ready(error, &mut self.words);
         let wanted = self.client_wanted();
         let too_long = self.client.lines().too_long_count();
-        let (mut acts, mut greets) = (Acts::default(), false);
+        let (mut acts, mut greets, mut lists) = (Acts::default(), false, false);
         let Self { client, talk, life, calls, filter, shown, .. } = self;
         let read = client.ready(input, wanted, |line| {
             let Some(filter) = filter else { return Err(Drop::Undelivered) };
             let taken = rule::from_client(line).and_then(|(text, message)| {
+                lists |= message.method == Method::Tools;
                 let greets = &mut greets;
                 let mut desk = Desk { talk, life, calls, filter, shown, greets, acts: &mut acts };
                 desk.take(text, &message, now)
@@ -43,6 +45,9 @@ impl Relay {
                 answer.into_iter().for_each(|answer| talk.to_client.push(answer.as_bytes()));
             })
         });
+        if lists {
+            self.note_list();
+        }
         if greets {
             self.list_again();
         }
@@ -115,7 +120,8 @@ impl Desk<'_> {
                 }
                 self.pass(line, message, 0, now)
             }
-            Route::Tasks | Route::Every => self.pass(line, message, 0, now),
+            Route::Every => self.pass(line, message, 0, now),
+            Route::Tasks => self.tasks(line, message, now),
             Route::Task(raw) => self.task(line, message, raw, now),
             Route::Cancel(raw) => self.cancel(line, message, raw, now),
             Route::Answer(id) if calls::is_confirmation(id) => {
@@ -201,6 +207,21 @@ impl Desk<'_> {
         if matches!(message.kind, Kind::Request(_)) {
             self.life.asked(lane, now);
         }
+        self.talk.client_line(line, message, lane, self.life.otherwise(lane))
+    }
+
+    /// A page of the tasks of all instances.
+    fn tasks(&mut self, line: &str, message: &Message<'_>, now: Instant) -> Result<(), Drop> {
+        let Kind::Request(raw) = message.kind else { return Err(Drop::Ambiguous) };
+        let lane = match self.talk.page_of_tasks(message) {
+            Where::First => return self.pass(line, message, 0, now),
+            Where::At(number) => self.talk.lane_of(number).unwrap_or_default(),
+            Where::Nowhere => {
+                self.talk.to_client.push(refusal::unknown_cursor(raw).as_bytes());
+                return Ok(());
+            }
+        };
+        self.life.used(lane, now);
         self.talk.client_line(line, message, lane, self.life.otherwise(lane))
     }
 

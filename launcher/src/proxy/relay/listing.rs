@@ -8,6 +8,7 @@ use mcp_broker_proto::channel::ToBroker;
 
 use super::Relay;
 use crate::proxy::filter::{Client, Filter, Listing, Route, Took, Tool};
+use crate::proxy::life::{State, Why};
 use crate::proxy::message::{Kind, Message};
 use crate::proxy::talk::Talk;
 
@@ -218,6 +219,29 @@ impl Relay {
         }
         let seen = self.listings.seen.get_mut(lane);
         seen.is_some_and(|seen| seen.replace(digest) != Some(digest))
+    }
+
+    /// Without a record the client sees what those instances list that run: not what one has listed that was given up.
+    /// It is not told of that, as it may call all that it knows.
+    pub(super) fn unlist_rested(&mut self) {
+        let Self { filter: Some(filter), life, .. } = self else { return };
+        for lane in 1..life.count() {
+            let rests = match life.state(lane) {
+                State::Idle => true,
+                State::Parked(why, _) => !matches!(why, Why::Restarting(_)),
+                _ => false,
+            };
+            if rests {
+                filter.gone(lane);
+            }
+        }
+    }
+
+    /// The client asks for the tools: what it does not see now it is told of when it is there again.
+    pub(super) fn note_list(&mut self) {
+        let Self { filter: Some(filter), listings, .. } = self else { return };
+        let unseen = listings.seen.iter_mut().enumerate().filter(|(lane, _)| !filter.has_shown(*lane));
+        unseen.for_each(|(_, seen)| *seen = None);
     }
 
     /// Answers calls that wait for a scope and whose tools are hidden now.

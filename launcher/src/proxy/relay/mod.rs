@@ -202,6 +202,7 @@ impl Relay {
                 self.life.asked(lane, now);
             }
         }
+        self.unlist_rested();
         self.tend_listings(now);
         self.report_calls(now);
         self.report_leaks(now);

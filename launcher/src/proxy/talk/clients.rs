@@ -5,6 +5,7 @@ use mcp_broker_proto::call::CallOutcome;
 use super::asked::{Asked, What};
 use super::id::Id;
 use super::notice::{self, Notice, Question};
+use super::pages::Where;
 use super::{News, Otherwise, Seat, Talk, question, spliced};
 use crate::proxy::filter::refusal;
 use crate::proxy::message::{Kind, Message, Method, members};
@@ -87,7 +88,11 @@ impl Talk {
         // A task is known to the instance that runs it, and to no other. Whatever else names one does not get there.
         let about = matches!(message.method, Method::Task | Method::TaskResult);
         let task = message.params.task.filter(|_| about);
-        let runs = task.and_then(|raw| self.tasks.instance(&Id::of(raw)));
+        let page = match self.page_of_tasks(message) {
+            Where::At(number) => Some(number),
+            Where::First | Where::Nowhere => None,
+        };
+        let runs = task.and_then(|raw| self.tasks.instance(&Id::of(raw))).or(page);
         let call = message.method == Method::Call;
         let sealed = call && self.lanes.get(lane).is_some_and(|lane| lane.sealed);
         let current = self.current(lane).filter(|_| !sealed);
@@ -127,7 +132,7 @@ impl Talk {
         self.seat(number).into_iter().for_each(|seat| seat.doubts.forget(&id));
         let asked = Asked::new(number, what, message.params.version.is_some());
         self.of_client.insert(id, asked.with_token(message.params.token.map(Id::of), None));
-        match self.tasks.to_server(number, line) {
+        match self.tasks.to_server(number, line).or_else(|| self.page_request(number, line, message)) {
             Some(respelled) => self.push(number, &respelled),
             None => self.push(number, line),
         }

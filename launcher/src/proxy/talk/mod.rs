@@ -25,6 +25,7 @@ pub mod id;
 pub mod lost;
 pub mod memory;
 pub mod notice;
+pub mod pages;
 pub mod seats;
 pub mod servers;
 pub mod tasks;

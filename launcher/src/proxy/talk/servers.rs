@@ -147,7 +147,10 @@ impl Talk {
     ) {
         let listed = match &asked.what {
             What::List(list) => ears.filter.list(*list, line),
-            What::Tasks => filter::list::tasks(line, |raw| self.tasks.runs(number, &Id::of(raw))),
+            What::Tasks => {
+                let runs = |raw: &str| self.tasks.runs(number, &Id::of(raw));
+                filter::list::tasks(line, &runs, &|cursor| self.next_page(number, cursor))
+            }
             What::Call(_) | What::Task(..) => {
                 let most = ears.filter.plan().scopes.get(lane).map_or(u64::MAX, |scope| scope.result_bytes);
                 let size = line.len() as u64;

@@ -78,6 +78,9 @@ struct Places<'a> {
     id: Option<&'a RawValue>,
     #[serde(borrow)]
     task: Option<Maybe<'a>>,
+    /// A list of them, if it is one.
+    #[serde(borrow)]
+    tasks: Option<&'a RawValue>,
     #[serde(borrow, rename = "_meta")]
     meta: Option<Meta<'a>>,
 }
@@ -187,7 +190,9 @@ impl Tasks {
         let places = found.params.into_iter().chain(found.result);
         let ids = places.flat_map(|places| {
             let related = places.meta.and_then(|meta| meta.related).and_then(|task| task.id);
-            [places.id, places.task.and_then(|task| task.id), related]
+            let list = places.tasks.and_then(|raw| serde_json::from_str::<Vec<Maybe<'_>>>(raw.get()).ok());
+            let listed = list.unwrap_or_default().into_iter().map(|task| task.id);
+            listed.chain([places.id, places.task.and_then(|task| task.id), related])
         });
         let changes = ids.flatten().filter_map(|raw| {
             let id = Id::of(raw.get());
