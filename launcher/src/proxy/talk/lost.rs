@@ -95,8 +95,11 @@ impl Talk {
         if all {
             *doubts = Doubts::default();
         }
-        over.into_iter()
-            .fold(false, |answered, id| self.answer_lost(number, &id, Drop::NotMessage) || answered)
+        let mut answered = false;
+        for id in over {
+            answered |= self.answer_lost(number, &id, Drop::NotMessage);
+        }
+        answered
     }
 
     /// Answers a request in place of an instance whose answer did not pass.
