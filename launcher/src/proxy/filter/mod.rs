@@ -157,6 +157,8 @@ impl Filter {
     }
 }
 
+#[cfg(any(test, fuzzing))]
+pub mod checks;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]

@@ -9,45 +9,16 @@
 use std::collections::BTreeMap;
 
 use mcp_broker_proto::call::Change;
-use mcp_broker_proto::plan::{ClientRequest, Lists, Plan, Record, ScopePlan, Variant};
+use mcp_broker_proto::plan::{ClientRequest, Lists, Plan, Record, Variant};
 use serde_json::{Value, json};
 
+use super::checks::plan;
 use super::*;
 use crate::proxy::message::Message;
 use crate::proxy::rule;
 
 const OLD: &str = "2025-11-25";
 const NEW: &str = "2026-07-28";
-
-fn scope(name: &str, tools: &[&str], resources: &[&str], prompts: &[&str]) -> ScopePlan {
-    let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-    ScopePlan {
-        revision: 1,
-        name: name.parse().unwrap(),
-        tools: owned(tools),
-        resources: owned(resources),
-        prompts: owned(prompts),
-        result_bytes: 16 << 20,
-        argument_bytes: 16 << 20,
-        named: BTreeMap::from([("write_*".to_owned(), vec!["path".to_owned()])]),
-        whole_arguments: false,
-    }
-}
-
-/// Reading tools in the first scope, writing ones in the second.
-pub(super) fn plan() -> Plan {
-    Plan {
-        launch: "019ab000-0000-7000-8000-000000000001".parse().unwrap(),
-        server: "orders-db".parse().unwrap(),
-        scopes: vec![
-            scope("read", &["query", "list_*"], &["file:///logs/*", "demo://a"], &["explain*"]),
-            scope("write", &["write_*"], &["file:///data/*"], &["change"]),
-        ],
-        client_requests: Vec::new(),
-        lazy: false,
-        record: None,
-    }
-}
 
 fn tool(name: &str, description: &str) -> String {
     json!({ "name": name, "description": description, "inputSchema": { "type": "object" } }).to_string()
