@@ -16,6 +16,7 @@ pub(super) const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 
 /// The most members of one of the objects that are looked into.
 pub const MAX_MEMBERS: usize = 4096;
+const TWICE: &str = "a name stands there twice";
 /// So many names are kept without an allocation.
 const FEW: usize = 6;
 
@@ -143,15 +144,31 @@ impl<'de> Seen<'de> {
         map: &mut A,
     ) -> Result<Option<(Key, Option<&'de str>)>, A::Error> {
         let Some(name) = map.next_key_seed(NameSeed)? else { return Ok(None) };
-        let key = Key::of(&name);
         let place = match name {
             Cow::Borrowed(name) => Some(name),
             Cow::Owned(_) => None,
         };
+        let key = self.known(name).map_err(A::Error::custom)?;
+        Ok(Some((key, place)))
+    }
+
+    /// The next name, which has no escapes; nothing where [`Self::next`] would find it wrong.
+    pub(super) fn take(&mut self, name: &'de str) -> Option<Key> {
+        self.known(Cow::Borrowed(name)).ok()
+    }
+
+    /// The same, whichever it is.
+    #[must_use]
+    pub fn note_plain(&mut self, name: &'de str) -> Option<()> {
+        self.note(Cow::Borrowed(name)).ok().filter(|new| *new).map(|_| ())
+    }
+
+    fn known(&mut self, name: Cow<'de, str>) -> Result<Key, &'static str> {
+        let key = Key::of(&name);
         let bit = 1_u32 << key as u32;
         let first = if key == Key::Other { self.note(name)? } else { self.known & bit == 0 };
         self.known |= bit;
-        if first { Ok(Some((key, place))) } else { Err(A::Error::custom("a name stands there twice")) }
+        if first { Ok(key) } else { Err(TWICE) }
     }
 
     /// The next name, whichever it is.
@@ -161,17 +178,18 @@ impl<'de> Seen<'de> {
     pub fn name<A: MapAccess<'de>>(&mut self, map: &mut A) -> Result<Option<Cow<'de, str>>, A::Error> {
         let Some(name) = map.next_key_seed(NameSeed)? else { return Ok(None) };
         let copy = name.clone();
-        if self.note(name)? { Ok(Some(copy)) } else { Err(A::Error::custom("a name stands there twice")) }
+        let new = self.note(name).map_err(A::Error::custom)?;
+        if new { Ok(Some(copy)) } else { Err(A::Error::custom(TWICE)) }
     }
 
     /// Notes a name; whether it is new.
-    fn note<E: Error>(&mut self, name: Cow<'de, str>) -> Result<bool, E> {
+    fn note(&mut self, name: Cow<'de, str>) -> Result<bool, &'static str> {
         let ascii = name.is_ascii();
         let alike = |known: &&str| {
             (known.len() == name.len() || !ascii) && *known != name && same_but_for_case(known, &name)
         };
         if self.counting.iter().any(alike) {
-            return Err(E::custom("a name that counts, in another case"));
+            return Err("a name that counts, in another case");
         }
         let known = self.few.get(..self.count).unwrap_or_default();
         if known.iter().any(|one| *one == name) || self.many.as_ref().is_some_and(|many| many.contains(&name))
@@ -187,7 +205,7 @@ impl<'de> Seen<'de> {
                 let many = self.many.get_or_insert_default();
                 many.insert(name);
                 if many.len() > MAX_MEMBERS {
-                    return Err(E::custom("too many names"));
+                    return Err("too many names");
                 }
             }
         }

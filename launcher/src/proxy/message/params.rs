@@ -44,7 +44,7 @@ pub struct Params<'a> {
 
 impl<'a> Params<'a> {
     /// Takes over what stands in `_meta`.
-    fn of_meta(&mut self, meta: &Self) {
+    pub(super) fn of_meta(&mut self, meta: &Self) {
         (self.version, self.subscription) = (meta.version, meta.subscription);
         self.client_capabilities = meta.client_capabilities;
         self.token = self.token.or(meta.token);
@@ -177,7 +177,11 @@ impl<'a> Visitor<'a> for Members<'_, 'a> {
 }
 
 /// Where a value belongs that is kept as it stands there.
-fn field<'p, 'a>(params: &'p mut Params<'a>, place: Place, key: Key) -> Option<&'p mut Option<&'a str>> {
+pub(super) fn field<'p, 'a>(
+    params: &'p mut Params<'a>,
+    place: Place,
+    key: Key,
+) -> Option<&'p mut Option<&'a str>> {
     match (place, key) {
         (Place::Params, Key::Name) => Some(&mut params.name),
         (Place::Params, Key::RequestId) => Some(&mut params.request_id),
