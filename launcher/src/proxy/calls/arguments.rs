@@ -10,7 +10,6 @@ use mcp_broker_proto::call::Ask;
 use mcp_broker_proto::names::Label;
 use mcp_broker_proto::pattern;
 use mcp_broker_proto::plan::ScopePlan;
-use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
@@ -39,10 +38,11 @@ impl Asked {
     /// # Errors
     /// Where it cannot be decided on, in words for the client: two peers could read its arguments differently, or
     /// what rules apply to is no part of an object or too long.
-    pub(super) fn of(line: &str, message: &Message<'_>, scope: &ScopePlan) -> Result<Self, String> {
+    pub(super) fn of(message: &Message<'_>, scope: &ScopePlan) -> Result<Self, String> {
         let tool = message.params.name.and_then(|raw| serde_json::from_str::<String>(raw).ok());
         let tool = tool.filter(|tool| tool.len() <= MAX_TOOL).ok_or("the tool's name is no name")?;
-        let arguments = raw_arguments(line)?;
+        // No name stands twice at their top level, or the line would be no message.
+        let arguments = message.params.arguments.filter(|raw| *raw != "null");
         let text = arguments.unwrap_or_default();
         let short = u64::try_from(text.len()).is_ok_and(|length| length <= scope.argument_bytes);
         let wanted: BTreeSet<&str> = scope
@@ -73,26 +73,6 @@ impl Asked {
         let Self { scope, revision, tool, size, sha256, named, whole } = self;
         Ask { call, scope, revision, tool, size: size as u64, sha256, named, whole, elicits }
     }
-}
-
-/// The arguments of a call as they stand in its line; nothing where it has none, or `null`.
-///
-/// # Errors
-/// Where they stand there twice.
-pub(super) fn raw_arguments(line: &str) -> Result<Option<&str>, String> {
-    #[derive(Deserialize)]
-    struct Call<'a> {
-        #[serde(borrow)]
-        params: Params<'a>,
-    }
-    #[derive(Deserialize)]
-    struct Params<'a> {
-        #[serde(borrow)]
-        arguments: Option<&'a RawValue>,
-    }
-    // The words of the parser would quote the line.
-    let call: Call<'_> = serde_json::from_str(line).map_err(|_quotes| "the call cannot be understood")?;
-    Ok(call.params.arguments.map(RawValue::get))
 }
 
 /// The arguments of these names as raw JSON, where they are there.
@@ -162,7 +142,6 @@ fn hexadecimal(bytes: &[u8]) -> String {
 #[expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 mod tests {
     use super::*;
-    use crate::proxy::message::{Kind, Method, Params};
 
     fn scope(named: &str, argument_bytes: u64, whole: bool) -> ScopePlan {
         let text = format!(
@@ -172,14 +151,10 @@ mod tests {
         serde_json::from_str(&text).unwrap()
     }
 
-    /// With a message that was read by nobody, so that nobody else has refused it.
     fn asked(params: &str, scope: &ScopePlan) -> Result<Ask, String> {
         let line = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{params}}}"#);
-        let name = params.split_once(r#""name":"#).map(|(_, rest)| rest);
-        let name = name.and_then(|rest| rest.split([',', '}']).next());
-        let params = Params { name, ..Params::default() };
-        let message = Message { kind: Kind::Request("1"), method: Method::Call, params, failed: false };
-        Asked::of(&line, &message, scope).map(|asked| asked.frame(7, true))
+        let message = Message::parse(&line).map_err(|_quotes| "not a message".to_owned())?;
+        Asked::of(&message, scope).map(|asked| asked.frame(7, true))
     }
 
     const RULES: &str = r#"{"write_*":["path","mode"],"*_row":["id"],"read":["secret"]}"#;
@@ -215,15 +190,15 @@ mod tests {
         let huge = format!(r#"{{"name":"write_row","arguments":{{"path":"{}"}}}}"#, "x".repeat(MAX_NAMED));
         let name = format!(r#"{{"name":"{}"}}"#, "x".repeat(MAX_TOOL + 1));
         for (params, want) in [
-            (r#"{"name":"write_row","arguments":{"path":"/a","path":"/b"}}"#, "twice"),
-            (r#"{"name":"write_row","arguments":{"path":"/a","p\u0061th":"/b"}}"#, "twice"),
+            (r#"{"name":"write_row","arguments":{"path":"/a","path":"/b"}}"#, "not a message"),
+            (r#"{"name":"write_row","arguments":{"path":"/a","p\u0061th":"/b"}}"#, "not a message"),
             (r#"{"name":"write_row","arguments":{"Path":"/b"}}"#, "other letters"),
             (r#"{"name":"write_row","arguments":{"path":"/a","PATH":"/b"}}"#, "other letters"),
             (r#"{"name":"write_row","arguments":{"mode":1,"\u017fecret":1,"MODE":2}}"#, "other letters"),
             (r#"{"name":"read","arguments":{"\u017fecret":1}}"#, "other letters"),
             (r#"{"name":"write_row","arguments":["path"]}"#, "not an object"),
             (r#"{"name":"write_row","arguments":"path"}"#, "not an object"),
-            (r#"{"name":"write_row","arguments":{},"arguments":{}}"#, "cannot be understood"),
+            (r#"{"name":"write_row","arguments":{},"arguments":{}}"#, "not a message"),
             (r#"{"name":7}"#, "no name"),
             (r#"{"arguments":{}}"#, "no name"),
             (&name, "no name"),

@@ -7,7 +7,7 @@ use mcp_broker_proto::call::Decision;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::arguments::raw_arguments;
+use crate::proxy::message::Message;
 
 /// What the ids of our elicitations begin with; the call's number follows.
 const PREFIX: &str = "mcp-run:confirm:";
@@ -27,7 +27,8 @@ impl<'a> Confirm<'a> {
     /// About a call; the tool as raw JSON.
     pub(super) fn of(decision: &'a Decision, tool: &str, line: &str) -> Self {
         let name = serde_json::from_str::<Cow<'_, str>>(tool).unwrap_or_default();
-        let arguments = raw_arguments(line).ok().flatten().unwrap_or("none");
+        let arguments = Message::parse(line).ok().and_then(|message| message.params.arguments);
+        let arguments = arguments.filter(|raw| *raw != "null").unwrap_or("none");
         Self { decision, tool: shown(&name, MOST_TOOL), arguments: shown(arguments, MOST_ARGUMENTS) }
     }
 

@@ -157,7 +157,7 @@ impl Calls {
             let question = Question { id: raw, call: Some(tool), modern };
             return Acts::answer(crowd("calls").answer(question, Executed::No));
         }
-        let asked = match Asked::of(line, message, scope) {
+        let asked = match Asked::of(message, scope) {
             Ok(asked) => asked,
             Err(words) => return Acts::answer(rpc_error(raw, -32602, &words)),
         };
