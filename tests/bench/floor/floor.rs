@@ -90,7 +90,7 @@ fn echo(reply: Option<Vec<u8>>) {
             held.clear();
         }
     }
-    to.write_all(b"{\"end\":true}\n").unwrap_or_default();
+    to.write_all(b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/end\"}\n").unwrap_or_default();
 }
 
 /// The least that an MCP client takes for a server: each request is answered with the same result, in a write of
@@ -131,13 +131,13 @@ fn flood(count: usize, size: usize) {
         read += length;
     }
     writer.join().unwrap_or_default();
-    let end = format!("{{\"end\":{read}}}\n");
+    let end = format!("{{\"jsonrpc\":\"2.0\",\"method\":\"notifications/end/{read}\"}}\n");
     own(std::io::stdout()).write_all(end.as_bytes()).unwrap_or_default();
 }
 
-/// A message of `size` bytes with its line feed.
+/// A notification of `size` bytes with its line feed: a relay passes it without knowing more.
 fn line(size: usize) -> Vec<u8> {
-    let (head, tail) = (r#"{"jsonrpc":"2.0","id":1,"result":{"text":""#, "\"}}\n");
+    let (head, tail) = (r#"{"jsonrpc":"2.0","method":"notifications/bench","params":{"text":""#, "\"}}\n");
     let fill = size.saturating_sub(head.len() + tail.len());
     [head.as_bytes(), &vec![b'x'; fill], tail.as_bytes()].concat()
 }

@@ -1,6 +1,6 @@
 //! Measures the programs beside floors of its own, in turns in one run, and prints ratios. Run by hand:
 //!
-//!   cargo run -p bench --release -- launch|proxy|endpoint|broker|issue|lock|resume|journal|mem|growth|peers|all [--json FILE]
+//!   cargo run -p bench --release -- launch|proxy|endpoint|masking|broker|issue|lock|resume|journal|mem|growth|peers|all [--json FILE]
 //!
 //! The programs are the release builds (see `programs`); OpenBao and PostgreSQL are the tests' parts.
 
@@ -11,6 +11,7 @@ mod issue;
 mod journal;
 mod launch;
 mod lock;
+mod masking;
 mod measure;
 mod memory;
 mod peers;
@@ -35,6 +36,7 @@ const PARTS: &[(&str, Part)] = &[
     ("launch", launch::launch),
     ("proxy", relay::proxy),
     ("endpoint", endpoint::endpoint),
+    ("masking", masking::masking),
     ("broker", api::broker),
     ("issue", issue::issue),
     ("lock", lock::lock),

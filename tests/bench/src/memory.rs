@@ -10,8 +10,9 @@ use mcp_broker::lease::journal;
 
 use crate::measure::{Memory, Samples, cpu, memory, tree};
 use crate::programs::{floor, floor_words};
+use crate::running::Running;
 use crate::table::{Goal, Row, Table};
-use crate::world::{Held, World, sealed_server};
+use crate::world::{Held, World, sealed_server, three_scopes};
 
 /// Servers that really run.
 const LIVE: usize = 20;
@@ -63,13 +64,28 @@ impl Drop for Live {
     }
 }
 
-fn servers() -> [(&'static str, String); 3] {
+fn servers() -> [(&'static str, String); 4] {
     let echo = floor_words(&["echo"]);
     [
         ("echo", sealed_server(&echo, EACH)),
         ("one", sealed_server(&echo, 1)),
         ("many", sealed_server(&echo, MANY)),
+        ("three", three_scopes(&floor_words(&["mcp"]))),
     ]
+}
+
+/// A launcher whose three scopes all run, after a time without a call.
+fn scopes(table: &mut Table, world: &World) {
+    let mut all = Running::several(1, || world.launcher("three"));
+    let one = &mut all[0];
+    assert!(["a", "b", "c"].into_iter().all(|tool| one.call_of(tool)), "a server answers in each scope");
+    std::thread::sleep(Duration::from_secs(12));
+    let used = memory(one.pid());
+    table.row(
+        Row::new("M1", "an idle launcher with three scopes, RSS", "MiB", used.rss / 1024.0)
+            .wants(Goal::Below(3.0))
+            .note(format!("PSS {:.2}", used.pss / 1024.0)),
+    );
 }
 
 /// Measures M1 and M2.
@@ -89,6 +105,7 @@ pub fn mem(table: &mut Table) {
             mib(both.pss)
         ),
     ));
+    scopes(table, &world);
     let sum: f64 = live.iter().map(|one| one.memory().pss).sum();
     table
         .row(Row::new("M1", "20 launchers with their keepers, PSS", "MiB", mib(sum)).wants(Goal::Below(8.0)));
@@ -98,7 +115,7 @@ pub fn mem(table: &mut Table) {
             .wants(Goal::Below(16.0))
             .note(format!("idle {:.1}; PSS {:.1}", mib(idle.rss), mib(broker.pss))),
     );
-    let head = br#"{"jsonrpc":"2.0","id":1,"method":"x","params":{"x":""#;
+    let head = br#"{"jsonrpc":"2.0","method":"notifications/bench","params":{"x":""#;
     let message = [head.as_slice(), &vec![b'x'; 1 << 20], b"\"}}\n"].concat();
     for _ in 0..10 {
         live[0].talk(&message);

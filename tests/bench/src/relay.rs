@@ -49,6 +49,21 @@ impl Talk {
         self.read(answer);
         begin.elapsed()
     }
+
+    /// One call, and its answer to the line feed; it has to be the server's.
+    fn called(&mut self, call: &[u8]) -> Duration {
+        let (begin, mut piece, mut length) = (Instant::now(), [0; 4096], 0);
+        self.write(call);
+        while !piece[..length].ends_with(b"\n") {
+            let read = self.from.read(&mut piece[length..]).expect("a pipe");
+            assert!(read > 0, "the relay ended");
+            length += read;
+        }
+        let took = begin.elapsed();
+        let said = String::from_utf8_lossy(&piece[..length]);
+        assert!(said.contains("\"serverInfo\""), "not the server's answer: {said}");
+        took
+    }
 }
 
 impl Drop for Talk {
@@ -89,6 +104,19 @@ impl Ways {
     /// Blocks of round trips, the ways in turn.
     fn measure(&mut self, size: usize, answer: usize, blocks: usize, in_block: usize) {
         let message = message(size);
+        self.blocks(blocks, in_block, |talk| talk.round_trip(&message, answer));
+    }
+
+    /// The same with calls, which the product asks the broker about; their ids are of one length.
+    fn measure_calls(&mut self, size: usize, blocks: usize, in_block: usize) {
+        let mut id = 1_000_000;
+        self.blocks(blocks, in_block, |talk| {
+            id += 1;
+            talk.called(&call(id, size))
+        });
+    }
+
+    fn blocks(&mut self, blocks: usize, in_block: usize, mut trip: impl FnMut(&mut Talk) -> Duration) {
         for block in 0..=blocks {
             for way in 0..self.talks.len() {
                 let talk = &mut self.talks[way];
@@ -96,7 +124,7 @@ impl Ways {
                 let before = cpu(pid);
                 let mut wall = Samples::default();
                 for _ in 0..in_block {
-                    wall.push_time(talk.round_trip(&message, answer));
+                    wall.push_time(trip(talk));
                 }
                 // The first block warms up.
                 if block > 0 {
@@ -127,12 +155,21 @@ impl Ways {
     }
 }
 
-/// A message of `size` bytes, its line feed among them.
+/// A notification of `size` bytes, its line feed among them: it passes both ways without anybody being asked.
 fn message(size: usize) -> Vec<u8> {
-    let (head, tail) = (
-        r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"execute_sql","arguments":{"sql":""#,
-        "\"}}}\n",
+    let head = r#"{"jsonrpc":"2.0","method":"notifications/bench","params":{"sql":""#;
+    filled(head, "\"}}\n", size)
+}
+
+/// A call of `size` bytes.
+fn call(id: usize, size: usize) -> Vec<u8> {
+    let head = format!(
+        r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"execute_sql","arguments":{{"sql":""#
     );
+    filled(&head, "\"}}}\n", size)
+}
+
+fn filled(head: &str, tail: &str, size: usize) -> Vec<u8> {
     let text = "select o.id, o.total from orders o where o.day > now() - 7;\\n";
     let mut fill = text.repeat(size / text.len() + 1);
     fill.truncate((size - head.len() - tail.len()) / text.len() * text.len());
@@ -146,6 +183,7 @@ pub fn proxy(table: &mut Table) {
     let world = World::in_memory(&[
         ("echo", sealed_server(&floor_words(&["echo"]), 1)),
         ("bulk", sealed_server(&floor_words(&["reply", &reply]), 1)),
+        ("calls", sealed_server(&floor_words(&["mcp"]), 1)),
         ("flood", sealed_server(&floor_words(&["flood", "64", &reply]), 1)),
     ]);
     {
@@ -180,6 +218,7 @@ pub fn proxy(table: &mut Table) {
         ways.measure(200, 1 << 20, 12, 5);
         table.row(ways.row("P2", "added to an answer of 1 MiB, p50", 0.5).wants(Goal::AtMost(1.7)));
     }
+    decided(table, &world);
     let mut ways = Ways::start(&world, "echo", &["echo"]);
     ways.measure(200, 200, 20, 250);
     table.row(ways.row("P1", "added to a round trip, 200 B, free, p50", 0.5).wants(Goal::AtMost(1.6)));
@@ -188,6 +227,21 @@ pub fn proxy(table: &mut Table) {
     }
     deadlock(table, &world);
     end_of_input(table, &world);
+}
+
+/// A call, with the broker's decision on it: one round trip more, on the launch's held stream. What the bare copy
+/// adds is taken off, as the goal is for what stands above it.
+fn decided(table: &mut Table, world: &World) {
+    let mut ways = Ways::start(world, "calls", &["mcp"]);
+    ways.measure_calls(200, 20, 100);
+    let above = |at: f64| ways.wall[PRODUCT].quantile(at) - ways.wall[PUMP].quantile(at);
+    let note = format!("p10 {:.1}, p99 {:.1}", above(0.1), above(0.99));
+    table.row(
+        Row::new("P1", "a decided call of 200 B above the bare copy, p50", "us", above(0.5))
+            .wants(Goal::Below(60.0))
+            .note(note),
+    );
+    table.row(ways.cpu_row("P1", "CPU of a decided call, 200 B, without the broker's"));
 }
 
 /// A stream of messages through the echo, each in a write of its own as clients do, in megabytes a second.
@@ -233,7 +287,11 @@ fn deadlock(table: &mut Table, world: &World) {
     });
     let mut end = String::new();
     talk.from.read_to_string(&mut end).expect("text");
-    assert_eq!(end, format!("{{\"end\":{}}}\n", 64 * size), "every byte came to the server");
+    assert_eq!(
+        end,
+        format!("{{\"jsonrpc\":\"2.0\",\"method\":\"notifications/end/{}\"}}\n", 64 * size),
+        "every byte came to the server"
+    );
     let took = begin.elapsed().as_secs_f64();
     table.row(Row::new("P4", "64 x 1 MiB in flight both ways", "s", took).note("all arrived, no deadlock"));
 }

@@ -63,10 +63,15 @@ impl Running {
 
     /// Calls a tool; whether a server answered, and not `mcp-run` in its place.
     pub fn call(&mut self) -> bool {
+        self.call_of("echo")
+    }
+
+    /// The same, of that tool.
+    pub fn call_of(&mut self, tool: &str) -> bool {
         self.calls += 1;
         let id = self.calls;
         self.say(&format!(
-            r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"echo","arguments":{{"message":"x"}}}}}}"#
+            r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"{tool}","arguments":{{"message":"x"}}}}}}"#
         ));
         let line = self.answer_to(id);
         !line.contains("\"isError\":true") && !line.contains("\"error\"")
@@ -94,6 +99,12 @@ impl Running {
         let stderr = self.child.stderr.as_mut().expect("piped");
         stderr.read_to_string(&mut said).expect("a pipe");
         panic!("the server is gone: {said}");
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Whether it runs.

@@ -146,6 +146,18 @@ pub fn sealed_server(command: &[String], credentials: usize) -> String {
     text
 }
 
+/// A server whose tools `a`, `b` and `c` are of a scope each.
+#[must_use]
+pub fn three_scopes(command: &[String]) -> String {
+    let mut text = head(command).split_once("[scope.all]").expect("it has one").0.to_owned();
+    for name in ["a", "b", "c"] {
+        text.push_str(&format!(
+            "[scope.{name}]\ntools = [{name:?}]\ncredential.one = {{ provider = \"local\", secret = \"BENCH\" }}\ninject = [{{ env = \"VALUE\", value = \"{{one.value}}\" }}]\n"
+        ));
+    }
+    text
+}
+
 /// A server with a database user of its own.
 #[must_use]
 pub fn database_server(command: &[String]) -> String {

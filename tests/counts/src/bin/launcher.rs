@@ -19,7 +19,7 @@ use mcp_run::proxy::filter::{Client, Filter, List, Listed, Route};
 use mcp_run::proxy::lines::{Lines, Long, PIECE};
 use mcp_run::proxy::message::Message;
 use mcp_run::proxy::outbox::Outbox;
-use mcp_run::proxy::redact::Redactor;
+use mcp_run::proxy::redact::{Redactor, Secrets};
 use mcp_run::proxy::rule::{self, MAX_DIAGNOSTIC, MAX_MESSAGE};
 use mcp_run::proxy::talk::servers::Ears;
 use mcp_run::proxy::talk::{Otherwise, Talk};
@@ -32,6 +32,7 @@ const CASES: &[Case] = &[
     Case { name: "relay-to-client-4k", calls: 100, prepare: || to_client(4 << 10) },
     Case { name: "relay-to-client-1m", calls: 10, prepare: || to_client(1 << 20) },
     Case { name: "relay-diagnostics-200", calls: 100, prepare: diagnostics },
+    Case { name: "redact-1m", calls: 10, prepare: redact },
     Case { name: "filter-call-200", calls: 100, prepare: || inspect(200) },
     Case { name: "filter-call-1m", calls: 10, prepare: || inspect(1 << 20) },
     Case { name: "filter-pass-tools-100", calls: 10, prepare: || pass_tools(100) },
@@ -110,6 +111,19 @@ fn to_client(length: usize) -> Call {
         passes(&mut scene.talk.to_client, line.len());
         scene.talk.news.clear();
     })
+}
+
+/// An answer that holds no secret, searched for the three of an instance.
+fn redact() -> Call {
+    let (mut redactor, mut secrets) = (Redactor::default(), Secrets::default());
+    for secret in
+        ["v-mcp-orders-ro-5xT2v9", "aB3/x+9=Zq-17 k_Lm0", "postgres://v:aB3%2Fx@db.internal:5432/orders"]
+    {
+        secrets.add(secret.as_bytes());
+    }
+    redactor.learn(0, secrets);
+    let line = answer(1 << 20);
+    Box::new(move || assert_eq!(black_box(redactor.message(black_box(&line))).count, 0))
 }
 
 /// A server with two scopes, the tools of the first by name.
