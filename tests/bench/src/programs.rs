@@ -21,6 +21,15 @@ pub fn launcher() -> PathBuf {
     found("MCP_RUN_BIN", built, &format!("cargo build --release -p mcp-run --target {STATIC}"))
 }
 
+/// The optimised program of the launcher's counts.
+#[must_use]
+pub fn counts() -> PathBuf {
+    let built = target().join("release/count-launcher");
+    let cure =
+        "cargo build --release -p counts --bin count-launcher --no-default-features --features launcher";
+    found("COUNT_LAUNCHER_BIN", built, cure)
+}
+
 fn found(variable: &str, built: PathBuf, cure: &str) -> PathBuf {
     let path = std::env::var_os(variable).map_or(built, PathBuf::from);
     assert!(path.is_file(), "{} is missing; build it: {cure}", path.display());
