@@ -211,6 +211,19 @@ impl Channel {
         self.stream.lock().unwrap().write_all(text.as_bytes()).unwrap();
     }
 
+    /// From now on it beats, for a test that may take longer than the launcher takes silence.
+    pub fn beats(&self) {
+        let stream = Arc::downgrade(&self.stream);
+        std::thread::spawn(move || {
+            while let Some(stream) = stream.upgrade()
+                && stream.lock().unwrap().write_all(b"{\"type\":\"beat\"}\n").is_ok()
+            {
+                drop(stream);
+                std::thread::sleep(Duration::from_secs(1));
+            }
+        });
+    }
+
     /// From now on calls are decided by the test.
     pub fn decides(&mut self) {
         self.allows.store(false, Ordering::Relaxed);
