@@ -40,8 +40,21 @@ pub(super) fn leases(common: &Common, args: &Args) -> Report {
 const SESSION_HEAD: [&str; 7] = ["SESSION", "USER", "LOGIN", "STATE", "SINCE", "ENDS AT", "TO GO ON"];
 const LAUNCH_HEAD: [&str; 8] =
     ["LAUNCH", "USER", "SERVER", "APPROVED", "STATE", "SINCE", "RUNNING", "HIDDEN TOOLS"];
-const LEASE_HEAD: [&str; 9] =
-    ["LEASE", "USER", "SERVER", "SCOPE", "CREDENTIAL", "PROVIDER", "STATE", "EXPIRES AT", "REVOCABLE"];
+const LEASE_HEAD: [&str; 13] = [
+    "LEASE",
+    "USER",
+    "SERVER",
+    "SCOPE",
+    "CREDENTIAL",
+    "PROVIDER",
+    "STATE",
+    "WORKS UNTIL",
+    "REVOCABLE",
+    "DELIVERED BY",
+    "REFRESHED NEXT",
+    "VALID UNTIL",
+    "DETAIL",
+];
 
 fn session(session: &SessionInfo) -> Vec<String> {
     let SessionInfo { id, user, since, ends_at, .. } = session;
@@ -121,6 +134,11 @@ fn lease(lease: &LeaseInfo) -> Vec<String> {
         state(lease),
         lease.expires_at.clone().unwrap_or_else(|| "-".to_owned()),
         revocable(lease.revocability),
+        if lease.delivered.is_empty() { "-".to_owned() } else { lease.delivered.join(", ") },
+        lease.renews_at.clone().unwrap_or_else(|| "-".to_owned()),
+        // Where the backend lets it live on, though it does not work any more.
+        lease.valid_until.clone().unwrap_or_else(|| "-".to_owned()),
+        printable(lease.detail.as_deref().unwrap_or_default()),
     ]
 }
 
@@ -165,7 +183,11 @@ fn list<T: Serialize + DeserializeOwned>(
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a sample that cannot be made must fail the test")]
+#[expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a sample that cannot be made must fail the test"
+)]
 mod tests {
     use mcp_broker_proto::channel::Containment;
     use mcp_broker_proto::session::{LockInfo, LoginInfo, RunningInfo};
@@ -261,15 +283,17 @@ mod tests {
                 provider: "bao".parse().unwrap(),
                 state: now,
                 expires_at: Some("T9".to_owned()),
-                valid_until: None,
-                renews_at: None,
-                delivered: Vec::new(),
-                detail: None,
+                valid_until: Some("T10".to_owned()),
+                renews_at: Some("T8".to_owned()),
+                delivered: vec!["env".to_owned(), "file".to_owned()],
+                detail: Some("a role\u{7}".to_owned()),
                 revocability,
                 trouble: trouble.map(str::to_owned),
             };
             assert_eq!(state(&told), want);
-            assert_eq!(lease(&told).get(7).map(String::as_str), Some("T9"));
+            let cells = lease(&told);
+            assert_eq!(cells[7], "T9");
+            assert_eq!(cells[9..], ["env, file", "T8", "T10", "a role\\u{7}"]);
         };
         let pending = LeaseState::RevocationPending;
         check(LeaseState::Live, Revocability::Immediate, None, "live");

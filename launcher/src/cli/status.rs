@@ -145,8 +145,11 @@ pub(super) fn leases(title: &str, leases: &[&LeaseInfo]) -> String {
     section(title, &LEASE_HEAD, leases, |lease: &&LeaseInfo| {
         let name = format!("{}.{} of {}", lease.scope, lease.credential, lease.provider);
         let revocable = words::revocable(lease.revocability);
-        let trouble = lease.trouble.clone().unwrap_or_default();
-        vec![lease.server.to_string(), name, words::lease(lease), revocable, lease.id.to_string(), trouble]
+        let (ways, next) = words::delivered(lease);
+        // The words of a provider about it, and what keeps it from its end, are never both there for long.
+        let notes: Vec<_> = lease.trouble.iter().chain(&lease.detail).map(|note| shown(note)).collect();
+        let (server, id) = (lease.server.to_string(), lease.id.to_string());
+        vec![server, name, ways, words::lease(lease), next, revocable, id, notes.join("; ")]
     })
 }
 
@@ -155,7 +158,8 @@ const WAITING_HEAD: [&str; 5] = ["SERVER", "SCOPE", "TOOL", "UNTIL", "TO LET IT 
 const LAUNCH_HEAD: [&str; 7] =
     ["LOGIN", "SERVER", "STATE", "SINCE", "RUNNING SCOPES", "CONTAINED BY", "LAUNCH"];
 const HIDDEN_HEAD: [&str; 4] = ["SERVER", "SCOPE", "TOOL", "WHY"];
-const LEASE_HEAD: [&str; 6] = ["SERVER", "CREDENTIAL", "STATE", "REVOCABLE", "LEASE", "TROUBLE"];
+const LEASE_HEAD: [&str; 8] =
+    ["SERVER", "CREDENTIAL", "DELIVERED BY", "STATE", "REFRESHED NEXT", "REVOCABLE", "LEASE", "NOTES"];
 
 fn section<T>(title: &str, head: &[&str], items: &[T], row: impl Fn(&T) -> Vec<String>) -> String {
     if items.is_empty() {
@@ -171,6 +175,8 @@ mod tests {
     use super::super::samples::{confirmation, id, launch, lease, session, status};
     use super::*;
 
+    const LONG: &str = r#","valid_until":"T9","renews_at":"T5","delivered":["aws endpoint","file"],
+        "detail":"policy 41 % full""#;
     const SEAT: &str = r#","login":{"id":"3","seat":"seat0","remote":false}"#;
 
     #[test]
@@ -198,6 +204,7 @@ mod tests {
             lease(7, 1, "minting", "null", r#""immediate""#, ""),
             lease(8, 1, "live", r#""T3""#, r#""immediate""#, ""),
             lease(9, 1, "revocation_pending", "null", r#""immediate""#, ""),
+            lease(10, 1, "live", r#""T4""#, r#"{"bounded":{"seconds":60}}"#, LONG),
         ];
         let shown = render(&status(None, &[], &[], &leases), &["weak key file".into()]);
         let lines: Vec<_> = shown.lines().collect();
@@ -209,7 +216,9 @@ mod tests {
             (6, "ended here, works until it expires at T2"),
             (6, "no: bounded, 60 s at most"),
             (7, "being minted"),
-            (8, "live, expires at T3"),
+            (8, "live, works until T3"),
+            (10, "aws endpoint, file  live, works until T4, bao lets it live until T9  T5"),
+            (10, "policy 41 % full"),
             (9, "revocation pending, expiry not known"),
         ] {
             let line = lines.iter().find(|line| line.contains(&id(number))).unwrap();

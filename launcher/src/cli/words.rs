@@ -84,9 +84,12 @@ pub(super) fn change(change: Change) -> &'static str {
 #[must_use]
 pub(super) fn lease(lease: &LeaseInfo) -> String {
     let bounded = !matches!(lease.revocability, Revocability::Immediate);
+    let longer = lease.valid_until.as_ref().filter(|until| Some(*until) != lease.expires_at.as_ref());
+    let longer = longer.map(|until| format!(", {} lets it live until {until}", lease.provider));
+    let longer = longer.unwrap_or_default();
     match (lease.state, lease.expires_at.as_deref()) {
         (LeaseState::Minting, _) => "being minted".to_owned(),
-        (LeaseState::Live, Some(until)) => format!("live, expires at {until}"),
+        (LeaseState::Live, Some(until)) => format!("live, works until {until}{longer}"),
         (LeaseState::Live, None) => "live, does not expire".to_owned(),
         (LeaseState::RevocationPending, Some(until)) if bounded => {
             format!("ended here, works until it expires at {until}")
@@ -96,6 +99,13 @@ pub(super) fn lease(lease: &LeaseInfo) -> String {
         }
         (LeaseState::RevocationPending, None) => "revocation pending, expiry not known".to_owned(),
     }
+}
+
+/// How it reaches its server, and when another one takes its place or it is renewed.
+#[must_use]
+pub(super) fn delivered(lease: &LeaseInfo) -> (String, String) {
+    let ways = if lease.delivered.is_empty() { "-".to_owned() } else { lease.delivered.join(", ") };
+    (ways, lease.renews_at.clone().unwrap_or_else(|| "-".to_owned()))
 }
 
 /// What revoking it does.
