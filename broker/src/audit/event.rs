@@ -180,8 +180,11 @@ pub enum Event {
     CredentialRevoked { lease: LeaseId, proof: &'static str, was_gone: bool },
     /// It cannot be revoked: it is no longer handed out, and lives until then (or for ever).
     CredentialWithheld { lease: LeaseId, lives_until: Option<String> },
-    /// Its end could not be verified yet; it is tried again.
-    RevocationPending { lease: LeaseId, expires_at: Option<String>, attempt: u32 },
+    /// It cannot be revoked and is valid until then; an admin's program or server was told, and says that its use is
+    /// denied.
+    CredentialDenied { lease: LeaseId, by: &'static str, lives_until: String },
+    /// Its end could not be verified yet, or whoever is to deny it did not do so; it is tried again.
+    RevocationPending { lease: LeaseId, expires_at: Option<String>, attempt: u32, code: ErrorCode },
     /// It reached its expiry before its end could be verified.
     CredentialExpired { lease: LeaseId, expired_at: String },
     /// The parent of a session's credentials was made.

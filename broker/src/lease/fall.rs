@@ -206,7 +206,9 @@ impl Leases {
         fall.comes_to(match tried {
             Some(Revocation::Revoked(proof)) => Stage::Fallen(Proved::Revoked(*proof)),
             Some(Revocation::AlreadyGone(proof)) => Stage::Fallen(Proved::Gone(*proof)),
-            Some(Revocation::ExpiresAt(_)) | None => Stage::Stuck,
+            Some(Revocation::ExpiresAt(_) | Revocation::Denied { .. } | Revocation::NeverMade) | None => {
+                Stage::Stuck
+            }
         });
     }
 

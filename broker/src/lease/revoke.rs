@@ -110,7 +110,12 @@ impl Leases {
             }
             if ending.attempts == 1 {
                 let expires_at = ending.expires_at.map(shown);
-                self.audit.note(Event::RevocationPending { lease: id, expires_at, attempt: 1 });
+                self.audit.note(Event::RevocationPending {
+                    lease: id,
+                    expires_at,
+                    attempt: 1,
+                    code: error.to_problem().code,
+                });
             }
             sleeper.sleep(pause(ending.attempts, &error)).await;
         }
@@ -154,6 +159,11 @@ impl Leases {
             }
             Some(Revocation::Revoked(proof)) => (revoked(lease, *proof, false), Outcome::Verified),
             Some(Revocation::AlreadyGone(proof)) => (revoked(lease, *proof, true), Outcome::Verified),
+            Some(Revocation::NeverMade) => return self.close(lease, Outcome::NothingMade),
+            Some(Revocation::Denied { until, by }) => {
+                let event = Event::CredentialDenied { lease, by: by.word(), lives_until: shown(*until) };
+                (event, Outcome::NotRevocable)
+            }
             Some(Revocation::ExpiresAt(at)) => {
                 let lives_until = at.map(shown);
                 (Event::CredentialWithheld { lease, lives_until }, Outcome::NotRevocable)

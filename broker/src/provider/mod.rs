@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Clock;
 use crate::config::{CredentialSpec, KindReader, ProviderConfig};
 
+pub mod aws_sts;
 mod error;
 pub mod github_app;
 mod http;
@@ -28,7 +29,7 @@ pub use error::{Blame, ProviderError};
 pub use source::{Peers, Source};
 
 /// Every kind: how it reads its configuration and how it is built.
-pub const KINDS: &[Kind] = &[vault::KIND, sealed::KIND, postgres::KIND, github_app::KIND];
+pub const KINDS: &[Kind] = &[vault::KIND, sealed::KIND, aws_sts::KIND, postgres::KIND, github_app::KIND];
 
 /// One provider kind.
 pub struct Kind {
@@ -226,6 +227,36 @@ pub enum Revocation {
     AlreadyGone(Proof),
     /// It cannot be revoked and ends at that time, or never by itself.
     ExpiresAt(Option<Timestamp>),
+    /// It cannot be revoked and is valid until then, but whoever was told says that its use is denied. Not verified.
+    Denied {
+        /// When it ends.
+        until: Timestamp,
+        /// Who was told.
+        by: Denier,
+    },
+    /// The backend refused to make it.
+    NeverMade,
+}
+
+/// What of an admin's was told to deny a credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Denier {
+    /// A program.
+    Command,
+    /// A server.
+    Url,
+}
+
+impl Denier {
+    /// The word for messages and for the audit log.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Command => "command",
+            Self::Url => "url",
+        }
+    }
 }
 
 /// How the end of a credential was verified.

@@ -1,0 +1,398 @@
+//! The calls themselves: one client of the SDK, keys of the broker's own, a bounded number of tries. Never asks the
+//! metadata service of a virtual machine unless it was told to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_config::ecs::EcsCredentialsProvider;
+use aws_config::environment::EnvironmentVariableCredentialsProvider;
+use aws_config::imds::credentials::ImdsCredentialsProvider;
+use aws_config::meta::credentials::CredentialsProviderChain;
+use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_config::provider_config::ProviderConfig;
+use aws_config::web_identity_token::WebIdentityTokenCredentialsProvider;
+use aws_sdk_sts::config::http::HttpResponse;
+use aws_sdk_sts::config::retry::RetryConfig;
+use aws_sdk_sts::config::timeout::TimeoutConfig;
+use aws_sdk_sts::config::{
+    BehaviorVersion, Config, Credentials, ProvideCredentials, Region, SharedCredentialsProvider,
+};
+use aws_sdk_sts::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_sts::types::{PolicyDescriptorType, Tag};
+use aws_sdk_sts::{Client, types};
+use jiff::Timestamp;
+use mcp_broker_proto::Secret;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::credential::Call;
+use super::fault::{self, About, Failure};
+use super::settings::{Keys, Origin, StsSettings};
+use crate::clock::Clock;
+use crate::provider::{Blame, Peers, ProviderError, Source};
+
+/// All of one call, with reading the keys and every try, below `MINT_LIMIT`.
+const LIMIT: Duration = Duration::from_millis(8500);
+/// One try.
+const TRY: Duration = Duration::from_secs(4);
+/// Of it, to connect.
+const CONNECT: Duration = Duration::from_secs(2);
+/// So many tries; only what may pass by itself is tried again.
+const TRIES: u32 = 3;
+/// Before the second try; doubled before the third.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// What is asked for, all of it checked.
+#[derive(Debug, Clone)]
+pub(super) struct Wish {
+    pub(super) call: Call,
+    pub(super) role_arn: Option<String>,
+    pub(super) session_name: Option<String>,
+    pub(super) external_id: Option<String>,
+    pub(super) policy: Option<String>,
+    pub(super) policy_arns: Vec<String>,
+    pub(super) tags: Vec<(String, String)>,
+    pub(super) transitive_tags: Vec<String>,
+    pub(super) source_identity: Option<String>,
+    /// Seconds.
+    pub(super) duration: i32,
+}
+
+/// What came of it.
+pub(super) struct Made {
+    pub(super) access_key_id: String,
+    pub(super) secret_access_key: Secret,
+    pub(super) session_token: Secret,
+    pub(super) expires_at: Timestamp,
+    /// Per cent of what STS takes.
+    pub(super) packed: Option<i32>,
+}
+
+/// What STS says of the size: the older field speaks of policies and tags, the newer one of the whole token.
+macro_rules! packed {
+    ($answer:expr) => {{
+        #[expect(
+            deprecated,
+            reason = "what took its place measures something else, and not every STS sends it"
+        )]
+        let packed = $answer.packed_policy_size();
+        packed
+    }};
+}
+/// One STS, asked with one identity.
+pub(super) struct Caller {
+    name: String,
+    client: Client,
+    origin: Origin,
+    /// For an origin that the SDK reads.
+    chain: Option<SharedCredentialsProvider>,
+    peers: Peers,
+    clock: Arc<dyn Clock>,
+}
+
+impl Caller {
+    pub(super) fn new(name: String, settings: &StsSettings, peers: Peers, clock: Arc<dyn Clock>) -> Self {
+        let region = Region::new(settings.region.clone());
+        let timeouts =
+            TimeoutConfig::builder().connect_timeout(CONNECT).operation_attempt_timeout(TRY).build();
+        let mut config = Config::builder()
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .region(region.clone())
+            // Tries are counted here: whether an earlier one may have made something has to be known.
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(timeouts.clone());
+        if let Some(endpoint) = &settings.endpoint {
+            config = config.endpoint_url(endpoint.as_str().trim_end_matches('/'));
+        }
+        let chain = chain(settings, &region, timeouts);
+        let client = Client::from_conf(config.build());
+        Self { name, client, origin: settings.source.clone(), chain, peers, clock }
+    }
+
+    /// Whether the broker has a web identity token in place of keys.
+    pub(super) fn has_token(&self) -> bool {
+        matches!(self.origin, Origin::WebIdentity(_))
+    }
+
+    /// Makes a credential.
+    pub(super) async fn make(&self, wish: &Wish) -> Result<Made, Failure> {
+        let deadline = Instant::now() + LIMIT;
+        if wish.call == Call::WebIdentity {
+            let token = self.within(deadline, self.token()).await?;
+            return self.tried(Some(wish.call), deadline, || self.web_identity(wish, &token)).await;
+        }
+        let keys = self.within(deadline, self.keys()).await?;
+        self.tried(Some(wish.call), deadline, || self.signed(wish, &keys)).await
+    }
+
+    /// Account and ARN of the broker's own identity; `None` where it has a token only, which was read.
+    pub(super) async fn identity(&self) -> Result<Option<(String, String)>, Failure> {
+        let deadline = Instant::now() + LIMIT;
+        if self.has_token() {
+            self.within(deadline, self.token()).await?;
+            return Ok(None);
+        }
+        let keys = self.within(deadline, self.keys()).await?;
+        let ask = || async {
+            let answer =
+                self.client.get_caller_identity().customize().config_override(signing(&keys)).send().await?;
+            let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
+            Ok::<_, SdkError<_, HttpResponse>>(Some((text(answer.account()), text(answer.arn()))))
+        };
+        self.tried(None, deadline, ask).await
+    }
+
+    async fn within<T>(
+        &self,
+        deadline: Instant,
+        work: impl Future<Output = Result<T, ProviderError>>,
+    ) -> Result<T, Failure> {
+        let done = timeout_at(deadline, work).await.unwrap_or_else(|_elapsed| {
+            let what = format!("the keys of provider `{}` could not be read in time", self.name);
+            Err(ProviderError::new(Blame::Unreachable, what, "see whether their source can be reached"))
+        });
+        // Nothing was asked of STS, so nothing was made.
+        done.map_err(|error| Failure { error, refused: true })
+    }
+
+    /// Tries while it may pass and there is time.
+    async fn tried<T, E, F>(
+        &self,
+        call: Option<Call>,
+        deadline: Instant,
+        ask: impl Fn() -> F,
+    ) -> Result<T, Failure>
+    where
+        E: ProvideErrorMetadata,
+        F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+    {
+        let mut unclear = false;
+        let mut tries = 1;
+        loop {
+            let asked = timeout_at(deadline, ask()).await;
+            let mut failure = match asked {
+                Ok(Ok(made)) => return Ok(made),
+                Ok(Err(error)) => {
+                    fault::of(About { provider: &self.name, call, now: self.clock.now() }, &error)
+                }
+                Err(_elapsed) => self.late(),
+            };
+            unclear |= !failure.refused;
+            failure.refused = !unclear;
+            let pause = PAUSE * 2_u32.pow(tries - 1);
+            if tries == TRIES || !failure.error.is_passing() || Instant::now() + pause >= deadline {
+                return Err(failure);
+            }
+            tries += 1;
+            sleep(pause).await;
+        }
+    }
+
+    fn late(&self) -> Failure {
+        let what = format!("STS of provider `{}` did not answer in time", self.name);
+        let hint = "see whether the endpoint of its region can be reached from here";
+        Failure { error: ProviderError::new(Blame::Unreachable, what, hint), refused: false }
+    }
+
+    async fn signed(
+        &self,
+        wish: &Wish,
+        keys: &Credentials,
+    ) -> Result<Made, SdkError<aws_sdk_sts::Error, HttpResponse>> {
+        let arns = wish.descriptors();
+        let policy = wish.policy.clone();
+        let tags = wish.tags();
+        match wish.call {
+            Call::AssumeRole | Call::WebIdentity => {
+                let request = self.client.assume_role().set_role_arn(wish.role_arn.clone());
+                let request = request.set_role_session_name(wish.session_name.clone()).set_policy(policy);
+                let request = request.set_policy_arns(arns).set_tags(tags).duration_seconds(wish.duration);
+                let transitive = Some(wish.transitive_tags.clone()).filter(|keys| !keys.is_empty());
+                let request =
+                    request.set_transitive_tag_keys(transitive).set_external_id(wish.external_id.clone());
+                let request = request.set_source_identity(wish.source_identity.clone());
+                let answer =
+                    request.customize().config_override(signing(keys)).send().await.map_err(general)?;
+                made(answer.credentials(), packed!(answer))
+            }
+            Call::SessionToken => {
+                let request = self.client.get_session_token().duration_seconds(wish.duration);
+                let answer =
+                    request.customize().config_override(signing(keys)).send().await.map_err(general)?;
+                made(answer.credentials(), None)
+            }
+            Call::FederationToken => {
+                let request = self.client.get_federation_token().set_name(wish.session_name.clone());
+                let request = request.set_policy(policy).set_policy_arns(arns).set_tags(tags);
+                let request = request.duration_seconds(wish.duration);
+                let answer =
+                    request.customize().config_override(signing(keys)).send().await.map_err(general)?;
+                made(answer.credentials(), packed!(answer))
+            }
+        }
+    }
+
+    async fn web_identity(
+        &self,
+        wish: &Wish,
+        token: &Secret,
+    ) -> Result<Made, SdkError<aws_sdk_sts::Error, HttpResponse>> {
+        let request = self.client.assume_role_with_web_identity().set_role_arn(wish.role_arn.clone());
+        let request =
+            request.set_role_session_name(wish.session_name.clone()).set_policy(wish.policy.clone());
+        let request = request.set_policy_arns(wish.descriptors()).duration_seconds(wish.duration);
+        // EXPOSE: the SDK's request holds the token as text until it was sent.
+        let request = token.expose(|token| request.web_identity_token(token));
+        let answer = request.send().await.map_err(general)?;
+        made(answer.credentials(), packed!(answer))
+    }
+
+    async fn token(&self) -> Result<Secret, ProviderError> {
+        match &self.origin {
+            Origin::WebIdentity(path) => Source::File(path.clone()).fetch(&self.peers).await,
+            _ => {
+                let what = format!("provider `{}` has no web identity token", self.name);
+                let hint = "write `source = { web_identity_token_file = \"/PATH\" }`, or another `call`";
+                Err(ProviderError::new(Blame::Config, what, hint))
+            }
+        }
+    }
+
+    async fn keys(&self) -> Result<Credentials, ProviderError> {
+        let refuse = |blame, what: &str, hint: &str| {
+            Err(ProviderError::new(blame, format!("provider `{}` {what}", self.name), hint))
+        };
+        match (&self.origin, &self.chain) {
+            (Origin::Keys(keys), _) => self.kept(keys).await,
+            (_, Some(chain)) => match chain.provide_credentials().await {
+                Ok(keys) => Ok(keys),
+                // What the SDK says of it may hold what a program printed.
+                Err(_) => refuse(
+                    Blame::Identity,
+                    "has no keys of its own",
+                    "check `source`: the profile, or the environment of the broker; the metadata service is asked \
+                     only with `instance_metadata = true`",
+                ),
+            },
+            _ => refuse(
+                Blame::Config,
+                "has a web identity token and no keys",
+                "write `call = \"assume-role-with-web-identity\"`",
+            ),
+        }
+    }
+
+    async fn kept(&self, keys: &Keys) -> Result<Credentials, ProviderError> {
+        let id = keys.access_key_id.fetch(&self.peers).await?;
+        let secret = keys.secret_access_key.fetch(&self.peers).await?;
+        let token = match &keys.session_token {
+            Some(source) => Some(source.fetch(&self.peers).await?),
+            None => None,
+        };
+        // EXPOSE: the SDK keeps keys in texts that it wipes when they are dropped, at the end of this call.
+        let token = token.map(|token| token.expose(str::to_owned));
+        // EXPOSE: as above.
+        let (id, secret) = (id.expose(str::to_owned), secret.expose(str::to_owned));
+        Ok(Credentials::new(id, secret, token, None, "mcp-broker"))
+    }
+}
+
+impl Wish {
+    fn descriptors(&self) -> Option<Vec<PolicyDescriptorType>> {
+        let one = |arn: &String| PolicyDescriptorType::builder().arn(arn).build();
+        (!self.policy_arns.is_empty()).then(|| self.policy_arns.iter().map(one).collect())
+    }
+
+    fn tags(&self) -> Option<Vec<Tag>> {
+        let one = |(key, value): &(String, String)| Tag::builder().key(key).value(value).build().ok();
+        (!self.tags.is_empty()).then(|| self.tags.iter().filter_map(one).collect())
+    }
+}
+
+fn signing(keys: &Credentials) -> aws_sdk_sts::config::Builder {
+    Config::builder().credentials_provider(keys.clone())
+}
+
+/// One error type for the four calls: only code and text are looked at.
+fn general<E>(error: SdkError<E, HttpResponse>) -> SdkError<aws_sdk_sts::Error, HttpResponse>
+where
+    aws_sdk_sts::Error: From<E>,
+{
+    error.map_service_error(aws_sdk_sts::Error::from)
+}
+
+fn made(
+    keys: Option<&types::Credentials>,
+    packed: Option<i32>,
+) -> Result<Made, SdkError<aws_sdk_sts::Error, HttpResponse>> {
+    let found = keys.and_then(|keys| {
+        let expires_at = Timestamp::from_second(keys.expiration().secs()).ok()?;
+        let whole = !keys.access_key_id().is_empty() && !keys.secret_access_key().is_empty();
+        whole.then(|| Made {
+            access_key_id: keys.access_key_id().to_owned(),
+            secret_access_key: Secret::new(keys.secret_access_key().to_owned()),
+            session_token: Secret::new(keys.session_token().to_owned()),
+            expires_at,
+            packed,
+        })
+    });
+    found.ok_or_else(|| SdkError::construction_failure("no credentials"))
+}
+
+/// What the SDK reads itself; `None` for what is read here.
+fn chain(
+    settings: &StsSettings,
+    region: &Region,
+    timeouts: TimeoutConfig,
+) -> Option<SharedCredentialsProvider> {
+    let config = ProviderConfig::without_region()
+        .with_region(Some(region.clone()))
+        .with_retry_config(RetryConfig::standard().with_max_attempts(2))
+        .with_timeout_config(timeouts);
+    let config = config.with_behavior_version(Some(BehaviorVersion::v2026_01_12()));
+    // A profile may name the metadata service as its source; without leave it finds the broker's environment there.
+    let profiles = |name: Option<&str>, file: Option<&std::path::Path>| {
+        let mut builder = ProfileFileCredentialsProvider::builder().configure(&config);
+        if !settings.instance_metadata {
+            builder = builder.with_custom_provider(METADATA, EnvironmentVariableCredentialsProvider::new());
+        }
+        if let Some(name) = name {
+            builder = builder.profile_name(name);
+        }
+        if let Some(file) = file {
+            builder = only(builder, file);
+        }
+        builder.build()
+    };
+    match &settings.source {
+        Origin::Keys(_) | Origin::WebIdentity(_) => None,
+        Origin::Profile { name, file } => {
+            Some(SharedCredentialsProvider::new(profiles(Some(name), file.as_deref())))
+        }
+        Origin::Chain => {
+            let environment = EnvironmentVariableCredentialsProvider::new();
+            let token = WebIdentityTokenCredentialsProvider::builder().configure(&config).build();
+            let container = EcsCredentialsProvider::builder().configure(&config).build();
+            let chain = CredentialsProviderChain::first_try("Environment", environment)
+                .or_else("Profile", profiles(None, None))
+                .or_else("WebIdentityToken", token)
+                .or_else("EcsContainer", container);
+            Some(SharedCredentialsProvider::new(if settings.instance_metadata {
+                chain.or_else(METADATA, ImdsCredentialsProvider::builder().configure(&config).build())
+            } else {
+                chain
+            }))
+        }
+    }
+}
+
+/// Its name in `credential_source` of a profile.
+const METADATA: &str = "Ec2InstanceMetadata";
+
+#[expect(deprecated, reason = "what takes its place is in a crate that only the SDK itself needs")]
+fn only(
+    builder: aws_config::profile::credentials::Builder,
+    file: &std::path::Path,
+) -> aws_config::profile::credentials::Builder {
+    use aws_config::profile::profile_file::{ProfileFileKind, ProfileFiles};
+    builder.profile_files(ProfileFiles::builder().with_file(ProfileFileKind::Config, file).build())
+}
