@@ -118,10 +118,12 @@ impl Caller {
         let deadline = Instant::now() + LIMIT;
         if wish.call == Call::WebIdentity {
             let token = self.within(deadline, self.token()).await?;
-            return self.tried(Some(wish.call), deadline, || self.web_identity(wish, &token)).await;
+            let made = self.tried(Some(wish.call), deadline, || self.web_identity(wish, &token)).await?;
+            return made.ok_or_else(|| self.empty());
         }
         let keys = self.within(deadline, self.keys()).await?;
-        self.tried(Some(wish.call), deadline, || self.signed(wish, &keys)).await
+        let made = self.tried(Some(wish.call), deadline, || self.signed(wish, &keys)).await?;
+        made.ok_or_else(|| self.empty())
     }
 
     /// Account and ARN of the broker's own identity; `None` where it has a token only, which was read.
@@ -187,6 +189,13 @@ impl Caller {
         }
     }
 
+    /// Something may have been made.
+    fn empty(&self) -> Failure {
+        let what = format!("STS of provider `{}` answered without credentials", self.name);
+        let hint = "check that `endpoint` is an STS, and that no proxy is in between";
+        Failure { error: ProviderError::new(Blame::Broken, what, hint), refused: false }
+    }
+
     fn late(&self) -> Failure {
         let what = format!("STS of provider `{}` did not answer in time", self.name);
         let hint = "see whether the endpoint of its region can be reached from here";
@@ -197,7 +206,7 @@ impl Caller {
         &self,
         wish: &Wish,
         keys: &Credentials,
-    ) -> Result<Made, SdkError<aws_sdk_sts::Error, HttpResponse>> {
+    ) -> Result<Option<Made>, SdkError<aws_sdk_sts::Error, HttpResponse>> {
         let arns = wish.descriptors();
         let policy = wish.policy.clone();
         let tags = wish.tags();
@@ -212,13 +221,13 @@ impl Caller {
                 let request = request.set_source_identity(wish.source_identity.clone());
                 let answer =
                     request.customize().config_override(signing(keys)).send().await.map_err(general)?;
-                made(answer.credentials(), packed!(answer))
+                Ok(made(answer.credentials(), packed!(answer)))
             }
             Call::SessionToken => {
                 let request = self.client.get_session_token().duration_seconds(wish.duration);
                 let answer =
                     request.customize().config_override(signing(keys)).send().await.map_err(general)?;
-                made(answer.credentials(), None)
+                Ok(made(answer.credentials(), None))
             }
             Call::FederationToken => {
                 let request = self.client.get_federation_token().set_name(wish.session_name.clone());
@@ -226,7 +235,7 @@ impl Caller {
                 let request = request.duration_seconds(wish.duration);
                 let answer =
                     request.customize().config_override(signing(keys)).send().await.map_err(general)?;
-                made(answer.credentials(), packed!(answer))
+                Ok(made(answer.credentials(), packed!(answer)))
             }
         }
     }
@@ -235,7 +244,7 @@ impl Caller {
         &self,
         wish: &Wish,
         token: &Secret,
-    ) -> Result<Made, SdkError<aws_sdk_sts::Error, HttpResponse>> {
+    ) -> Result<Option<Made>, SdkError<aws_sdk_sts::Error, HttpResponse>> {
         let request = self.client.assume_role_with_web_identity().set_role_arn(wish.role_arn.clone());
         let request =
             request.set_role_session_name(wish.session_name.clone()).set_policy(wish.policy.clone());
@@ -243,7 +252,7 @@ impl Caller {
         // EXPOSE: the SDK's request holds the token as text until it was sent.
         let request = token.expose(|token| request.web_identity_token(token));
         let answer = request.send().await.map_err(general)?;
-        made(answer.credentials(), packed!(answer))
+        Ok(made(answer.credentials(), packed!(answer)))
     }
 
     async fn token(&self) -> Result<Secret, ProviderError> {
@@ -320,22 +329,18 @@ where
     error.map_service_error(aws_sdk_sts::Error::from)
 }
 
-fn made(
-    keys: Option<&types::Credentials>,
-    packed: Option<i32>,
-) -> Result<Made, SdkError<aws_sdk_sts::Error, HttpResponse>> {
-    let found = keys.and_then(|keys| {
-        let expires_at = Timestamp::from_second(keys.expiration().secs()).ok()?;
-        let whole = !keys.access_key_id().is_empty() && !keys.secret_access_key().is_empty();
-        whole.then(|| Made {
-            access_key_id: keys.access_key_id().to_owned(),
-            secret_access_key: Secret::new(keys.secret_access_key().to_owned()),
-            session_token: Secret::new(keys.session_token().to_owned()),
-            expires_at,
-            packed,
-        })
-    });
-    found.ok_or_else(|| SdkError::construction_failure("no credentials"))
+/// `None` where the answer has no credentials in it.
+fn made(keys: Option<&types::Credentials>, packed: Option<i32>) -> Option<Made> {
+    let keys = keys?;
+    let expires_at = Timestamp::from_second(keys.expiration().secs()).ok()?;
+    let whole = !keys.access_key_id().is_empty() && !keys.secret_access_key().is_empty();
+    whole.then(|| Made {
+        access_key_id: keys.access_key_id().to_owned(),
+        secret_access_key: Secret::new(keys.secret_access_key().to_owned()),
+        session_token: Secret::new(keys.session_token().to_owned()),
+        expires_at,
+        packed,
+    })
 }
 
 /// What the SDK reads itself; `None` for what is read here.
