@@ -1,7 +1,7 @@
 //! Credentials of AWS STS: a role, a session or a federated user of short life, narrowed by a session policy. STS
 //! cannot revoke one: `revoke` says until when it is valid, after a deny hook where one is configured.
 //!
-//! In reading order: `settings`, `credential`, `words`, `template`, `policy_file`; `wish`, `calls`, `fault`,
+//! In reading order: `settings`, `credential`, `words`, `template`, `policy_file`; `wish`, `calls`, `chain`, `fault`,
 //! `handle`, `deny`.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -21,6 +21,7 @@ use crate::clock::Clock;
 use crate::config::{CredentialSpec, KindReader, ProviderConfig};
 
 mod calls;
+mod chain;
 mod credential;
 mod deny;
 mod fault;
