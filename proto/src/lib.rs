@@ -3,6 +3,7 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod approval;
 pub mod call;
 pub mod channel;
 pub mod content;

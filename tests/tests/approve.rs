@@ -12,7 +12,7 @@ use e2e::mcp::{Client, Outcome};
 use e2e::parts::seen;
 use e2e::tempdir::write;
 use e2e::{World, eventually, rounds};
-use mcp_broker_proto::session::ApprovalInfo;
+use mcp_broker_proto::approval::ApprovalInfo;
 use serde_json::{Value, json};
 
 /// A trial starts a server a dozen times, each of which may take its time.

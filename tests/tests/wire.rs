@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
+use mcp_broker_proto::approval::{ApprovalInfo, ApprovalRequest, TrialRequest};
 use mcp_broker_proto::call::{Answered, Ask, CallOutcome, CallReason, Change, Changed, Decision, Verdict};
 use mcp_broker_proto::channel::{
     Containment, End, EndReason, GoneReason, Park, ParkReason, ToBroker, ToLauncher,
@@ -18,9 +19,9 @@ use mcp_broker_proto::names::{CallId, Label, LaunchId, LeaseId, ServerName, Sess
 use mcp_broker_proto::plan::{ClientRequest, Lists, Plan, Record, ScopePlan, Variant};
 use mcp_broker_proto::problem::{ErrorCode, Problem};
 use mcp_broker_proto::session::{
-    ApprovalInfo, ApprovalRequest, Confirmation, ConfirmationInfo, Health, LaunchInfo, LaunchState,
-    LeaseInfo, LeaseState, LockCause, LockInfo, LoginInfo, ProviderInfo, Revocability, RevokeReport,
-    RevokeRequest, RunningInfo, ScopeInfo, ServerInfo, SessionInfo, SessionState, Status, TrialRequest,
+    Confirmation, ConfirmationInfo, Health, LaunchInfo, LaunchState, LeaseInfo, LeaseState, LockCause,
+    LockInfo, LoginInfo, ProviderInfo, Revocability, RevokeReport, RevokeRequest, RunningInfo, ScopeInfo,
+    ServerInfo, SessionInfo, SessionState, Status,
 };
 use mcp_broker_proto::{PROTOCOL, Secret, paths};
 use serde::Serialize;

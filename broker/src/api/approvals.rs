@@ -4,9 +4,9 @@ use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::{Extension, Json};
 use mcp_broker_proto::MAX_RECORD;
+use mcp_broker_proto::approval::{ApprovalInfo, ApprovalRequest};
 use mcp_broker_proto::names::ServerName;
 use mcp_broker_proto::problem::{ErrorCode, Problem};
-use mcp_broker_proto::session::{ApprovalInfo, ApprovalRequest};
 
 use super::Api;
 use super::answer::{Refusal, bad_request};

@@ -10,8 +10,8 @@ use axum::response::{IntoResponse, Response};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use mcp_broker_proto::PROTOCOL;
+use mcp_broker_proto::approval::TrialRequest;
 use mcp_broker_proto::paths::UPGRADE;
-use mcp_broker_proto::session::TrialRequest;
 
 use super::Api;
 use super::answer::{Refusal, bad_request};

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use hyper::Method;
+use mcp_broker_proto::approval::ApprovalInfo;
 use mcp_broker_proto::paths;
-use mcp_broker_proto::session::ApprovalInfo;
 
 use super::admin::Ask;
 use super::report::EXIT_USAGE;

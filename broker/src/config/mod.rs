@@ -8,6 +8,7 @@ mod decimal;
 pub mod diagnostic;
 mod files;
 mod findings;
+mod granted;
 mod inject;
 mod kinds;
 mod limits;
@@ -33,12 +34,12 @@ mod value;
 mod variables;
 
 pub use decimal::Decimal;
+pub use granted::Scope;
 pub use kinds::{CredentialKeys, KindReader, ProviderConfig};
 pub use load::load;
 pub use model::{
     Access, ArgumentRule, BrokerSection, Config, Confirm, CredentialSpec, LONGEST_MESSAGE, Limits, LogindUse,
-    Mode, OnLeak, OnLock, ProviderSection, Resume, Scope, ServerDefinition, SessionSection, Start, Tier,
-    ToolRules,
+    Mode, OnLeak, OnLock, ProviderSection, Resume, ServerDefinition, SessionSection, Start, Tier, ToolRules,
 };
 pub(crate) use nearest::nearest;
 pub use places::Places;

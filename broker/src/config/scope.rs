@@ -9,10 +9,10 @@ use mcp_broker_proto::names::Label;
 
 use super::broker_toml::Providers;
 use super::credential::{Credential, credentials};
+use super::granted::Scope;
 use super::inject::inject;
 use super::kinds::KindReader;
 use super::limits::{confirm, limits};
-use super::model::Scope;
 use super::overlap::{Claims, no_overlaps};
 use super::patterns::{PROMPTS, Patterns, RESOURCES, TOOLS, patterns};
 use super::reader::Reader;

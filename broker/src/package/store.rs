@@ -7,10 +7,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mcp_broker_proto::MAX_RECORD;
+use mcp_broker_proto::approval::{ApprovalInfo, ApprovalRequest};
 use mcp_broker_proto::names::{Label, ServerName};
 use mcp_broker_proto::plan::Record;
 use mcp_broker_proto::problem::{ErrorCode, Problem};
-use mcp_broker_proto::session::{ApprovalInfo, ApprovalRequest};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 

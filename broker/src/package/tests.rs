@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::sync::Arc;
 
+use mcp_broker_proto::approval::ApprovalRequest;
 use mcp_broker_proto::names::ServerName;
 use mcp_broker_proto::plan::{Lists, Record, Variant};
 use mcp_broker_proto::problem::ErrorCode;
-use mcp_broker_proto::session::ApprovalRequest;
 use serde_json::json;
 use tokio::sync::watch;
 

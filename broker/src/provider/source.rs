@@ -47,18 +47,6 @@ pub enum Source {
 /// Longer files are refused.
 const MAX_FILE: u64 = 64 << 10;
 
-/// JSON Schema (draft 2020-12) of a source.
-pub(super) const SCHEMA: &str = r#"{
-  "type": "object",
-  "properties": {
-    "file": { "description": "An absolute path", "type": "string" },
-    "provider": { "description": "A provider of kind `sealed` or `vault`", "type": "string" },
-    "path": { "description": "The sealed value's name, or the path in Vault", "type": "string" },
-    "field": { "description": "Which field of it, where it has several", "type": "string" }
-  },
-  "additionalProperties": false
-}"#;
-
 impl Source {
     /// Reads the table `key`; `None` where a mistake was noted.
     pub fn read(reader: &Reader<'_>, key: &str) -> Option<Self> {

@@ -9,12 +9,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use mcp_broker_proto::approval::ApprovalRequest;
 use mcp_broker_proto::channel::{ToBroker, ToLauncher};
 use mcp_broker_proto::launch::{LaunchRequest, LaunchTicket, SecretsTicket};
 use mcp_broker_proto::names::{LaunchId, SessionId};
 use mcp_broker_proto::plan::{Lists, Record, Variant};
 use mcp_broker_proto::problem::Problem;
-use mcp_broker_proto::session::{ApprovalRequest, LaunchInfo, Revocability};
+use mcp_broker_proto::session::{LaunchInfo, Revocability};
 use mcp_broker_proto::{PROTOCOL, Secret};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, Lines, ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, watch};

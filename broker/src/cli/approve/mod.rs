@@ -20,10 +20,10 @@ use std::io::{BufRead, IsTerminal, Read, Write};
 use std::path::Path;
 
 use hyper::Method;
+use mcp_broker_proto::approval::{ApprovalInfo, ApprovalRequest};
 use mcp_broker_proto::names::{Label, ServerName};
 use mcp_broker_proto::paths;
 use mcp_broker_proto::plan::Record;
-use mcp_broker_proto::session::{ApprovalInfo, ApprovalRequest};
 use rustix::termios::{QueueSelector, tcflush};
 use tokio::signal::unix::{SignalKind, signal};
 

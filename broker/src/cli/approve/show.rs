@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
+use mcp_broker_proto::approval::ApprovalRequest;
 use mcp_broker_proto::names::Label;
 use mcp_broker_proto::pattern::matches;
-use mcp_broker_proto::session::ApprovalRequest;
 
 use super::super::report::{counted, printable};
 use super::changes::{Became, Keys, Thing, Things, changes, things};

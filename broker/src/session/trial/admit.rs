@@ -4,10 +4,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use mcp_broker_proto::approval::TrialRequest;
 use mcp_broker_proto::channel::EndReason;
 use mcp_broker_proto::names::{LaunchId, SessionId};
 use mcp_broker_proto::problem::{ErrorCode, Problem};
-use mcp_broker_proto::session::{LaunchInfo, LaunchState, TrialRequest};
+use mcp_broker_proto::session::{LaunchInfo, LaunchState};
 
 use super::super::pace;
 use super::super::registry::{Inner, Sessions};
