@@ -9,6 +9,7 @@ mod common;
 mod completions;
 mod explain;
 mod exposure;
+mod jwks;
 mod machine;
 mod packages;
 mod report;
@@ -48,6 +49,8 @@ enum Command {
     Explain(explain::Args),
     /// Print the JSON Schema of the configuration
     Schema,
+    /// Print the public keys of a provider that signs tokens (RFC 7517)
+    Jwks(Mine<jwks::Args>),
     /// Change the sealed provider's store; values are read from standard input only
     Secret(Mine<secret::SecretArgs>),
     /// List the sessions: locked or not and why, and what brings them back
@@ -98,6 +101,9 @@ fn run(command: Command, common: Common, weaknesses: Vec<String>) -> Result<Repo
             explain::run(dir, common.mode(), &args, &common.places(), &readers(), &explain::OfMachine)
         }),
         Command::Schema => schema::run(&readers()),
+        Command::Jwks(args) => offline(&common.with(&args)?.of_account(), |dir, common| {
+            jwks::run(dir, common.mode(), &common.places(), &readers(), &args.rest)
+        }),
         Command::Secret(args) => secret::command(&common.with(&args)?.of_account(), args.rest),
         Command::Sessions(args) => alive::sessions(&common.with(&args)?.of_account(), &args.rest),
         Command::Launches(args) => alive::launches(&common.with(&args)?.of_account(), &args.rest),

@@ -20,6 +20,7 @@ pub mod aws_sts;
 mod error;
 pub mod github_app;
 mod http;
+pub mod jwt;
 pub mod postgres;
 pub mod sealed;
 mod source;
@@ -29,7 +30,8 @@ pub use error::{Blame, ProviderError};
 pub use source::{Peers, Source};
 
 /// Every kind: how it reads its configuration and how it is built.
-pub const KINDS: &[Kind] = &[vault::KIND, sealed::KIND, aws_sts::KIND, postgres::KIND, github_app::KIND];
+pub const KINDS: &[Kind] =
+    &[vault::KIND, sealed::KIND, aws_sts::KIND, postgres::KIND, github_app::KIND, jwt::KIND];
 
 /// One provider kind.
 pub struct Kind {
