@@ -35,8 +35,8 @@ impl Name {
     }
 
     fn lost(&self, error: &tokio_postgres::Error, doing: &str) -> ProviderError {
-        let tls = std::iter::successors(std::error::Error::source(error), |error| error.source())
-            .any(|error| is_about_tls(error));
+        let tls =
+            std::iter::successors(std::error::Error::source(error), |error| error.source()).any(is_about_tls);
         if tls {
             let what = format!("has a certificate that is not trusted, when {doing}");
             let hint =

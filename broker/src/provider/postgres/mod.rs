@@ -102,24 +102,4 @@ impl Provider for Postgres {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-mod tests {
-    use super::*;
-
-    /// The schema and the reader must know the same keys.
-    #[test]
-    fn schemas_name_the_keys() {
-        let keys = |text: &str| -> Vec<String> {
-            let schema: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text).unwrap();
-            schema.into_iter().map(|(key, _)| key).collect()
-        };
-        assert_eq!(
-            keys(KIND.reader.provider_schema),
-            ["ca_file", "database", "host", "password", "port", "tls", "username"]
-        );
-        assert_eq!(keys(KIND.reader.credential_schema), ["create", "drop", "grant"]);
-    }
-}
-
-#[cfg(test)]
 mod testing;

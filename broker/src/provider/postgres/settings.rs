@@ -150,6 +150,7 @@ const CA_HINT: &str = "name the PEM file of the authority that signed the server
      /etc/ssl/certs/ca-certificates.crt for a public one; on this machine `tls = \"off\"` will do";
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::super::testing::read_text;
     use super::*;
@@ -194,5 +195,20 @@ mod tests {
         check("tls = \"off\"\nusername = \"mint\"", Some("`t.password` is missing"));
         check("host = \"/run/postgresql\"", Some("`t.username` is missing"));
         check("tls = \"off\"\nusername = \"mint\"\npassword = {}", Some("either `file` or `provider`"));
+    }
+
+    /// The schemas and the readers must know the same keys.
+    #[test]
+    fn schemas_name_the_keys() {
+        let keys = |text: &str| -> Vec<String> {
+            let schema: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text).unwrap();
+            schema.into_iter().map(|(key, _)| key).collect()
+        };
+        let kind = super::super::KIND.reader;
+        assert_eq!(
+            keys(kind.provider_schema),
+            ["ca_file", "database", "host", "password", "port", "tls", "username"]
+        );
+        assert_eq!(keys(kind.credential_schema), ["create", "drop", "grant"]);
     }
 }
