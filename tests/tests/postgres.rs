@@ -1,7 +1,7 @@
 //! Roles that the broker makes in PostgreSQL itself, without a Vault: each launch has its own, with the rights that
 //! were granted to it, and after the launch neither the role nor its sessions are there.
 //!
-//! Not proved here: TLS to a server with a certificate (a unit of its own reads the authorities), and versions of
+//! Not proved here: TLS to a server with a certificate, the renewal of a role, login on a unix socket, and versions of
 //! PostgreSQL other than the one that is installed.
 
 use std::process::Stdio;
