@@ -1,4 +1,4 @@
-//! Locks, unlocks, logouts and revocations against mints and calls in flight, in thousands of random interleavings
+//! Locks, unlocks, logouts and revocations against mints, refreshes and calls in flight, in thousands of random interleavings
 //! of the real register over a backend that knows the truth; `tests/` does the same with the real parts.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use mcp_broker_proto::call::{Answered, Ask, CallOutcome, Decision, Verdict};
 use mcp_broker_proto::channel::{EndReason, GoneReason, ToBroker, ToLauncher};
-use mcp_broker_proto::launch::LaunchTicket;
-use mcp_broker_proto::names::Label;
-use mcp_broker_proto::session::LockCause;
+use mcp_broker_proto::launch::{Content, Injection, LaunchTicket, Refresh};
+use mcp_broker_proto::names::{Label, SessionId};
+use mcp_broker_proto::session::{LeaseInfo, LeaseState, LockCause};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream};
 use tokio::sync::Semaphore;
@@ -93,6 +93,8 @@ struct Launcher {
     /// hears a moment later.
     early: HashSet<u64>,
     say: Vec<ToBroker>,
+    /// Instances that were given up.
+    gone: HashSet<u32>,
 }
 
 impl Launcher {
@@ -112,9 +114,38 @@ impl Launcher {
             self.want("more");
         }
         if self.dice.below(3) == 0 {
+            self.gone.insert(ticket.instance);
             self.say.push(ToBroker::Gone { instance: ticket.instance, reason: GoneReason::Idle });
         }
         Ok(())
+    }
+
+    /// Puts new credentials in place, or cannot, or says nothing, or something that nobody asked for.
+    fn refresh(&mut self, refresh: &Refresh) -> Result<(), String> {
+        if self.parked || refresh.credentials.len() != 2 {
+            return Err(format!("a refresh while parked ({}) or of a part", self.parked));
+        }
+        let instance = refresh.instance;
+        let mut leases: Vec<_> = refresh.credentials.values().map(|one| one.lease).collect();
+        match self.dice.below(8) {
+            0 => return Ok(()),
+            1 => drop(leases.pop()),
+            2 => {
+                self.gone.insert(instance);
+                self.say.push(ToBroker::Gone { instance, reason: GoneReason::Exited });
+            }
+            _ => {}
+        }
+        let failed = (self.dice.below(4) == 0).then(|| "full".to_owned());
+        self.say.push(ToBroker::Refreshed { instance, leases, failed });
+        Ok(())
+    }
+
+    fn replace(&mut self, instance: u32) {
+        if self.gone.insert(instance) {
+            self.want("all");
+            self.say.push(ToBroker::Gone { instance, reason: GoneReason::Replaced });
+        }
     }
 
     fn decided(&mut self, decision: &Decision) -> Result<(), String> {
@@ -157,7 +188,9 @@ impl Launcher {
             }
             ToLauncher::Plan(_) if self.dice.below(2) == 0 => self.want("more"),
             ToLauncher::Decision(decision) => self.decided(&decision)?,
-            ToLauncher::Beat | ToLauncher::Replace { .. } | ToLauncher::Plan(_) | ToLauncher::Refresh(_) => {}
+            ToLauncher::Refresh(new) => self.refresh(&new)?,
+            ToLauncher::Replace { instance, .. } => self.replace(instance),
+            ToLauncher::Beat | ToLauncher::Plan(_) => {}
         }
         // Also where it is parked: nothing is to come of that.
         for _ in 0..self.dice.below(3) {
@@ -178,8 +211,15 @@ async fn launcher(stream: DuplexStream, dice: Dice) -> Result<(), String> {
     let (read, mut write) = tokio::io::split(stream);
     let mut lines = BufReader::new(read).lines();
     let wanting = HashSet::from(["all".parse().unwrap()]);
-    let mut launcher =
-        Launcher { dice, parked: false, wanting, calls: 0, early: HashSet::new(), say: Vec::new() };
+    let mut launcher = Launcher {
+        dice,
+        parked: false,
+        wanting,
+        calls: 0,
+        early: HashSet::new(),
+        say: Vec::new(),
+        gone: HashSet::new(),
+    };
     while let Ok(Some(line)) = lines.next_line().await {
         launcher.hear(serde_json::from_str(&line).map_err(|error| error.to_string())?).await?;
         for frame in std::mem::take(&mut launcher.say) {
@@ -202,14 +242,39 @@ impl World {
         Some(tokio::spawn(launcher(stream, dice.clone())))
     }
 
+    /// Waits a while until so many credentials of a session are alive: a mint waits for the disk, and a round that is
+    /// over before would race with nothing.
+    async fn lives(&self, session: SessionId, count: usize) {
+        let live = |lease: &LeaseInfo| lease.session == session && lease.state == LeaseState::Live;
+        for _ in 0..60 {
+            if self.leases.infos().iter().filter(|lease| live(lease)).count() >= count {
+                return;
+            }
+            sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// Some credentials of a session end in a while, or now.
+    fn lose_some(&self, session: SessionId, dice: &mut Dice) {
+        for lease in self.leases.infos().into_iter().filter(|lease| lease.session == session) {
+            match dice.below(8) {
+                0..=3 => {
+                    self.sessions.losing_credential(lease.launch, lease.id, Duration::from_secs(20));
+                }
+                4 => self.sessions.lost_credential(lease.launch, lease.id),
+                _ => {}
+            }
+        }
+    }
+
     /// One session from its first launch to its end, with everything at once.
     async fn round(&self, number: u64) {
         let mut dice = Dice::new(number);
         let login = Arc::new(login(number));
         let session = self.sessions.sign_in(&self.asking(&login)).await.unwrap();
         let mut launchers = Vec::new();
-        for _ in 0..3 + dice.below(4) {
-            match dice.below(8) {
+        for _ in 0..4 + dice.below(5) {
+            match dice.below(14) {
                 0 | 1 => launchers.extend(self.launch(&login, &dice).await),
                 2 => self.sessions.sighted(&login.path, Sighting::Lock),
                 3 => drop(self.sessions.notice(session, Notice::Unlock, None)),
@@ -223,6 +288,15 @@ impl World {
                 }
                 5 => drop(self.sessions.notice(session, Notice::Lock(LockCause::Sleep), None)),
                 6 => drop(self.sessions.notice(session, Notice::Awake, None)),
+                7..=9 => {
+                    self.lives(session, 2).await;
+                    sleep(Duration::from_micros(dice.below(6_000))).await;
+                    self.lose_some(session, &mut dice);
+                    if dice.below(2) == 0 {
+                        self.lives(session, 4).await;
+                    }
+                }
+                10 => self.reconfigure(|_| {}),
                 _ => launchers.extend(self.launch(&login, &dice).await),
             }
             dice.pause().await;
@@ -249,7 +323,14 @@ impl World {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn nothing_is_delivered_or_left_after_a_fence() {
     let world = world();
-    world.redefine(|server| server.scopes[1].confirm = Some(Confirm::Each));
+    world.redefine(|server| {
+        let line = |name: &str| (name.to_owned(), format!("{{{name}.value}}").parse().unwrap());
+        let content = Content::Json(["a", "b"].map(line).into());
+        server.scopes[0].inject =
+            vec![Injection::File { name: "F".to_owned(), content, reread: true, signal: None }];
+        server.scopes[1].confirm = Some(Confirm::Each);
+    });
+    *world.backend.life.lock().unwrap() = Some(Duration::from_secs(60));
     let world = Arc::new(world);
     let places = Arc::new(Semaphore::new(AT_ONCE));
     let mut rounds = tokio::task::JoinSet::new();
@@ -279,6 +360,9 @@ async fn nothing_is_delivered_or_left_after_a_fence() {
     }
     // What was noted before is on the disk with this.
     world.sessions.audit.record(crate::audit::Event::BrokerStopped { pending: 0 }).await.unwrap();
+    let text = std::fs::read_to_string(world.dir.path().join(crate::audit::FILE_NAME)).unwrap();
+    let refreshed = text.lines().filter(|line| line.contains("\"instance_refreshed\"")).count();
+    assert!(refreshed > usize::try_from(ROUNDS / 100).unwrap(), "only {refreshed} refreshes");
     let allowed = nothing_after_a_fence(&world.dir.path().join(crate::audit::FILE_NAME));
     assert!(allowed > usize::try_from(ROUNDS).unwrap(), "only {allowed} calls were allowed");
 }
