@@ -105,11 +105,14 @@ fn expected(values: &[&str]) -> BTreeMap<String, String> {
     values.iter().enumerate().map(|(number, value)| (format!("K{number}"), (*value).to_owned())).collect()
 }
 
+/// A reader of dotenv files: its name, and how it is started.
+type Reader = (&'static str, fn() -> Command);
+
 #[test]
 fn dotenv_files_are_read_back_as_they_were_meant() {
     let dir = TempDir::new("dotenv");
     let file = dir.path().join("file");
-    let readers: [(&str, fn() -> Command); 2] = [("npm", dotenv_of_npm), ("python", dotenv_of_python)];
+    let readers: [Reader; 2] = [("npm", dotenv_of_npm), ("python", dotenv_of_python)];
     // All at once, where one may swallow the next, and in the other order.
     let backwards: Vec<_> = VALUES.iter().rev().copied().collect();
     for values in [VALUES, &backwards] {

@@ -54,7 +54,7 @@ fn a_token_is_narrowed_and_revoked() {
     let mut world = world(&github, "orders");
     let mut client = world.launch(ALICE, "hub");
     let token = eventually("the token was injected", || world.injected("TOKEN").pop());
-    assert_eq!(github.alive(), [token.clone()]);
+    assert_eq!(github.alive(), std::slice::from_ref(&token));
     assert_eq!(status(&github, &token, "GET", "/repos/acme/orders/contents/"), 200);
     assert_eq!(status(&github, &token, "GET", "/repos/acme/pay/contents/"), 404);
     let lease = world.leases().remove(0);

@@ -104,7 +104,7 @@ impl Leases {
             tracing::warn!(lease = %id, %error, "a revocation failed and is tried again");
             let Some(ending) = self.book.trouble(id, error.what.clone()) else { return };
             let passed = |at: &Timestamp| self.has_expired(id, *at, EXPIRY_MARGIN);
-            if let Some(expired_at) = ending.expires_at.filter(passed) {
+            if let Some(expired_at) = ending.expires_at.filter(passed).filter(|_| !self.lingers(id, &entry)) {
                 self.audit.note(Event::CredentialExpired { lease: id, expired_at: shown(expired_at) });
                 return self.close(id, Outcome::Expired);
             }
@@ -119,6 +119,12 @@ impl Leases {
             }
             sleeper.sleep(pause(ending.attempts, &error)).await;
         }
+    }
+
+    /// Whether something is left of it after its end.
+    fn lingers(&self, id: LeaseId, entry: &Entry) -> bool {
+        let State::Ending(Ending { handle: Some(handle), .. }) = &entry.state else { return false };
+        self.maker(id, entry.what.provider()).is_some_and(|maker| maker.lingers(handle))
     }
 
     pub(super) fn ending(&self, id: LeaseId) -> Option<(Entry, Ending)> {

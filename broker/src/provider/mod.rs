@@ -122,6 +122,13 @@ pub trait Provider: Send + Sync {
         false
     }
 
+    /// Whether something is left of what this handle names after its end: then its revocation is tried on, and not given
+    /// up when the end is past.
+    fn lingers(&self, handle: &Handle) -> bool {
+        let _ = handle;
+        false
+    }
+
     /// Whether the backend can be reached and lets the broker do its work. Answers within a few seconds.
     async fn health(&self) -> Result<Healthy, ProviderError>;
 }

@@ -96,6 +96,11 @@ impl Provider for Postgres {
         self.lengthen(handle, ttl).await
     }
 
+    /// `VALID UNTIL` ends logins by password; the role and its open sessions stay (CREATE ROLE).
+    fn lingers(&self, _: &Handle) -> bool {
+        true
+    }
+
     async fn health(&self) -> Result<Healthy, ProviderError> {
         self.look().await
     }
