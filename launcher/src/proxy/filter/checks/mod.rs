@@ -244,8 +244,19 @@ pub fn list_line(filter: &Filter, line: &str) -> bool {
     };
     let allowed = |tool: &Value| tool["name"].as_str().is_some_and(|name| filter.tool(name).is_some());
     let Ok(mut want) = serde_json::from_str::<Value>(text) else { return false };
-    if let Some(tools) = want["result"]["tools"].as_array_mut() {
+    // An index would put there what is not.
+    let tools = want.pointer_mut("/result/tools").and_then(Value::as_array_mut);
+    let filtered = tools.is_some_and(|tools| {
+        let before = tools.len();
         tools.retain(allowed);
+        tools.len() < before
+    });
+    if let Some(result) = want.get_mut("result").and_then(Value::as_object_mut).filter(|_| filtered) {
+        // What is shown to one client is for nobody else, and not for long.
+        let scope = result.get_mut("cacheScope");
+        scope.into_iter().for_each(|scope| *scope = "private".into());
+        let long = |ttl: &&mut Value| ttl.as_u64().is_none_or(|ttl| ttl > list::MAX_TTL_MS);
+        result.get_mut("ttlMs").filter(long).into_iter().for_each(|ttl| *ttl = list::MAX_TTL_MS.into());
     }
     let mut again = shown.clone().into_bytes();
     assert!(rule::from_server(&mut again).is_ok(), "{shown}");
