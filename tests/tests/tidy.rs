@@ -48,7 +48,9 @@ impl Source {
             }
             let module = line.strip_suffix(';').and_then(|line| line.rsplit_once("mod "));
             if let Some((_, module)) = module.filter(|_| !line.starts_with("//")) {
-                let for_tests = self.for_tests || attributes.contains(&"#[cfg(test)]");
+                // What a fuzzer calls as well is in no release either.
+                let tests = ["#[cfg(test)]", "#[cfg(any(test, fuzzing))]"];
+                let for_tests = self.for_tests || attributes.iter().any(|one| tests.contains(one));
                 let named =
                     attributes.iter().find_map(|a| a.strip_prefix("#[path = \"")?.strip_suffix("\"]"));
                 found.extend(named.map(|file| (format!("{folder}/{file}"), for_tests)));
