@@ -14,6 +14,7 @@ pub mod http;
 pub mod leaks;
 pub mod logind;
 pub mod mcp;
+pub mod ministack;
 pub mod parts;
 pub mod pg;
 pub mod pipe;

@@ -121,6 +121,14 @@ pub mod seen {
     pub const STATELESS: &str = "/run/e2e/fixtures/stateless_server.py";
     /// Python with the SDK of the handshake era.
     pub const PYTHON_1: &str = "/run/e2e/parts/mcp-1/bin/python";
+    /// Python with the SDK of AWS.
+    pub const PYTHON_AWS: &str = "/run/e2e/parts/aws/bin/python";
+    /// A server that uses AWS, for that Python.
+    pub const USES_AWS: &str = "/run/e2e/fixtures/aws_server.py";
+    /// What an administrator of the emulated AWS does, for that Python.
+    pub const AWS_ADMIN: &str = "/run/e2e/fixtures/aws_admin.py";
+    /// A server of awslabs that lists queues and topics, for that Python.
+    pub const SNS_SQS: &str = "/run/e2e/parts/aws/bin/awslabs.amazon-sns-sqs-mcp-server";
     /// A server whose tools write down that they were run, for both.
     pub const TOOLS: &str = "/run/e2e/fixtures/tools_server.py";
     /// What the conformance checks are made for, for any Python.

@@ -3,6 +3,7 @@
 
 mod adopted;
 mod approve;
+mod aws;
 mod bus;
 mod calls;
 mod cli;
