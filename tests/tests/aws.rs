@@ -18,8 +18,31 @@ use e2e::parts::seen;
 use e2e::tempdir::write;
 use serde_json::{Value, json};
 
-/// A world whose server `notes` may read one bucket; `provider` and `credential` are further lines and keys.
-fn world(aws: &Ministack, provider: &str, credential: &str, by: &str) -> World {
+/// What the server `notes` is.
+struct Server<'a> {
+    /// Further lines of the provider.
+    provider: &'a str,
+    /// Further keys of the credential.
+    credential: &'a str,
+    /// How the server gets at it.
+    by: &'a str,
+    program: &'a str,
+    /// What it may do, and with what.
+    allowed: [&'a str; 2],
+}
+
+/// It may read one bucket.
+const READER: Server<'_> = Server {
+    provider: "",
+    credential: "",
+    by: "endpoint",
+    program: seen::USES_AWS,
+    allowed: ["s3:GetObject", "arn:aws:s3:::notes/*"],
+};
+
+/// A world with that server.
+fn world(aws: &Ministack, server: &Server<'_>) -> World {
+    let Server { provider, credential, by, program, allowed: [action, resource] } = server;
     let world = World::user();
     let owner = world.owner().uid;
     let kept = |name: &str, text: &str| {
@@ -39,8 +62,8 @@ source = {{ access_key_id = {{ file = {id:?} }}, secret_access_key = {{ file = {
 {provider}
 "#
     );
-    let command = [seen::PYTHON_AWS, seen::USES_AWS];
-    let statement = r#"{ Effect = "Allow", Action = "s3:GetObject", Resource = "arn:aws:s3:::notes/*" }"#;
+    let command = [seen::PYTHON_AWS, *program];
+    let statement = format!(r#"{{ Effect = "Allow", Action = "{action}", Resource = "{resource}" }}"#);
     let text = format!(
         r#"description = "Notes in a bucket"
 owner = "platform"
@@ -98,7 +121,7 @@ fn endpoint(world: &World) -> String {
 #[test]
 fn a_server_may_do_what_its_session_policy_says_until_the_lock() {
     let aws = Ministack::start();
-    let mut world = world(&aws, "", "", "endpoint");
+    let mut world = world(&aws, &READER);
     let mut client = world.launch(ALICE, "notes");
     let name = assert_narrowed(&mut client);
     let lease = world.leases().pop().expect("a lease");
@@ -123,7 +146,7 @@ fn a_server_may_do_what_its_session_policy_says_until_the_lock() {
 #[test]
 fn the_command_of_a_profile_is_answered_to_the_server_alone() {
     let aws = Ministack::start();
-    let mut world = world(&aws, "", "", "credential_process");
+    let mut world = world(&aws, &Server { by: "credential_process", ..READER });
     let mut client = world.launch(ALICE, "notes");
     let name = assert_narrowed(&mut client);
     assert!(!told_of(&world, &name).is_empty(), "the audit log names the session");
@@ -146,7 +169,7 @@ fn the_command_of_a_profile_is_answered_to_the_server_alone() {
 #[test]
 fn a_server_works_on_while_its_credentials_are_replaced() {
     let aws = Ministack::start();
-    let mut world = world(&aws, "", "ttl = \"30s\"\ntime_limit = true", "endpoint");
+    let mut world = world(&aws, &Server { credential: "ttl = \"30s\"\ntime_limit = true", ..READER });
     let mut client = world.launch(ALICE, "notes");
     let (pid, first) = (client.call("pid", json!({})), assert_narrowed(&mut client));
     let mut names = vec![first];
@@ -170,7 +193,7 @@ fn the_hook_denies_a_session_by_its_name() {
     let aws = Ministack::start();
     let command = [seen::PYTHON_AWS, seen::AWS_ADMIN, &aws.url, "deny"];
     let hook = format!("deny = {{ command = {command:?} }}");
-    let mut world = world(&aws, &hook, "", "endpoint");
+    let mut world = world(&aws, &Server { provider: &hook, ..READER });
     let (mut one, mut other) = (world.launch(ALICE, "notes"), world.launch(ALICE, "notes"));
     let stolen = keys(&mut one);
     assert_eq!(aws.read(&stolen, "notes"), "of notes", "whoever has the keys may");
@@ -184,6 +207,30 @@ fn the_hook_denies_a_session_by_its_name() {
     let denied = told.iter().find(|event| event["event"] == "credential_denied").expect("of this session");
     assert!(denied["by"] == "command" && denied["lives_until"].is_string(), "{denied}");
     assert_eq!(other.finish().code(), 0);
+    world.assert_settled();
+}
+
+/// It takes a named profile and nothing else.
+#[test]
+fn a_server_of_awslabs_lists_queues_and_no_topics() {
+    let aws = Ministack::start();
+    let server = Server {
+        by: "credential_process",
+        program: seen::SNS_SQS,
+        allowed: ["sqs:ListQueues", "*"],
+        ..READER
+    };
+    let mut world = world(&aws, &server);
+    let mut client = world.launch(ALICE, "notes");
+    let queues = client.call("list_queues", json!({ "region": "us-east-1" }));
+    assert!(queues.contains("/orders"), "{queues}");
+    let topics = client
+        .request("tools/call", json!({ "name": "list_topics", "arguments": { "region": "us-east-1" } }));
+    assert!(
+        topics.to_string().contains("AccessDenied") || topics.to_string().contains("AuthorizationError"),
+        "{topics}"
+    );
+    assert_eq!(client.finish().code(), 0);
     world.assert_settled();
 }
 
