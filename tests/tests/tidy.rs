@@ -22,13 +22,15 @@ struct Source {
 impl Source {
     /// The text above the inline tests.
     fn production(&self) -> &str {
-        let at = self.text.find("\n#[cfg(test)]\nmod ").or_else(|| {
+        let begins = ["\n#[cfg(test)]\nmod ", "\n#[cfg(test)]\npub(super) mod "];
+        let at = begins.iter().find_map(|begin| self.text.find(begin)).or_else(|| {
             // An expectation may stand between the two.
             self.text.match_indices("\n#[cfg(test)]\n#[").map(|(at, _)| at).find(|at| {
                 let rest = self.text[at + 14..]
                     .lines()
                     .find(|line| !line.starts_with("#[") && !line.starts_with([' ', ')']));
-                rest.is_some_and(|line| line.starts_with("mod ") && line.ends_with('{'))
+                let module = |line: &str| line.trim_start_matches("pub(super) ").starts_with("mod ");
+                rest.is_some_and(|line| module(line) && line.ends_with('{'))
             })
         });
         &self.text[..at.map_or(self.text.len(), |at| at + 1)]
@@ -451,8 +453,10 @@ fn tables(source: &Source) -> Vec<(String, BTreeSet<String>)> {
     let mut found = Vec::new();
     for (at, _) in text.match_indices("const KINDS: ") {
         let rest = &text[at..];
-        let Some(list) =
-            rest.split_once("= &[").and_then(|(_, rest)| rest.split_once("];")).map(|(list, _)| list)
+        let Some(list) = rest
+            .split_once('=')
+            .and_then(|(_, rest)| rest.split_once("&[")?.1.split_once("];"))
+            .map(|(list, _)| list)
         else {
             continue;
         };

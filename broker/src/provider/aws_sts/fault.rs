@@ -81,64 +81,78 @@ fn refusal(about: About<'_>, reply: &Reply<'_>) -> Failure {
 type Meaning = (Blame, String, String);
 
 fn meaning(about: About<'_>, reply: &Reply<'_>) -> Meaning {
-    let say = |blame, what: &str, hint: &str| (blame, what.to_owned(), hint.to_owned());
+    let says = |word: &str| reply.text.contains(word);
+    let say = |(blame, what, hint): Known| (blame, what.to_owned(), hint.to_owned());
     match reply.code {
         "AccessDenied" | "AccessDeniedException" => denied(about.call, reply.text),
-        "ValidationError"
-            if reply.text.contains("MaxSessionDuration") || reply.text.contains("DurationSeconds") =>
-        {
-            duration(reply.text)
+        "ValidationError" if says("MaxSessionDuration") || says("DurationSeconds") => duration(reply.text),
+        "PackedPolicyTooLarge" | "PackedPolicyTooLargeException" => packed(reply.text),
+        "ExpiredToken" | "ExpiredTokenException" if about.call == Some(Call::WebIdentity) => {
+            say(EXPIRED_IDENTITY)
         }
-        "ValidationError" => say(
+        "RequestExpired" | "RequestTimeTooSkewed" => skewed(about.now, reply.date),
+        "SignatureDoesNotMatch" | "InvalidSignatureException"
+            if says("expired") || says("not yet current") =>
+        {
+            skewed(about.now, reply.date)
+        }
+        code => say(known(code).unwrap_or(if reply.status >= 500 { FAULT } else { REFUSED })),
+    }
+}
+
+/// Who must act, what happened, what to do.
+type Known = (Blame, &'static str, &'static str);
+
+const EXPIRED_IDENTITY: Known =
+    (Blame::Identity, "the web identity token has expired", "let whoever writes the token file renew it");
+const FAULT: Known = (Blame::Busy(None), "STS has a fault of its own", "try again in a moment");
+const REFUSED: Known = (
+    Blame::Refused,
+    "STS refused",
+    "look the code up in the API reference of the call, and the request in CloudTrail",
+);
+
+/// Codes that say all by themselves.
+fn known(code: &str) -> Option<Known> {
+    Some(match code {
+        "ValidationError" => (
             Blame::Config,
             "STS does not take one of the values",
             "compare the credential's keys with the API reference of the call",
         ),
-        "PackedPolicyTooLarge" | "PackedPolicyTooLargeException" => packed(reply.text),
-        "MalformedPolicyDocument" | "MalformedPolicyDocumentException" => say(
+        "MalformedPolicyDocument" | "MalformedPolicyDocumentException" => (
             Blame::Config,
             "STS does not understand the session policy",
             "check actions, resources and conditions; IAM's policy validator names the place",
         ),
-        "ExpiredToken" | "ExpiredTokenException" if about.call == Some(Call::WebIdentity) => say(
-            Blame::Identity,
-            "the web identity token has expired",
-            "let whoever writes the token file renew it",
-        ),
-        "ExpiredToken" | "ExpiredTokenException" => say(
+        "ExpiredToken" | "ExpiredTokenException" => (
             Blame::Identity,
             "the broker's own keys have expired",
             "sign in again where they come from, or name a source that renews itself",
         ),
-        "InvalidIdentityToken" | "InvalidIdentityTokenException" | "IDPRejectedClaim" => say(
+        "InvalidIdentityToken" | "InvalidIdentityTokenException" | "IDPRejectedClaim" => (
             Blame::Identity,
             "the web identity token is not accepted",
             "its issuer must be an identity provider of the account, and audience and subject must fit the trust \
              policy of the role",
         ),
-        "IDPCommunicationError" | "IDPCommunicationErrorException" => say(
+        "IDPCommunicationError" | "IDPCommunicationErrorException" => (
             Blame::Busy(None),
             "STS cannot reach the identity provider that signed the token",
             "try again; if it stays, look at the identity provider",
         ),
-        "RegionDisabled" | "RegionDisabledException" => say(
+        "RegionDisabled" | "RegionDisabledException" => (
             Blame::Config,
             "STS is not activated in this region for the account",
             "activate it in the account settings of IAM, or name another `region`",
         ),
-        "RequestExpired" | "RequestTimeTooSkewed" => skewed(about.now, reply.date),
-        "SignatureDoesNotMatch" | "InvalidSignatureException"
-            if reply.text.contains("expired") || reply.text.contains("not yet current") =>
-        {
-            skewed(about.now, reply.date)
-        }
         "SignatureDoesNotMatch"
         | "InvalidSignatureException"
         | "InvalidClientTokenId"
         | "UnrecognizedClientException"
         | "InvalidAccessKeyId"
         | "MissingAuthenticationToken"
-        | "IncompleteSignature" => say(
+        | "IncompleteSignature" => (
             Blame::Identity,
             "the broker's own keys are not accepted",
             "check `source`: keys that were deleted, or a secret that belongs to another key",
@@ -146,17 +160,10 @@ fn meaning(about: About<'_>, reply: &Reply<'_>) -> Meaning {
         code if code.contains("Throttl")
             || matches!(code, "RequestLimitExceeded" | "TooManyRequestsException") =>
         {
-            say(Blame::Busy(None), "STS asks to come back later", "try again in a moment")
+            (Blame::Busy(None), "STS asks to come back later", "try again in a moment")
         }
-        _ if reply.status >= 500 => {
-            say(Blame::Busy(None), "STS has a fault of its own", "try again in a moment")
-        }
-        _ => say(
-            Blame::Refused,
-            "STS refused",
-            "look the code up in the API reference of the call, and the request in CloudTrail",
-        ),
-    }
+        _ => return None,
+    })
 }
 
 fn denied(call: Option<Call>, text: &str) -> Meaning {
