@@ -238,9 +238,14 @@ fn a_yes_holds_for_as_long_as_the_definition_says() {
     assert_eq!(pipe.called(call).text, "first");
     assert_eq!(pipe.must_call("echo", json!({ "text": "second" })), "second", "nobody is asked again");
     let _ = pipe.finish();
-    // Of another launch nothing was said.
+    // It was said for the session, so it holds for another launch, and no longer than until a lock.
     let mut pipe = world.converse(ALICE, Sdk::One, "orders-db");
-    let (call, id) = pending(&world, &mut pipe, "third");
+    assert_eq!(pipe.must_call("echo", json!({ "text": "third" })), "third");
+    let _ = pipe.finish();
+    world.run_to_end(ALICE, &["lock"]).assert_code(0);
+    world.run_to_end(ALICE, &["unlock"]).assert_code(0);
+    let mut pipe = world.converse(ALICE, Sdk::One, "orders-db");
+    let (call, id) = pending(&world, &mut pipe, "fourth");
     world.run_to_end(ALICE, &["approve", &id, "--no"]).assert_code(0);
     assert!(pipe.called(call).failed);
     let _ = pipe.finish();
