@@ -169,7 +169,14 @@ pub enum Event {
         ttl_seconds: u64,
     },
     /// It was minted.
-    CredentialIssued { lease: LeaseId, expires_at: Option<String>, revocability: Revocability },
+    CredentialIssued {
+        lease: LeaseId,
+        expires_at: Option<String>,
+        revocability: Revocability,
+        /// What its provider says of it, such as the name of its role session; never a secret.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        detail: Option<String>,
+    },
     /// It was not minted.
     CredentialFailed { lease: LeaseId, code: ErrorCode },
     /// It was handed to its launch.

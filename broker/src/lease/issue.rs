@@ -266,7 +266,8 @@ impl Leases {
             noted.durable().await.map_err(|error| error.to_problem())?;
         }
         let expires = expires_at.map(shown);
-        self.audit.note(Event::CredentialIssued { lease: id, expires_at: expires, revocability });
+        let detail = issued.detail.clone();
+        self.audit.note(Event::CredentialIssued { lease: id, expires_at: expires, revocability, detail });
         if let Some(expires_at) = expires_at {
             self.keep_alive(provider, request, issued, Ends { expires_at, session_ends });
         }

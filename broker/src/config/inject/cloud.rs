@@ -101,9 +101,11 @@ const AWS: Needs = Needs {
 
 const KUBERNETES: Needs = Needs {
     fields: "`token`, or `client_certificate` and `client_key`",
+    // Vault's engines have names of their own for these.
     fit: |fields| {
-        let has = |name: &str| fields.iter().any(|field| field == name);
-        has("token") || has("client_certificate") && has("client_key")
+        let has = |names: [&str; 2]| fields.iter().any(|field| names.contains(&field.as_str()));
+        has(["token", "service_account_token"])
+            || has(["client_certificate", "certificate"]) && has(["client_key", "private_key"])
     },
 };
 

@@ -86,6 +86,7 @@ fn audit_encode() -> Call {
             lease,
             expires_at: Some("2026-11-24T10:15:00Z".into()),
             revocability: Revocability::Immediate,
+            detail: None,
         },
         Event::InstanceExited {
             launch: other,
