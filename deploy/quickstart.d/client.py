@@ -34,6 +34,17 @@ def stat(pid):
     return None if fields[0] == "Z" else (int(fields[1]), fields[19])
 
 
+def variable_of(pid, name):
+    """The value of a variable in the environment that a process was started with; None without it."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            entries = file.read().split(b"\0")
+    except OSError:
+        return None
+    prefix = name.encode() + b"="
+    return next((entry[len(prefix) :] for entry in entries if entry.startswith(prefix)), None)
+
+
 def tree(root):
     """Every descendant of `root` with its start time, so that a reused number is not mistaken for it."""
     known = {int(p.name): stat(p.name) for p in pathlib.Path("/proc").iterdir() if p.name.isdigit()}
@@ -108,11 +119,11 @@ def talk(server, variable):
 
     result = server.ask("tools/call", {"name": "get-env", "arguments": {}})
     environment = json.loads(result["content"][0]["text"])
-    value = environment.get(variable)
-    digest = hashlib.sha256(value.encode()).hexdigest() if value is not None else None
-    say("called", names=sorted(environment), digest=digest)
-
     processes = tree(server.process.pid)
+    # What the server says of its secret comes back masked, so the process itself is looked at.
+    had = next(filter(None, (variable_of(process, variable) for process in processes)), None)
+    digest = hashlib.sha256(had).hexdigest() if had is not None else None
+    say("called", names=sorted(environment), said=environment.get(variable), digest=digest)
     say("ready", processes=len(processes))
     code = server.process.wait(END_LIMIT)
     deadline = time.monotonic() + GONE_LIMIT
