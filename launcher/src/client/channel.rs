@@ -18,8 +18,9 @@ use super::http::{append_wiping, read_wiping, wait};
 /// leaves more unread counts as gone.
 const MAX_WAITING: usize = 8 << 20;
 
-/// Bytes that are looked at to find the end of a frame.
-const PEEKED: usize = 64 << 10;
+/// Bytes that are looked at to find the end of a frame. All of them are wiped each time, so they are few: a longer
+/// frame comes in several reads.
+const PEEKED: usize = 4 << 10;
 
 /// One launch, as long as this connection lives.
 pub struct LaunchChannel {
@@ -54,7 +55,7 @@ impl LaunchChannel {
     /// # Errors
     /// As recv(2).
     pub fn read_one(&mut self) -> io::Result<bool> {
-        let mut seen = Zeroizing::new(vec![0; PEEKED]);
+        let mut seen = Zeroizing::new([0; PEEKED]);
         let (there, _) = match recv(&self.stream, &mut seen[..], RecvFlags::PEEK) {
             Ok(read) => read,
             Err(Errno::AGAIN | Errno::INTR) => return Ok(true),

@@ -75,12 +75,14 @@ impl Source {
                 Read::Nothing
             };
         }
-        let ended = match port.read(self.lines.room()) {
-            Ok(0) => true,
-            Ok(_) => false,
-            Err(Errno::AGAIN | Errno::INTR) => return Read::Nothing,
-            Err(_) => true,
-        };
+        // Hung up and nothing to read (poll(2)): no buffer is needed to learn that this is the end.
+        let ended = !events.contains(PollFlags::IN)
+            || match port.read(self.lines.room()) {
+                Ok(0) => true,
+                Ok(_) => false,
+                Err(Errno::AGAIN | Errno::INTR) => return Read::Nothing,
+                Err(_) => true,
+            };
         let dropped = &mut self.dropped;
         let mut count = |line: &mut [u8]| {
             if let Some(count) = take(line).err().and_then(|why| dropped.get_mut(why as usize)) {
@@ -147,5 +149,42 @@ impl Source {
             *count += self.lines.too_long_count();
         }
         counts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::event::{PollFd, poll};
+    use rustix::pipe::{PipeFlags, pipe_with};
+
+    use super::*;
+
+    fn wait(source: &Source) -> PollFlags {
+        let (fd, flags) = source.poll(true).unwrap();
+        let mut slots = [PollFd::from_borrowed_fd(fd, flags)];
+        poll(&mut slots, None).unwrap();
+        slots[0].revents()
+    }
+
+    #[test]
+    fn the_end_is_learned_without_a_buffer() {
+        let (input, output) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let mut source = Source::new(Port::own(input).unwrap(), 100, Long::Drop);
+        rustix::io::write(&output, b"a\nb").unwrap();
+        drop(output);
+        let mut got = Vec::new();
+        let mut take = |line: &mut [u8]| {
+            got.push(line.to_vec());
+            Ok(())
+        };
+        assert_eq!(source.ready(wait(&source), true, &mut take), Read::Bytes);
+        assert_eq!(source.ready(wait(&source), true, &mut take), Read::Ended);
+        assert_eq!(got, [b"a".to_vec(), b"b".to_vec()], "what is left is the last line");
+
+        let (input, output) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let mut source = Source::new(Port::own(input).unwrap(), 100, Long::Drop);
+        drop(output);
+        assert_eq!(source.ready(wait(&source), true, |_| Ok(())), Read::Ended);
+        assert!(!source.holds_memory());
     }
 }
