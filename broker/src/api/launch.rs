@@ -1,21 +1,17 @@
-//! `POST /v1/launches`: parses, has the launch admitted, answers `101`, and hands the stream to the launch.
+//! `POST /v1/launches`: has the launch admitted, answers `101`, and hands the stream to the launch.
 
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::body::to_bytes;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use hyper::upgrade::OnUpgrade;
+use axum::response::Response;
 use hyper_util::rt::TokioIo;
-use mcp_broker_proto::PROTOCOL;
 use mcp_broker_proto::launch::LaunchRequest;
-use mcp_broker_proto::paths::UPGRADE;
 use mcp_broker_proto::problem::{ErrorCode, Problem};
 
 use super::Api;
-use super::answer::{Refusal, bad_request};
+use super::answer::Refusal;
+use super::channel;
 use super::peer::Peer;
 use crate::session::{PeerWatch, run};
 
@@ -25,16 +21,9 @@ const MAX_REQUEST: usize = 64 * 1024;
 pub(super) async fn open(
     State(api): State<Api>,
     Extension(peer): Extension<Peer>,
-    mut request: Request,
+    request: Request,
 ) -> Result<Response, Refusal> {
-    if !asks_for_channel(request.headers()) {
-        return Err(bad_request("a launch needs the launch channel"));
-    }
-    let upgrade = request.extensions_mut().remove::<OnUpgrade>();
-    let upgrade = upgrade.ok_or_else(|| bad_request("this connection cannot become a launch channel"))?;
-    let body = to_bytes(request.into_body(), MAX_REQUEST).await;
-    let body = body.map_err(|_too_long| bad_request("the launch request is too long"))?;
-    let wanted = parse(&body)?;
+    let (upgrade, wanted) = channel::asked::<LaunchRequest>(request, "a launch", MAX_REQUEST).await?;
 
     let admitted = api.sessions.admit(peer.by(), &peer.caller(), wanted).await?;
     if !peer.alive() {
@@ -52,26 +41,5 @@ pub(super) async fn open(
             }
         }
     });
-    let headers = [(header::CONNECTION, "upgrade"), (header::UPGRADE, UPGRADE)];
-    Ok((StatusCode::SWITCHING_PROTOCOLS, headers).into_response())
-}
-
-pub(super) fn asks_for_channel(headers: &HeaderMap) -> bool {
-    headers.get(header::UPGRADE).is_some_and(|value| value.as_bytes() == UPGRADE.as_bytes())
-}
-
-fn parse(body: &[u8]) -> Result<LaunchRequest, Refusal> {
-    #[derive(serde::Deserialize)]
-    struct Version {
-        protocol: u32,
-    }
-    // The revision first, so that a launcher of another one is told so and not that its body is wrong.
-    let version = serde_json::from_slice::<Version>(body);
-    let version = version.map_err(|_malformed| bad_request("the launch request cannot be understood"))?;
-    if version.protocol != PROTOCOL {
-        let title = format!("the launcher speaks revision {}, the broker {PROTOCOL}", version.protocol);
-        let hint = "install mcp-run and mcp-broker of the same version";
-        return Err(Problem::new(ErrorCode::ProtocolVersion, title, hint).into());
-    }
-    serde_json::from_slice(body).map_err(|_malformed| bad_request("the launch request cannot be understood"))
+    Ok(channel::opened())
 }

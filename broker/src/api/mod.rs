@@ -4,6 +4,7 @@
 mod admin;
 mod answer;
 mod approvals;
+mod channel;
 mod confirmations;
 mod health;
 mod launch;

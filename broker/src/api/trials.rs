@@ -1,21 +1,16 @@
-//! `POST /v1/admin/trials`: parses, has the trial admitted, answers `101`, and hands the stream to the trial.
+//! `POST /v1/admin/trials`: has the trial admitted, answers `101`, and hands the stream to the trial.
 
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::body::to_bytes;
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use hyper::upgrade::OnUpgrade;
+use axum::response::Response;
 use hyper_util::rt::TokioIo;
-use mcp_broker_proto::PROTOCOL;
 use mcp_broker_proto::approval::TrialRequest;
-use mcp_broker_proto::paths::UPGRADE;
 
 use super::Api;
-use super::answer::{Refusal, bad_request};
-use super::launch::asks_for_channel;
+use super::answer::Refusal;
+use super::channel;
 use super::peer::Peer;
 use crate::session::run_trial;
 
@@ -25,18 +20,9 @@ const MAX_REQUEST: usize = 4096;
 pub(super) async fn open(
     State(api): State<Api>,
     Extension(peer): Extension<Peer>,
-    mut request: Request,
+    request: Request,
 ) -> Result<Response, Refusal> {
-    if !asks_for_channel(request.headers()) {
-        return Err(bad_request("a trial needs the launch channel"));
-    }
-    let upgrade = request.extensions_mut().remove::<OnUpgrade>();
-    let upgrade = upgrade.ok_or_else(|| bad_request("this connection cannot become a launch channel"))?;
-    let body = to_bytes(request.into_body(), MAX_REQUEST).await;
-    let body = body.map_err(|_too_long| bad_request("the request for a trial is too long"))?;
-    let wanted = serde_json::from_slice::<TrialRequest>(&body).ok();
-    let wanted = wanted.filter(|wanted| wanted.protocol == PROTOCOL);
-    let wanted = wanted.ok_or_else(|| bad_request("the request for a trial cannot be understood"))?;
+    let (upgrade, wanted) = channel::asked::<TrialRequest>(request, "a trial", MAX_REQUEST).await?;
 
     let admitted = api.sessions.admit_trial(peer.by(), &wanted).await?;
     let sessions = Arc::clone(&api.sessions);
@@ -49,6 +35,5 @@ pub(super) async fn open(
             }
         }
     });
-    let headers = [(header::CONNECTION, "upgrade"), (header::UPGRADE, UPGRADE)];
-    Ok((StatusCode::SWITCHING_PROTOCOLS, headers).into_response())
+    Ok(channel::opened())
 }

@@ -18,6 +18,9 @@ mod nearest;
 mod overlap;
 mod patterns;
 mod places;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a name that is none must fail the test")]
+pub(crate) mod plain;
 mod reader;
 mod rules;
 mod schema;

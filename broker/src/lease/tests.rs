@@ -18,7 +18,7 @@ use async_trait::async_trait;
 use mcp_broker_proto::Secret;
 use mcp_broker_proto::channel::EndReason;
 use mcp_broker_proto::launch::{Content, Injection};
-use mcp_broker_proto::names::{LaunchId, ServerName, SessionId};
+use mcp_broker_proto::names::{LaunchId, SessionId};
 use mcp_broker_proto::problem::ErrorCode;
 use mcp_broker_proto::session::Revocability;
 use tokio::sync::{Semaphore, mpsc};
@@ -27,7 +27,8 @@ use tokio_util::sync::CancellationToken;
 use super::{Book, LaunchTag, Leases, Lost, Providers, journal};
 use crate::audit::AuditLog;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Access, CredentialSpec, Scope, ServerDefinition, Tier};
+use crate::config::plain;
+use crate::config::{Access, CredentialSpec, Scope, ServerDefinition};
 use crate::policy::{Decision, Grant, Subject, decide};
 use crate::provider::{
     Blame, Handle, Healthy, Issued, MintRequest, Parent, Prepared, Proof, Provider, ProviderError, Renewed,
@@ -253,28 +254,13 @@ fn grant(credentials: usize) -> Grant {
 }
 
 fn grant_of(credentials: usize, inject: Vec<Injection>) -> Grant {
-    let spec = |index: usize| CredentialSpec {
-        name: format!("c{index}").parse().unwrap(),
-        provider: "bao".parse().unwrap(),
-        ttl: Duration::from_secs(60),
-        settings: Arc::new(()),
-    };
-    let name: ServerName = "orders".parse().unwrap();
+    let credentials = (0..credentials).map(|index| plain::credential(&format!("c{index}"))).collect();
     let definition = ServerDefinition {
-        name: name.clone(),
-        description: String::new(),
-        owner: String::new(),
-        tier: Tier::Development,
-        command: vec!["/bin/true".to_owned()],
-        extra_args: Vec::new(),
-        env: BTreeMap::new(),
-        cwd: "/".to_owned(),
         access: Access { users: vec!["alice".to_owned()], groups: Vec::new() },
-        scopes: vec![Scope::of_all("all".parse().unwrap(), (0..credentials).map(spec).collect(), inject)],
-        start: crate::config::Start::Eager,
-        on_leak: crate::config::OnLeak::Mask,
-        client_requests: std::collections::BTreeSet::new(),
+        scopes: vec![Scope::of_all("all".parse().unwrap(), credentials, inject)],
+        ..plain::server("orders")
     };
+    let name = definition.name.clone();
     let subject = Subject { user: "alice".to_owned(), groups: Vec::new() };
     match decide(&BTreeMap::from([(name.clone(), Arc::new(definition))]), &name, &subject, &[]) {
         Decision::Grant(grant) => grant,

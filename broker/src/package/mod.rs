@@ -8,9 +8,6 @@ mod look;
 mod store;
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests may")]
-pub(crate) mod testing;
-#[cfg(test)]
 #[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may")]
 mod tests;
 

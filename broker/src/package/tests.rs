@@ -1,7 +1,8 @@
 //! Tests of approvals: what is kept, what is refused, and what damage does to them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
 use std::sync::Arc;
 
 use mcp_broker_proto::approval::ApprovalRequest;
@@ -12,30 +13,16 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use super::check::Checked;
-use super::testing::server;
 use super::*;
 use crate::audit::{AuditLog, ByWhom};
 use crate::clock::SystemClock;
+use crate::config::plain::{self, server};
 use crate::config::testing::TempDir;
-use crate::config::{
-    BrokerSection, Config, LogindUse, Mode, OnLock, Resume, ServerDefinition, SessionSection,
-};
+use crate::config::{Config, ServerDefinition};
 
 fn config(servers: Vec<ServerDefinition>) -> Arc<Config> {
-    Arc::new(Config {
-        mode: Mode::User,
-        broker: BrokerSection { socket: "/s".into(), admin_socket: "/a".into(), state_dir: "/d".into() },
-        session: SessionSection {
-            max_age: std::time::Duration::from_secs(60),
-            idle: std::time::Duration::from_secs(60),
-            on_lock: OnLock::Park,
-            logind: LogindUse::Optional,
-            resume: Resume::Unlock,
-        },
-        providers: BTreeMap::new(),
-        servers: servers.into_iter().map(|server| (server.name.clone(), Arc::new(server))).collect(),
-        warnings: Vec::new(),
-    })
+    let servers = servers.into_iter().map(|server| (server.name.clone(), Arc::new(server))).collect();
+    Arc::new(Config { servers, ..plain::config(Path::new("/s"), plain::server("other")) })
 }
 
 fn tool(name: &str, description: &str) -> String {

@@ -152,7 +152,7 @@ fn extra_arguments(definition: &ServerDefinition, args: &[String]) -> Vec<Reason
 #[expect(clippy::unwrap_used, clippy::panic, reason = "a decision of the wrong kind must fail the test")]
 mod tests {
     use super::*;
-    use crate::config::{Access, Scope, Tier};
+    use crate::config::{Access, plain};
 
     type Servers = BTreeMap<ServerName, Arc<ServerDefinition>>;
 
@@ -161,21 +161,8 @@ mod tests {
     }
 
     fn server(name: &str, users: &[&str], groups: &[&str], extra_args: &[&str]) -> ServerDefinition {
-        ServerDefinition {
-            name: name.parse().unwrap(),
-            description: String::new(),
-            owner: String::new(),
-            tier: Tier::Development,
-            command: strings(&["/bin/true"]),
-            extra_args: strings(extra_args),
-            env: BTreeMap::new(),
-            cwd: "/".to_owned(),
-            access: Access { users: strings(users), groups: strings(groups) },
-            scopes: vec![Scope::of_all("all".parse().unwrap(), Vec::new(), Vec::new())],
-            start: crate::config::Start::Eager,
-            on_leak: crate::config::OnLeak::Mask,
-            client_requests: std::collections::BTreeSet::new(),
-        }
+        let access = Access { users: strings(users), groups: strings(groups) };
+        ServerDefinition { extra_args: strings(extra_args), access, ..plain::server(name) }
     }
 
     fn servers(all: impl IntoIterator<Item = ServerDefinition>) -> Servers {

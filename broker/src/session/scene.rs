@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -32,11 +33,9 @@ use super::registry::{Needs, Sessions};
 use super::sign_in::Person;
 use crate::audit::{AuditLog, ByWhom};
 use crate::clock::{Clock, Slept, SystemClock};
+use crate::config::plain;
 use crate::config::testing::TempDir;
-use crate::config::{
-    Access, BrokerSection, Config, CredentialSpec, LogindUse, Mode, OnLock, Resume, Scope, ServerDefinition,
-    SessionSection, Tier,
-};
+use crate::config::{Access, Config, CredentialSpec, Scope, ServerDefinition};
 use crate::lease::{Book, Leases, Providers, journal};
 use crate::package::Approvals;
 use crate::provider::{
@@ -244,39 +243,7 @@ pub(super) async fn until(what: &str, holds: impl Fn() -> bool) {
 }
 
 fn config() -> Config {
-    let spec = CredentialSpec {
-        name: "a".parse().unwrap(),
-        provider: "bao".parse().unwrap(),
-        ttl: Duration::from_secs(60),
-        settings: Arc::new(()),
-    };
-    let server = ServerDefinition {
-        name: "orders".parse().unwrap(),
-        description: String::new(),
-        owner: String::new(),
-        tier: Tier::Development,
-        command: vec!["/bin/true".to_owned()],
-        extra_args: Vec::new(),
-        env: BTreeMap::new(),
-        cwd: "/".to_owned(),
-        access: Access { users: vec!["root".to_owned()], groups: vec!["all".to_owned()] },
-        scopes: vec![Scope::of_all("all".parse().unwrap(), vec![spec], Vec::new())],
-        start: crate::config::Start::Eager,
-        on_leak: crate::config::OnLeak::Mask,
-        client_requests: std::collections::BTreeSet::new(),
-    };
-    Config {
-        mode: Mode::User,
-        broker: BrokerSection { socket: "s".into(), admin_socket: "a".into(), state_dir: "d".into() },
-        session: SessionSection {
-            max_age: Duration::from_secs(36_000),
-            idle: Duration::from_secs(900),
-            on_lock: OnLock::Park,
-            logind: LogindUse::Optional,
-            resume: Resume::Unlock,
-        },
-        providers: BTreeMap::new(),
-        servers: BTreeMap::from([(server.name.clone(), Arc::new(server))]),
-        warnings: Vec::new(),
-    }
+    let scope = Scope::of_all("all".parse().unwrap(), vec![plain::credential("a")], Vec::new());
+    let access = Access { users: vec!["root".to_owned()], groups: vec!["all".to_owned()] };
+    plain::config(Path::new("s"), ServerDefinition { access, scopes: vec![scope], ..plain::server("orders") })
 }

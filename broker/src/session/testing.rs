@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -29,11 +30,9 @@ use super::registry::{Needs, Sessions};
 use super::sign_in::Person;
 use crate::audit::{AuditLog, ByWhom};
 use crate::clock::{Clock, Slept, SystemClock};
+use crate::config::plain;
 use crate::config::testing::{TempDir, places};
-use crate::config::{
-    Access, BrokerSection, Config, CredentialSpec, LogindUse, Mode, OnLock, Resume, Scope, ServerDefinition,
-    SessionSection, Tier,
-};
+use crate::config::{Access, Config, CredentialSpec, Scope, ServerDefinition};
 use crate::lease::{Book, Leases, Providers, journal};
 use crate::package::Approvals;
 use crate::provider::{
@@ -207,53 +206,19 @@ impl PeerWatch for Peer {
 }
 
 pub(super) fn config() -> Config {
-    let spec = |name: &str| CredentialSpec {
-        name: name.parse().unwrap(),
-        provider: "bao".parse().unwrap(),
-        ttl: Duration::from_secs(60),
-        settings: Arc::new(()),
-    };
     let scope = |name: &str, tools: &str, credentials| {
         let all = Scope::of_all(name.parse().unwrap(), credentials, Vec::new());
         Scope { tools: vec![tools.to_owned()], ..all }
     };
     let server = ServerDefinition {
-        name: "orders".parse().unwrap(),
-        description: String::new(),
-        owner: String::new(),
-        tier: Tier::Development,
-        command: vec!["/bin/true".to_owned()],
-        extra_args: Vec::new(),
-        env: BTreeMap::new(),
-        cwd: "/".to_owned(),
         access: Access { users: vec!["root".to_owned()], groups: Vec::new() },
         scopes: vec![
-            scope("all", "*_all", vec![spec("a"), spec("b")]),
-            scope("more", "*_more", vec![spec("c")]),
+            scope("all", "*_all", vec![plain::credential("a"), plain::credential("b")]),
+            scope("more", "*_more", vec![plain::credential("c")]),
         ],
-        start: crate::config::Start::Eager,
-        on_leak: crate::config::OnLeak::Mask,
-        client_requests: std::collections::BTreeSet::new(),
+        ..plain::server("orders")
     };
-    let nowhere = places().uid.to_string();
-    Config {
-        mode: Mode::User,
-        broker: BrokerSection {
-            socket: (&nowhere).into(),
-            admin_socket: (&nowhere).into(),
-            state_dir: (&nowhere).into(),
-        },
-        session: SessionSection {
-            max_age: Duration::from_secs(36_000),
-            idle: Duration::from_secs(900),
-            on_lock: OnLock::Park,
-            logind: LogindUse::Optional,
-            resume: Resume::Unlock,
-        },
-        providers: BTreeMap::new(),
-        servers: BTreeMap::from([(server.name.clone(), Arc::new(server))]),
-        warnings: Vec::new(),
-    }
+    plain::config(Path::new(&places().uid.to_string()), server)
 }
 
 pub(super) struct World {

@@ -106,7 +106,7 @@ mod tests {
 
     use super::super::talk::Kind;
     use super::*;
-    use crate::package::testing::server;
+    use crate::config::plain::server;
 
     fn shown(tools: Value) -> Shown {
         let tools = Some(tools.as_array().unwrap().clone());

@@ -235,7 +235,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::package::testing::server;
+    use crate::config::plain::server;
 
     fn shown(tools: &[Value], said: &str) -> Shown {
         let (tools, none) = (Some(tools.to_vec()), || Some(Vec::new()));

@@ -177,7 +177,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::package::testing::server;
+    use crate::config::plain::server;
 
     fn thing(what: &'static str, name: &str, keys: &Value) -> (Thing, Keys) {
         let scope = (what == "tool").then(|| server("x").scopes.first().unwrap().name.clone());
