@@ -18,8 +18,10 @@ pub(super) struct Backings(Mutex<HashMap<LeaseId, Backing>>);
 
 struct Backing {
     provider: Arc<dyn Provider>,
-    /// On the boot clock.
+    /// Until when it is good for its launch, on the boot clock.
     ends: Option<Duration>,
+    /// Until when the backend may let it live, on the boot clock; not before the former.
+    lives: Option<Duration>,
     /// When it is renewed or replaced next.
     next: Option<Timestamp>,
     /// Another one has taken its place: it is not renewed any more.
@@ -40,7 +42,15 @@ impl Backings {
         let provider = Arc::clone(provider);
         self.lock().insert(
             id,
-            Backing { provider, ends: None, next: None, retired: false, above: None, itself: None },
+            Backing {
+                provider,
+                ends: None,
+                lives: None,
+                next: None,
+                retired: false,
+                above: None,
+                itself: None,
+            },
         );
     }
 
@@ -96,6 +106,11 @@ impl Backings {
         self.lock().get(&id).and_then(|backing| backing.ends)
     }
 
+    /// Until when the backend may let the entry live, on the boot clock.
+    fn lives(&self, id: LeaseId) -> Option<Duration> {
+        self.lock().get(&id).and_then(|backing| backing.lives)
+    }
+
     /// The entry is settled.
     pub(super) fn forget(&self, id: LeaseId) {
         self.lock().remove(&id);
@@ -111,12 +126,24 @@ impl Leases {
 
     /// Notes when the entry ends, and answers with that on the boot clock.
     pub(super) fn note_end(&self, id: LeaseId, expires_at: Timestamp) -> Duration {
-        let left = Duration::try_from(expires_at.duration_since(self.clock.now())).unwrap_or_default();
-        let ends = self.clock.boot() + left;
+        let ends = self.on_boot_clock(expires_at);
         if let Some(backing) = self.backings.lock().get_mut(&id) {
             backing.ends = Some(ends);
+            backing.lives = backing.lives.max(Some(ends));
         }
         ends
+    }
+
+    /// Notes until when the backend lets it live, where that is longer than it is good for.
+    pub(super) fn note_life(&self, id: LeaseId, valid_until: Timestamp) {
+        let lives = self.on_boot_clock(valid_until);
+        if let Some(backing) = self.backings.lock().get_mut(&id) {
+            backing.lives = backing.lives.max(Some(lives));
+        }
+    }
+
+    fn on_boot_clock(&self, at: Timestamp) -> Duration {
+        self.clock.boot() + Duration::try_from(at.duration_since(self.clock.now())).unwrap_or_default()
     }
 
     /// Notes in how long the entry is renewed or replaced next, if at all.
@@ -127,12 +154,12 @@ impl Leases {
         }
     }
 
-    /// Whether the entry's end has passed by more than `margin`: on the clock that nobody can set, except for an
-    /// entry of an earlier broker, which has the wall clock only.
-    pub(super) fn has_expired(&self, id: LeaseId, expires_at: Timestamp, margin: Duration) -> bool {
-        match self.backings.ends(id) {
-            Some(ends) => self.clock.boot() > ends + margin,
-            None => self.clock.now() > expires_at + margin,
+    /// Whether nothing can be left of the entry since more than `margin`: on the clock that nobody can set, except for
+    /// an entry of an earlier broker, which has the wall clock only.
+    pub(super) fn has_expired(&self, id: LeaseId, lives_until: Timestamp, margin: Duration) -> bool {
+        match self.backings.lives(id) {
+            Some(lives) => self.clock.boot() > lives + margin,
+            None => self.clock.now() > lives_until + margin,
         }
     }
 }

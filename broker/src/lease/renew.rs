@@ -65,6 +65,7 @@ impl Leases {
     ) {
         let Ends { expires_at, session_ends } = ends;
         let ends = self.note_end(request.lease, expires_at);
+        issued.valid_until.inspect(|until| self.note_life(request.lease, *until));
         let (outlook, refreshes, pause) = (Outlook::Renewable, request.refreshes, FIRST_PAUSE);
         let mut life = Life { expires_at, ends, session_ends, outlook, refreshes, pause };
         if !issued.renewable {

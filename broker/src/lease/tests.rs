@@ -38,9 +38,9 @@ use crate::provider::{
 #[path = "fall_tests.rs"]
 mod fall;
 
-/// The machine's clocks, the wall clock set by so many seconds.
+/// The machine's clocks: the wall clock set by so many seconds, and the others so many further.
 #[derive(Default, Clone)]
-struct Settable(Arc<AtomicI64>);
+struct Settable(Arc<AtomicI64>, Arc<AtomicU64>);
 
 impl Clock for Settable {
     fn now(&self) -> jiff::Timestamp {
@@ -48,7 +48,7 @@ impl Clock for Settable {
     }
 
     fn boot(&self) -> Duration {
-        SystemClock.boot()
+        SystemClock.boot() + Duration::from_secs(self.1.load(Ordering::Relaxed))
     }
 
     fn monotonic(&self) -> Duration {
@@ -75,6 +75,8 @@ struct Scripted {
     permits: Option<Semaphore>,
     /// Life of a credential; renewals give no more after the first.
     life: Option<Duration>,
+    /// How long the backend lets it live, where that is longer.
+    lives: Option<Duration>,
     /// It cannot be renewed at all.
     fixed: bool,
     /// It can be renewed for ever.
@@ -153,7 +155,7 @@ impl Provider for Scripted {
             fields,
             plain: &[],
             expires_at,
-            valid_until: None,
+            valid_until: self.lives.map(|lives| self.clock.now() + lives),
             detail: None,
             renewable: !self.fixed,
             revocability,
@@ -591,4 +593,21 @@ async fn what_runs_out_is_ended_at_its_end() {
     assert_eq!(outcomes.recv().await.unwrap().0, id);
     assert!(SystemClock.boot().saturating_sub(begun) >= Duration::from_millis(1900));
     assert_eq!(world.leases.left_of(id), Some(Duration::ZERO));
+}
+
+/// What is good for its launch for a minute, and lives an hour: the end of the minute proves nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lives_on_is_not_given_up_at_the_end_of_its_use() {
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    for (lives, outcome) in [(seconds(3600), super::Outcome::Verified), (None, super::Outcome::Expired)] {
+        let failing =
+            Scripted { failing_revocations: 2.into(), come_back: seconds(0), ..Scripted::default() };
+        let world = world("lives-on", Scripted { life: seconds(60), lives, fixed: true, ..failing });
+        let minted = world.leases.mint(&grant(1), &tag(SessionId::fresh(), &CancellationToken::new())).await;
+        let id = minted.unwrap()[0].lease;
+        world.truth.clock.1.store(300, Ordering::Relaxed);
+        let mut outcomes = world.leases.outcomes();
+        world.leases.end([id], EndReason::Revoked);
+        assert_eq!(outcomes.recv().await.unwrap(), (id, outcome), "{lives:?}");
+    }
 }

@@ -74,6 +74,12 @@ impl Held {
         Some(Late { id: id.clone(), fate: *fate, certificate: certificate.clone() })
     }
 
+    /// Whether it may be alive after its end. What a lease stands for, a database user say, ends when the server acts
+    /// and not by the clock: a server that is away at that time, or that fails, leaves it.
+    pub(super) fn lingers(&self) -> bool {
+        matches!(self.kind, Kind::Child { fate: Fate::Ends, .. })
+    }
+
     /// Writes it.
     pub(super) fn to_handle(&self) -> Handle {
         Handle(serde_json::json!(self))
@@ -102,6 +108,13 @@ mod tests {
             |lease_id, fate| Kind::Child { parent: "p".into(), until, lease_id, fate, certificate: None };
         let base = serde_json::json!({"kind":"child","place":"c/ns","accessor":"a","parent":"p","until":"1970-01-01T00:00:00Z"});
         check(&held(child(None, Fate::Ends)), base.clone());
+        let lingers = [
+            Kind::Static,
+            Kind::Parent,
+            child(None, Fate::Ends),
+            child(Some("l".into()), Fate::LivesUntil(None)),
+        ];
+        assert_eq!(lingers.map(|kind| held(kind).lingers()), [false, false, true, false]);
         let mut with_lease = base;
         with_lease.as_object_mut().unwrap().insert("lease_id".into(), "l".into());
         check(&held(child(Some("l".into()), Fate::Ends)), with_lease.clone());

@@ -175,6 +175,11 @@ impl Provider for Vault {
         held.is_ok_and(|held| matches!(held.kind, handle::Kind::Bounded { certificate: Some(_), .. }))
     }
 
+    fn lingers(&self, handle: &Handle) -> bool {
+        let held = handle::Held::read(handle, &self.name);
+        held.is_ok_and(|held| held.lingers())
+    }
+
     async fn look_up(&self, path: &str) -> Result<BTreeMap<String, Secret>, ProviderError> {
         self.own_secret(path).await
     }
