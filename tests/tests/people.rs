@@ -242,3 +242,18 @@ fn a_user_switch_locks_who_went() {
     assert_eq!(alices.finish().code(), 0);
     world.assert_settled();
 }
+
+/// Launches and mints are written down, and each mint makes something at the backend: a person who begins one after the
+/// other is held up before the disk is full, and nobody else is.
+#[test]
+fn one_begins_too_much_and_the_other_works_on() {
+    let world = World::system().with_logind().session("mints_per_minute = 4").vault().probe("orders-db", &[]);
+    let mut world = world.start();
+    let refused = (0..20).map(|_| world.run_to_end(ALICE, &["orders-db"])).find(|outcome| outcome.code != 0);
+    let words = ["this account has begun 4 launches and mints within a minute", "mints_per_minute"];
+    refused.expect("a minute brings four back, not forty").assert_refused(75, &words);
+    let mut bobs = world.launch(BOB, "orders-db");
+    assert!(!is_parked(&mut bobs));
+    assert_eq!(bobs.finish().code(), 0);
+    world.assert_settled();
+}

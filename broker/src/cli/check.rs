@@ -78,9 +78,9 @@ fn contents(scope: &Scope) -> String {
 }
 
 fn session(session: &SessionSection) -> String {
-    let SessionSection { max_age, idle, on_lock, logind, resume } = session;
+    let SessionSection { max_age, idle, on_lock, logind, resume, mints_per_minute } = session;
     format!(
-        "max_age {}, idle {}, on_lock {}, resume {}, logind {}",
+        "max_age {}, idle {}, on_lock {}, resume {}, logind {}, mints_per_minute {mints_per_minute}",
         words(*max_age),
         words(*idle),
         on_lock.as_str(),
@@ -116,7 +116,7 @@ mod tests {
         dir.write("servers.d/a.toml", &format!("command = [\"/bin/sh\"]\n{SERVER}"));
         let want = "configuration DIR is good (system mode): 1 server, 1 provider, 0 warnings\n  \
             socket    /run/mcp-broker/broker.sock\n  state     DIR/state\n  \
-            session   max_age 10h, idle 15m, on_lock park, resume unlock, logind required\n  \
+            session   max_age 10h, idle 15m, on_lock park, resume unlock, logind required, mints_per_minute 600\n  \
             provider  p (fixed)\n  server    a (development)\n  scope     a.all (every tool, 0 credentials)\n";
         assert_eq!(check(&dir), Report { out: want.to_owned(), err: String::new(), code: 0 });
     }

@@ -45,7 +45,8 @@ pub(super) fn confirm(table: &Reader<'_>) -> Option<Confirm> {
     table.duration_within("confirm", CONFIRM, *CONFIRM.start()).map(Confirm::For)
 }
 
-fn number(table: &Reader<'_>, key: &str, most: u32) -> Option<u32> {
+/// A whole number from 1 to `most`.
+pub(super) fn number(table: &Reader<'_>, key: &str, most: u32) -> Option<u32> {
     let (value, span) = table.value(key)?;
     let Some(number) = value.as_integer() else {
         table.wrong_type(key, &span, value, "a whole number");

@@ -74,6 +74,8 @@ pub struct SessionSection {
     pub logind: LogindUse,
     /// What brings a locked session back.
     pub resume: Resume,
+    /// So many mints an account may begin a minute; a launch and a session that begin count as one each.
+    pub mints_per_minute: u32,
 }
 
 /// What a lock does to launches. Their instances end either way, and their credentials are revoked.

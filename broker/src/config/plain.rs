@@ -51,6 +51,7 @@ pub(crate) fn config(place: &Path, server: ServerDefinition) -> Config {
             on_lock: OnLock::Park,
             logind: LogindUse::Optional,
             resume: Resume::Unlock,
+            mints_per_minute: 1_000_000,
         },
         providers: BTreeMap::new(),
         servers: BTreeMap::from([(server.name.clone(), Arc::new(server))]),

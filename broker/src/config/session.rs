@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::broker_toml::OIDC_REASON;
+use super::limits::number;
 use super::model::{LogindUse, Mode, OnLock, Resume, SessionSection, Tier};
 use super::reader::Reader;
 
@@ -29,6 +30,7 @@ pub(super) fn defaults(mode: Mode) -> SessionSection {
         on_lock: OnLock::Park,
         logind,
         resume: Resume::Unlock,
+        mints_per_minute: MINTS_DEFAULT,
     }
 }
 
@@ -42,6 +44,7 @@ pub(super) fn read(table: Reader<'_>, mode: Mode, sign_in: SignIn) -> SessionSec
     let logind =
         table.word("logind", &[("required", LogindUse::Required), ("optional", LogindUse::Optional)]);
     resume(&table, sign_in);
+    let mints = number(&table, "mints_per_minute", MINTS_MOST);
     table.finish();
     SessionSection {
         max_age,
@@ -49,6 +52,7 @@ pub(super) fn read(table: Reader<'_>, mode: Mode, sign_in: SignIn) -> SessionSec
         on_lock: on_lock.unwrap_or(absent.on_lock),
         logind: logind.unwrap_or(absent.logind),
         resume: absent.resume,
+        mints_per_minute: mints.unwrap_or(absent.mints_per_minute),
     }
 }
 
@@ -105,6 +109,10 @@ const MAX_AGE_DEFAULT: Duration = Duration::from_secs(10 * 3600);
 const IDLE_LEAST: Duration = Duration::from_secs(1);
 const IDLE_DEFAULT: Duration = Duration::from_secs(15 * 60);
 
+/// Each mint is some hundred bytes of audit log, and an object at the backend: a person at work needs a few a minute.
+const MINTS_DEFAULT: u32 = 600;
+const MINTS_MOST: u32 = 1_000_000;
+
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a finding that is not there must fail the test")]
 mod tests {
@@ -142,6 +150,7 @@ mod tests {
             on_lock,
             logind,
             resume: Resume::Unlock,
+            mints_per_minute: 600,
         };
         check_good("", Mode::User, section(36_000, 900, OnLock::Park, LogindUse::Optional));
         check_good("", Mode::System, section(36_000, 900, OnLock::Park, LogindUse::Required));

@@ -99,6 +99,8 @@ impl Sessions {
             holder.person = person.clone();
             return Ok((*id, Arc::clone(&holder.established)));
         }
+        let most = self.config.borrow().session.mints_per_minute;
+        inner.paces.begins(person.uid, self.clock.boot(), most)?;
         let id = SessionId::fresh();
         let now = self.clock.now();
         let ends_at =
@@ -110,7 +112,8 @@ impl Sessions {
             let begun = || Lock::shut(LockCause::Sleep, false, self.clock.boot());
             lock.get_or_insert_with(begun).take(Notice::Lock(LockCause::Sleep), self.clock.boot());
         }
-        let holder = Holder::begin(person.clone(), login.clone(), lock, (ends_at, max_age), &*self.clock);
+        let mut holder = Holder::begin(person.clone(), login.clone(), lock, (ends_at, max_age), &*self.clock);
+        holder.uses = inner.rested.take(&key);
         let established = Arc::clone(&holder.established);
         inner.sessions.insert(id, holder);
         if let (Some(newborn), Some(login)) = (&inner.newborn, &login) {

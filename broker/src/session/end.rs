@@ -59,6 +59,7 @@ impl Sessions {
             let inner = &mut *guard;
             inner.sessions.remove(&session).map(|mut ended| {
                 ended.close();
+                inner.rested.keep(ended.key(), std::mem::take(&mut ended.uses));
                 if reason == EndReason::SessionClosed {
                     inner.marks.forget(&ended.place());
                 }

@@ -40,6 +40,7 @@ impl Sessions {
     pub async fn unlock_session(self: &Arc<Self>, asking: &Asking) -> Result<(), Problem> {
         // What is locked may have ended since, or its broker; and nothing counts before it was looked at.
         let session = self.sign_in(asking).await?;
+        self.paced(asking.person.uid)?;
         self.notice(session, Notice::Unlock, Some(asking.by.clone())).await;
         let inner = self.lock();
         match inner.sessions.get(&session).map(Holder::lock) {

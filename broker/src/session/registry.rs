@@ -19,6 +19,7 @@ use super::pace::{self, Paces};
 use super::park::Why;
 use super::seat::{Launch, Seat};
 use super::sign_in::Person;
+use super::uses::Rested;
 use super::words;
 use crate::audit::AuditLog;
 use crate::clock::{Clock, Slept};
@@ -73,8 +74,10 @@ pub(super) struct Inner {
     pub(super) marks: Marks,
     /// Sleep was announced, and is not over: nothing begins open.
     pub(super) asleep: bool,
-    /// How often each account was refused lately.
+    /// How often each account was refused lately, and how much it began.
     pub(super) paces: Paces,
+    /// How much servers were used in sessions that are over.
+    pub(super) rested: Rested,
     /// Tells of each login session that a session is bound to.
     pub(super) newborn: Option<mpsc::UnboundedSender<Arc<Login>>>,
 }
@@ -91,6 +94,7 @@ impl Sessions {
             marks: needs.marks,
             asleep: false,
             paces: Paces::default(),
+            rested: Rested::default(),
             newborn: None,
         };
         Arc::new(Self {
@@ -134,6 +138,7 @@ impl Sessions {
         };
         let uid = holder.person.uid;
         pace::room(inner.launches.values().filter(|launch| launch.uid == uid).count())?;
+        inner.paces.begins(uid, self.clock.boot(), self.config.borrow().session.mints_per_minute)?;
         let (orders, receiver) = mpsc::unbounded_channel();
         let launch = info.id;
         info.session = session;
@@ -143,6 +148,12 @@ impl Sessions {
         }
         inner.launches.insert(launch, entry);
         Ok(Seat { launch, session, uses, orders: receiver, sessions: Arc::clone(self) })
+    }
+
+    /// Counts something that an account begins.
+    pub(super) fn paced(&self, uid: u32) -> Result<(), Problem> {
+        let most = self.config.borrow().session.mints_per_minute;
+        self.lock().paces.begins(uid, self.clock.boot(), most)
     }
 
     /// What an account sees: the session of the process that asks, its others, and what earlier ones left.

@@ -54,7 +54,7 @@ impl World {
             let _ = dir.dir(name, mode, 0, 0);
         }
         let mut config = format!(
-            "[broker]\nsocket = {:?}\nadmin_socket = {:?}\nstate_dir = {:?}\n\n[session]\nlogind = \"optional\"\n\n[provider.local]\nkind = \"sealed\"\nkey = \"file\"\n",
+            "[broker]\nsocket = {:?}\nadmin_socket = {:?}\nstate_dir = {:?}\n\n[session]\nlogind = \"optional\"\nmints_per_minute = 1000000\n\n[provider.local]\nkind = \"sealed\"\nkey = \"file\"\n",
             at("run/broker.sock"),
             at("run/admin.sock"),
             at("state")

@@ -83,10 +83,12 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
         if self.instances.full(&scope, self.wants.count()) || self.wants.pauses(&scope) {
             return self.send(&ToLauncher::Refused { scope, problem: words::too_fast() }).await;
         }
-        let pass = match self.seat.pass() {
-            Ok(pass) => pass,
-            Err(problem) => return self.refuse(scope, problem).await,
-        };
+        let pass =
+            match self.seat.pass().and_then(|pass| self.sessions.paced(self.asked.person.uid).map(|()| pass))
+            {
+                Ok(pass) => pass,
+                Err(problem) => return self.refuse(scope, problem).await,
+            };
         let grant = if fresh { self.asked.standing.clone().ok() } else { None };
         let order = self.order(scope.clone(), grant, None, pass);
         self.wants.open.insert(scope, Mint::begin(self.instances.number(), order));
