@@ -109,11 +109,11 @@ pub enum LeaseState {
     Minting,
     /// Issued and alive.
     Live,
-    /// Its end was asked for and is not verified yet: `expires_at` says until when it can live.
+    /// Its end was asked for and is not verified: `expires_at` says until when it can live.
     RevocationPending,
 }
 
-/// One lease. Settled leases are in the audit log only.
+/// One lease. Settled leases are in the audit log only, except for those that were withheld and are valid still.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseInfo {
     /// Identifier.
@@ -153,6 +153,10 @@ pub struct LeaseInfo {
     /// Why the last try to revoke it failed, while that is pending.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub trouble: Option<String>,
+    /// It was ended and cannot be revoked: nobody is handed it any more, nothing more is done about it, and it is
+    /// valid until `expires_at`.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub withheld: bool,
 }
 
 /// Where a launch stands.
@@ -279,7 +283,8 @@ pub struct Status {
     pub others: Vec<SessionInfo>,
     /// Launches of all of them.
     pub launches: Vec<LaunchInfo>,
-    /// Leases of all of them, and those of earlier sessions that are not settled yet.
+    /// Leases of all of them, and those of earlier sessions that are not settled yet; then whatever of the account's
+    /// was withheld and is valid still.
     pub leases: Vec<LeaseInfo>,
     /// Calls that wait for the person.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
@@ -355,7 +360,7 @@ pub struct RevokeReport {
     pub still_running: usize,
     /// Leases whose end was verified.
     pub verified: usize,
-    /// Static values that were withheld and cannot be revoked.
+    /// Those that were withheld and cannot be revoked: static values, and what lives until its own end.
     pub not_revocable: usize,
     /// Leases that reached their expiry before their end could be verified.
     pub expired: usize,
@@ -363,4 +368,7 @@ pub struct RevokeReport {
     pub pending: Vec<LeaseInfo>,
     /// Tokens above leases, and credentials that a damaged journal could not name, that are being ended.
     pub unlisted_pending: usize,
+    /// Leases of what was meant that cannot be revoked and are valid still, whenever they were withheld.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub withheld: Vec<LeaseInfo>,
 }

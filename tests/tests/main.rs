@@ -2,6 +2,7 @@
 //! started once, and a test that waits keeps no other file's tests from running.
 
 mod adopted;
+mod after_end;
 mod approve;
 mod aws;
 mod bus;

@@ -467,7 +467,14 @@ fn lease_info() -> LeaseInfo {
         detail: Some("policy packed to 12 %".into()),
         revocability: Revocability::Bounded { seconds: 900 },
         trouble: Some("`bao` does not answer".into()),
+        withheld: false,
     }
+}
+
+/// One that was ended and lives on.
+fn withheld() -> LeaseInfo {
+    let delivered = vec![];
+    LeaseInfo { valid_until: None, renews_at: None, delivered, trouble: None, withheld: true, ..lease_info() }
 }
 
 fn launch_info() -> LaunchInfo {
@@ -545,6 +552,7 @@ fn what_people_see() {
     check("sessions", &vec![session_info()]);
     check("launches", &vec![launch_info(), plain_launch_info()]);
     check("leases", &vec![lease_info(), LeaseInfo { trouble: None, ..lease_info() }]);
+    check("leases.withheld", &vec![withheld()]);
     use LaunchState as L;
     check("launch-states", &vec![L::Starting, L::Running, L::Idle, L::Parked]);
     use LockCause as K;
@@ -616,18 +624,19 @@ fn the_kill_switch() {
             RevokeRequest::All,
         ],
     );
-    check(
-        "revoke-report",
-        &RevokeReport {
-            launches: 2,
-            still_running: 1,
-            verified: 1,
-            not_revocable: 0,
-            expired: 0,
-            pending: vec![lease_info()],
-            unlisted_pending: 0,
-        },
-    );
+    let report = RevokeReport {
+        launches: 2,
+        still_running: 1,
+        verified: 1,
+        not_revocable: 0,
+        expired: 0,
+        pending: vec![lease_info()],
+        unlisted_pending: 0,
+        withheld: vec![],
+    };
+    check("revoke-report", &report);
+    let bounded = RevokeReport { not_revocable: 1, pending: vec![], withheld: vec![withheld()], ..report };
+    check("revoke-report.withheld", &bounded);
 }
 
 #[test]

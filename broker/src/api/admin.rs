@@ -18,7 +18,7 @@ pub(super) async fn launches(State(api): State<Api>) -> Json<Vec<LaunchInfo>> {
 }
 
 pub(super) async fn leases(State(api): State<Api>) -> Json<Vec<LeaseInfo>> {
-    Json(api.leases.infos())
+    Json(api.leases.infos().into_iter().chain(api.leases.withheld()).collect())
 }
 
 pub(super) async fn revoke(

@@ -144,6 +144,9 @@ fn lease(lease: &LeaseInfo) -> Vec<String> {
 
 /// What is true of a lease, in a few words.
 pub(super) fn state(lease: &LeaseInfo) -> String {
+    if lease.withheld {
+        return "ended, still valid".to_owned();
+    }
     let state = match (lease.state, lease.revocability) {
         (LeaseState::Minting, _) => "minting",
         (LeaseState::Live, _) => "live",
@@ -155,6 +158,17 @@ pub(super) fn state(lease: &LeaseInfo) -> String {
         Some(trouble) => format!("{state}: {trouble}"),
         None => state.to_owned(),
     }
+}
+
+/// A line about a credential that was ended and cannot be revoked.
+pub(super) fn outliving(lease: &LeaseInfo) -> String {
+    let LeaseInfo { scope, credential, provider, server, .. } = lease;
+    let until = lease.expires_at.as_deref().unwrap_or("a time that is not known");
+    let detail =
+        lease.detail.as_deref().map(|detail| format!(" ({})", printable(detail))).unwrap_or_default();
+    format!(
+        "cannot be revoked: {scope}.{credential} of {provider} for {server}, valid until {until}{detail}\n"
+    )
 }
 
 fn revocable(revocability: Revocability) -> String {
@@ -289,8 +303,11 @@ mod tests {
                 detail: Some("a role\u{7}".to_owned()),
                 revocability,
                 trouble: trouble.map(str::to_owned),
+                withheld: false,
             };
             assert_eq!(state(&told), want);
+            let late = LeaseInfo { withheld: true, ..told.clone() };
+            assert_eq!(state(&late), "ended, still valid");
             let cells = lease(&told);
             assert_eq!(cells[7], "T9");
             assert_eq!(cells[9..], ["env, file", "T8", "T10", "a role\\u{7}"]);

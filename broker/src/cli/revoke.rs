@@ -73,7 +73,10 @@ fn text(report: &RevokeReport) -> String {
         report.launches, report.verified
     );
     if report.not_revocable > 0 {
-        text.push_str(&format!("static values withheld, not revocable: {}\n", report.not_revocable));
+        text.push_str(&format!("withheld, as they cannot be revoked: {}\n", report.not_revocable));
+    }
+    for lease in &report.withheld {
+        text.push_str(&alive::outliving(lease));
     }
     if report.expired > 0 {
         text.push_str(&format!("expired before their end could be verified: {}\n", report.expired));
@@ -99,8 +102,26 @@ fn text(report: &RevokeReport) -> String {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a sample that cannot be made must fail the test")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_cannot_be_revoked_is_told_with_its_end() {
+        let lease = r#"{"id":"0199f3a8-0000-7000-8000-000000000001","launch":"0199f3a8-0000-7000-8000-000000000001",
+            "session":"0199f3a8-0000-7000-8000-000000000001","user":"alice","server":"orders-db","scope":"read",
+            "credential":"keys","provider":"aws","state":"revocation_pending","expires_at":"T9",
+            "detail":"its name\u0007","revocability":{"bounded":{"seconds":900}},"withheld":true}"#;
+        let report = format!(
+            r#"{{"launches":1,"still_running":0,"verified":0,"not_revocable":1,"expired":0,"pending":[],
+            "unlisted_pending":0,"withheld":[{lease}]}}"#
+        );
+        let said = answer(&serde_json::from_str(&report).unwrap(), false, Path::new("/s"));
+        let want = "launches ended: 1\ncredentials revoked and verified: 0\n\
+            withheld, as they cannot be revoked: 1\n\
+            cannot be revoked: read.keys of aws for orders-db, valid until T9 (its name\\u{7})\n";
+        assert_eq!((said.out.as_str(), said.code), (want, 0));
+    }
 
     #[test]
     fn says_which_broker_it_was() {
@@ -112,6 +133,7 @@ mod tests {
             expired: 0,
             pending: Vec::new(),
             unlisted_pending: 0,
+            withheld: Vec::new(),
         };
         for json in [false, true] {
             let said = answer(&report, json, Path::new("/run/x/admin.sock"));

@@ -6,12 +6,14 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use jiff::Timestamp;
 use mcp_broker_proto::channel::EndReason;
 use mcp_broker_proto::names::{Label, LaunchId, LeaseId};
 
 use super::journal::{Damage, Found};
-use super::record::{Lines, Record, What};
+use super::record::{LeaseFacts, Lines, Record, What};
 use super::state::{Alive, Ending, State};
+use super::withheld::{Now, Shelf, Withheld};
 use crate::durable::{Durable, Pending};
 use crate::provider::Handle;
 
@@ -25,9 +27,18 @@ pub struct Book {
 }
 
 struct Inner {
-    entries: HashMap<LeaseId, Entry>,
+    told: Told,
     /// Records in the journal's file.
     written: usize,
+}
+
+/// What a journal tells of.
+#[derive(Default)]
+struct Told {
+    /// Everything that is not settled.
+    entries: HashMap<LeaseId, Entry>,
+    /// What is settled and lives on.
+    withheld: Shelf,
 }
 
 /// One entry.
@@ -45,10 +56,10 @@ impl Book {
     /// # Errors
     /// When the journal's thread cannot be started.
     pub fn open(found: Found) -> io::Result<Self> {
-        let mut entries = HashMap::new();
+        let mut told = Told::default();
         let written = found.records.len();
         for record in &found.records {
-            replay(&mut entries, record);
+            told.replay(record);
         }
         let journal = match found.file {
             Some(file) => Durable::start(&found.path, file, found.length, Lines::default())?,
@@ -56,26 +67,30 @@ impl Book {
         };
         if matches!(found.damage, Damage::Middle { .. }) {
             // So that the next start does not meet the same damage; the damaged file was kept.
-            drop(journal.replace(snapshot(&entries)));
+            drop(journal.replace(told.snapshot()));
         }
-        Ok(Self { inner: Mutex::new(Inner { entries, written }), journal })
+        Ok(Self { inner: Mutex::new(Inner { told, written }), journal })
     }
 
     /// Opens an entry.
     pub fn intend(&self, id: LeaseId, what: What) -> Pending {
         let mut inner = self.lock();
-        inner.entries.insert(id, Entry { what: what.clone(), state: State::Intended });
+        inner.told.entries.insert(id, Entry { what: what.clone(), state: State::Intended });
         self.write(&mut inner, Record::Intent { id, what })
     }
 
     /// Takes a step of an entry. A step that cannot follow is a defect: it is logged and nothing changes.
     pub fn step(&self, record: Record) -> Option<Pending> {
         let mut inner = self.lock();
+        self.take(&mut inner, record)
+    }
+
+    fn take(&self, inner: &mut Inner, record: Record) -> Option<Pending> {
         let id = record.id();
-        let entry = inner.entries.get_mut(&id)?;
+        let entry = inner.told.entries.get_mut(&id)?;
         match entry.state.clone().step(&record) {
             Ok(State::Settled) => {
-                inner.entries.remove(&id);
+                inner.told.entries.remove(&id);
             }
             Ok(state) => entry.state = state,
             Err(error) => {
@@ -83,13 +98,41 @@ impl Book {
                 return None;
             }
         }
-        Some(self.write(&mut inner, record))
+        Some(self.write(inner, record))
+    }
+
+    /// Settles an entry that cannot be revoked and lives until `until`: until then it is shown.
+    pub(super) fn withhold(&self, id: LeaseId, until: Timestamp, now: Now) -> Option<Pending> {
+        let mut inner = self.lock();
+        let Entry { what: What::Lease(facts), state: State::Ending(ending) } = inner.told.entries.get(&id)?
+        else {
+            // Nothing is known of it that people could be told.
+            return self.take(&mut inner, Record::Settled { id });
+        };
+        let facts =
+            LeaseFacts { revocability: ending.revocability.unwrap_or(facts.revocability), ..facts.clone() };
+        let one = Withheld::new(facts, ending.detail.as_deref(), until, now);
+        let record = one.record(id, until);
+        inner.told.withheld.tidy(now);
+        inner.told.withheld.put(id, until, one);
+        self.take(&mut inner, record)
+    }
+
+    /// What is to be said of those that are settled and live on. Said under the lock, so it must not take long.
+    pub(super) fn tell_withheld<T>(
+        &self,
+        now: Now,
+        say: impl Fn(LeaseId, Timestamp, &Withheld) -> T,
+    ) -> Vec<T> {
+        let mut inner = self.lock();
+        inner.told.withheld.tidy(now);
+        inner.told.withheld.tell(say)
     }
 
     /// Notes why a revocation failed; in memory only.
     pub fn trouble(&self, id: LeaseId, trouble: String) -> Option<Ending> {
         let mut inner = self.lock();
-        let State::Ending(ending) = &mut inner.entries.get_mut(&id)?.state else { return None };
+        let State::Ending(ending) = &mut inner.told.entries.get_mut(&id)?.state else { return None };
         ending.attempts += 1;
         ending.trouble = Some(trouble);
         Some(ending.clone())
@@ -98,7 +141,7 @@ impl Book {
     /// Marks an entry to be ended. `false` when it is not there, or being ended already.
     pub fn begin_end(&self, id: LeaseId, reason: EndReason) -> bool {
         let mut inner = self.lock();
-        let Some(entry) = inner.entries.get_mut(&id) else { return false };
+        let Some(entry) = inner.told.entries.get_mut(&id) else { return false };
         if matches!(entry.state, State::Ending(_)) {
             return false;
         }
@@ -121,32 +164,34 @@ impl Book {
     /// One entry.
     #[must_use]
     pub fn get(&self, id: LeaseId) -> Option<Entry> {
-        self.lock().entries.get(&id).cloned()
+        self.lock().told.entries.get(&id).cloned()
     }
 
     /// Those that are not settled and meant. Asked often, and so without a copy of anything.
     pub(super) fn select(&self, meant: impl Fn(LeaseId, &Entry) -> bool) -> Vec<LeaseId> {
         let inner = self.lock();
-        inner.entries.iter().filter(|(id, entry)| meant(**id, entry)).map(|(id, _)| *id).collect()
+        let entries = inner.told.entries.iter();
+        entries.filter(|(id, entry)| meant(**id, entry)).map(|(id, _)| *id).collect()
     }
 
     /// What is to be said of those that are not settled. Said under the lock, so it must not take long.
     pub(super) fn tell<T>(&self, say: impl Fn(LeaseId, &Entry) -> Option<T>) -> Vec<T> {
-        self.lock().entries.iter().filter_map(|(id, entry)| say(*id, entry)).collect()
+        self.lock().told.entries.iter().filter_map(|(id, entry)| say(*id, entry)).collect()
     }
 
     /// Everything that is not settled.
     #[must_use]
     pub fn entries(&self) -> Vec<(LeaseId, Entry)> {
-        self.lock().entries.iter().map(|(id, entry)| (*id, entry.clone())).collect()
+        self.lock().told.entries.iter().map(|(id, entry)| (*id, entry.clone())).collect()
     }
 
     fn write(&self, inner: &mut Inner, record: Record) -> Pending {
-        let settled = matches!(record, Record::Settled { .. });
+        let settled = matches!(record, Record::Settled { .. } | Record::Withheld { .. });
         let pending = self.journal.append(record);
         inner.written += 1;
-        if settled && inner.written >= COMPACT_AT && inner.written >= inner.entries.len() * 8 {
-            let records = snapshot(&inner.entries);
+        let kept = inner.told.entries.len() + inner.told.withheld.len();
+        if settled && inner.written >= COMPACT_AT && inner.written >= kept * 8 {
+            let records = inner.told.snapshot();
             inner.written = records.len();
             // In line behind the record above; if it fails, the long file is still right.
             drop(self.journal.replace(records));
@@ -160,49 +205,56 @@ impl Book {
     }
 }
 
-/// Takes a record of an old journal. What cannot follow is ignored, except that it keeps its entry: an entry
-/// is only forgotten when it was settled.
-fn replay(entries: &mut HashMap<LeaseId, Entry>, record: &Record) {
-    if let Record::Intent { id, what } = record {
-        entries.insert(*id, Entry { what: what.clone(), state: State::Intended });
-        return;
-    }
-    if let Record::Prepared { provider, .. } | Record::Live { provider, .. } = record {
-        let orphan = || Entry { what: What::Orphan { provider: provider.clone() }, state: State::Intended };
-        entries.entry(record.id()).or_insert_with(orphan);
-    }
-    let Some(entry) = entries.get_mut(&record.id()) else { return };
-    match entry.state.clone().step(record) {
-        Ok(State::Settled) => {
-            entries.remove(&record.id());
+impl Told {
+    /// Takes a record of an old journal. What cannot follow is ignored, except that it keeps its entry: an entry
+    /// is only forgotten when it was settled.
+    fn replay(&mut self, record: &Record) {
+        if let Record::Intent { id, what } = record {
+            self.entries.insert(*id, Entry { what: what.clone(), state: State::Intended });
+            return;
         }
-        Ok(state) => entry.state = state,
-        Err(error) => tracing::warn!(lease = %record.id(), %error, "the journal tells an odd story"),
+        if let Record::Prepared { provider, .. } | Record::Live { provider, .. } = record {
+            let orphan =
+                || Entry { what: What::Orphan { provider: provider.clone() }, state: State::Intended };
+            self.entries.entry(record.id()).or_insert_with(orphan);
+        }
+        if let Some(entry) = self.entries.get_mut(&record.id()) {
+            match entry.state.clone().step(record) {
+                Ok(State::Settled) => drop(self.entries.remove(&record.id())),
+                Ok(state) => entry.state = state,
+                Err(error) => tracing::warn!(lease = %record.id(), %error, "the journal tells an odd story"),
+            }
+        }
+        if let Record::Withheld { id, until, facts, detail } = record
+            && !self.entries.contains_key(id)
+        {
+            self.withheld.put(*id, *until, Withheld::earlier(facts.clone(), detail.as_deref()));
+        }
     }
-}
 
-/// The fewest records that tell of these entries.
-fn snapshot(entries: &HashMap<LeaseId, Entry>) -> Vec<Record> {
-    let mut records = Vec::new();
-    for (id, entry) in entries {
-        let id = *id;
-        let provider = entry.what.provider().clone();
-        records.push(Record::Intent { id, what: entry.what.clone() });
-        match &entry.state {
-            State::Intended | State::Settled => {}
-            State::Prepared(handle) => {
-                records.push(Record::Prepared { id, provider, handle: handle.clone() })
-            }
-            State::Live(alive) => records.push(Record::Live { id, provider, alive: alive.clone() }),
-            State::Ending(ending) => {
-                if let Some(handle) = &ending.handle {
-                    records.push(kept(id, provider, handle.clone(), ending));
+    /// The fewest records that tell of these entries.
+    fn snapshot(&self) -> Vec<Record> {
+        let mut records: Vec<_> = self.withheld.records().collect();
+        for (id, entry) in &self.entries {
+            let id = *id;
+            let provider = entry.what.provider().clone();
+            records.push(Record::Intent { id, what: entry.what.clone() });
+            match &entry.state {
+                State::Intended | State::Settled => {}
+                State::Prepared(handle) => {
+                    records.push(Record::Prepared { id, provider, handle: handle.clone() })
                 }
-                records.push(Record::Ending { id, reason: ending.reason });
+                State::Live(alive) => records.push(Record::Live { id, provider, alive: alive.clone() }),
+                State::Ending(ending) => {
+                    if let Some(handle) = &ending.handle {
+                        records.push(kept(id, provider, handle.clone(), ending));
+                    }
+                    records.push(Record::Ending { id, reason: ending.reason });
+                }
             }
         }
+        records
     }
-    records
 }
 
 /// What a handle that is being ended was, as far as is known.
@@ -236,13 +288,23 @@ mod tests {
         std::fs::create_dir_all(&directory).unwrap();
         let book = Book::open(journal::open(&directory).unwrap()).unwrap();
         let handle = Handle(serde_json::json!({"accessor": "a"}));
-        let alive = Alive::new(handle, None, Revocability::Immediate);
+        let alive = Alive {
+            detail: Some("its name".to_owned()),
+            ..Alive::new(handle, None, Revocability::Immediate)
+        };
         let open: Vec<LeaseId> = (0..3).map(|_| LeaseId::fresh()).collect();
         for id in &open {
             book.intend(*id, parent());
             book.step(Record::Live { id: *id, provider: "bao".parse().unwrap(), alive: alive.clone() });
         }
         book.step(Record::Ending { id: open[1], reason: EndReason::Locked });
+        let late = LeaseId::fresh();
+        book.intend(late, What::Lease(facts()));
+        book.step(Record::Live { id: late, provider: "bao".parse().unwrap(), alive: alive.clone() });
+        book.begin_end(late, EndReason::Locked);
+        let now = Now { wall: Timestamp::UNIX_EPOCH, boot: std::time::Duration::ZERO };
+        let until = Timestamp::from_second(60).unwrap();
+        book.withhold(late, until, now).unwrap();
         let mut last = None;
         for _ in 0..COMPACT_AT {
             let id = LeaseId::fresh();
@@ -259,16 +321,37 @@ mod tests {
         after.sort_by_key(|(id, _)| *id);
         assert_eq!(before, after);
         assert_eq!(after.len(), 3);
+        let say = |id: LeaseId, until: Timestamp, one: &Withheld| {
+            assert!(one.facts.delivered.is_empty() && one.facts.revocability == Revocability::Immediate);
+            (id, until, one.detail.as_deref().map(str::to_owned))
+        };
+        let withheld = [(late, until, Some("its name".to_owned()))];
+        assert_eq!(book.tell_withheld(now, say), withheld);
+        assert_eq!(again.tell_withheld(now, say), withheld);
+        let later = Now { wall: until, boot: std::time::Duration::ZERO };
+        assert!(again.tell_withheld(later, say).is_empty());
     }
 
     /// What a journal tells of, and how much of it cannot be read.
-    fn told(bytes: &[u8]) -> (HashMap<LeaseId, Entry>, Vec<Record>, usize) {
+    fn told(bytes: &[u8]) -> (Told, Vec<Record>, usize) {
         let (records, _, bad) = journal::replay(bytes);
-        let mut entries = HashMap::new();
-        for record in &records {
-            replay(&mut entries, record);
+        let mut told = Told::default();
+        records.iter().for_each(|record| told.replay(record));
+        (told, records, bad)
+    }
+
+    fn facts() -> LeaseFacts {
+        LeaseFacts {
+            launch: LaunchId::fresh(),
+            session: SessionId::fresh(),
+            user: "alice".to_owned(),
+            server: "notes".parse().unwrap(),
+            scope: "read".parse().unwrap(),
+            credential: "key".parse().unwrap(),
+            provider: "bao".parse().unwrap(),
+            delivered: vec!["env".to_owned()],
+            revocability: Revocability::Bounded { seconds: 900 },
         }
-        (entries, records, bad)
     }
 
     /// A session with a lease in every state, one that was settled among them; a line each.
@@ -282,7 +365,8 @@ mod tests {
         let intent = |id, what| Record::Intent { id, what };
         let prepared = |id, name| Record::Prepared { id, provider: provider.clone(), handle: handle(name) };
         let live = |id, name| Record::Live { id, provider: provider.clone(), alive: alive(name) };
-        let [top, a, b, c, d] = std::array::from_fn(|_| LeaseId::fresh());
+        let [top, a, b, c, d, e] = std::array::from_fn(|_| LeaseId::fresh());
+        let (until, facts, detail) = (jiff::Timestamp::UNIX_EPOCH, facts(), Some("its name".to_owned()));
         let orphan = || What::Orphan { provider: provider.clone() };
         let records = [
             intent(top, parent()),
@@ -298,6 +382,10 @@ mod tests {
             Record::Settled { id: d },
             live(c, "c"),
             Record::Ending { id: c, reason: EndReason::Replaced },
+            intent(e, What::Lease(facts.clone())),
+            live(e, "e"),
+            Record::Ending { id: e, reason: EndReason::Locked },
+            Record::Withheld { id: e, until, facts, detail },
         ];
         let line = |record: &Record| {
             let mut line = Vec::new();
@@ -307,10 +395,20 @@ mod tests {
         records.into_iter().map(|record| (record.clone(), line(&record))).collect()
     }
 
-    /// Every handle that can be read, and whose end cannot, is there to be ended.
-    fn assert_all_is_owed(entries: &HashMap<LeaseId, Entry>, records: &[Record], at: &str) {
-        let is_settled =
-            |id| records.iter().any(|r| matches!(r, Record::Settled { id: done } if *done == id));
+    /// Every handle that can be read, and whose end cannot, is there to be ended; what is said to live on is there to
+    /// be told.
+    fn assert_all_is_owed(told: &Told, records: &[Record], at: &str) {
+        let shelf = told.withheld.tell(|id, _, _| id);
+        for record in records.iter().filter(|r| matches!(r, Record::Withheld { .. })) {
+            // One whose end cannot be read is ended again, and told then.
+            let id = record.id();
+            assert!(shelf.contains(&id) != told.entries.contains_key(&id), "{at}: {id} lives on untold");
+        }
+        let is_settled = |id| {
+            let settles = |r: &Record| matches!(r, Record::Settled { .. });
+            shelf.contains(&id) || records.iter().any(|r| settles(r) && r.id() == id)
+        };
+        let entries = &told.entries;
         for record in records {
             let (Record::Prepared { id, handle, .. } | Record::Live { id, alive: Alive { handle, .. }, .. }) =
                 record

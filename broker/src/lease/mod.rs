@@ -17,6 +17,7 @@ mod revoke;
 mod state;
 mod view;
 mod wake;
+mod withheld;
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 //! Records of the write-ahead journal, and their lines: `CRC32 JSON`. Ids and accessors only, never a secret.
 
+use jiff::Timestamp;
 use mcp_broker_proto::channel::EndReason;
 use mcp_broker_proto::names::{Label, LaunchId, LeaseId, ServerName, SessionId};
 use mcp_broker_proto::session::Revocability;
@@ -107,6 +108,19 @@ pub enum Record {
         /// The entry.
         id: LeaseId,
     },
+    /// Nothing is left to do, and it lives on: it cannot be revoked. Says all that is known of it once more, so that
+    /// no other record is needed to show it to people.
+    Withheld {
+        /// The entry.
+        id: LeaseId,
+        /// When it ends.
+        until: Timestamp,
+        /// What it was.
+        facts: LeaseFacts,
+        /// What its provider said of it for people.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        detail: Option<String>,
+    },
 }
 
 impl Record {
@@ -118,7 +132,8 @@ impl Record {
             | Self::Prepared { id, .. }
             | Self::Live { id, .. }
             | Self::Ending { id, .. }
-            | Self::Settled { id } => *id,
+            | Self::Settled { id }
+            | Self::Withheld { id, .. } => *id,
         }
     }
 }
@@ -158,7 +173,9 @@ fn points(record: &Record) -> (&'static str, &'static str) {
         Record::Prepared { .. } => ("journal.prepared.before", "journal.prepared.after"),
         Record::Live { .. } => ("journal.live.before", "journal.live.after"),
         Record::Ending { .. } => ("journal.ending.before", "journal.ending.after"),
-        Record::Settled { .. } => ("journal.settled.before", "journal.settled.after"),
+        Record::Settled { .. } | Record::Withheld { .. } => {
+            ("journal.settled.before", "journal.settled.after")
+        }
     }
 }
 

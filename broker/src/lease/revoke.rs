@@ -157,31 +157,39 @@ impl Leases {
     }
 
     fn settled(&self, lease: LeaseId, entry: &Entry, revocation: Option<&Revocation>) {
-        let (event, outcome) = match revocation {
+        let (event, outcome, lives_on) = match revocation {
             // Never prepared: there is nothing to prove, and the audit log has the failure.
             None => return self.close(lease, Outcome::NothingMade),
             Some(Revocation::Revoked(_) | Revocation::AlreadyGone(_)) if is_static(entry) => {
-                (Event::CredentialWithheld { lease, lives_until: None }, Outcome::NotRevocable)
+                (Event::CredentialWithheld { lease, lives_until: None }, Outcome::NotRevocable, None)
             }
-            Some(Revocation::Revoked(proof)) => (revoked(lease, *proof, false), Outcome::Verified),
-            Some(Revocation::AlreadyGone(proof)) => (revoked(lease, *proof, true), Outcome::Verified),
+            Some(Revocation::Revoked(proof)) => (revoked(lease, *proof, false), Outcome::Verified, None),
+            Some(Revocation::AlreadyGone(proof)) => (revoked(lease, *proof, true), Outcome::Verified, None),
             Some(Revocation::NeverMade) => return self.close(lease, Outcome::NothingMade),
             Some(Revocation::Denied { until, by }) => {
                 let event = Event::CredentialDenied { lease, by: by.word(), lives_until: shown(*until) };
-                (event, Outcome::NotRevocable)
+                (event, Outcome::NotRevocable, None)
             }
             Some(Revocation::ExpiresAt(at)) => {
                 let lives_until = at.map(shown);
-                (Event::CredentialWithheld { lease, lives_until }, Outcome::NotRevocable)
+                (Event::CredentialWithheld { lease, lives_until }, Outcome::NotRevocable, *at)
             }
         };
         tracing::debug!(%lease, what = kind(&entry.what), ?outcome, "settled");
         self.audit.note(event);
-        self.close(lease, outcome);
+        match lives_on.filter(|until| *until > self.clock.now()) {
+            Some(until) => drop(self.book.withhold(lease, until, self.now())),
+            None => drop(self.book.step(Record::Settled { id: lease })),
+        }
+        self.closed(lease, outcome);
     }
 
     fn close(&self, id: LeaseId, outcome: Outcome) {
         drop(self.book.step(Record::Settled { id }));
+        self.closed(id, outcome);
+    }
+
+    fn closed(&self, id: LeaseId, outcome: Outcome) {
         self.backings.forget(id);
         self.wake.settled(id);
         fault::at("end.settled");

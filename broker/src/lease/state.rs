@@ -101,7 +101,9 @@ impl State {
             (Self::Ending(ending), Record::Prepared { handle, .. }) => {
                 Ok(Self::Ending(Ending { handle: Some(handle.clone()), ..ending }))
             }
-            (Self::Intended | Self::Ending(_), Record::Settled { .. }) => Ok(Self::Settled),
+            (Self::Intended | Self::Ending(_), Record::Settled { .. } | Record::Withheld { .. }) => {
+                Ok(Self::Settled)
+            }
             (state, record) => Err(IllegalStep { from: state.word(), to: word(record) }),
         }
     }
@@ -141,7 +143,7 @@ fn word(record: &Record) -> &'static str {
         Record::Prepared { .. } => "prepared",
         Record::Live { .. } => "live",
         Record::Ending { .. } => "ending",
-        Record::Settled { .. } => "settled",
+        Record::Settled { .. } | Record::Withheld { .. } => "settled",
     }
 }
 

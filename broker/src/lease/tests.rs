@@ -37,6 +37,8 @@ use crate::provider::{
 
 #[path = "fall_tests.rs"]
 mod fall;
+#[path = "withheld_tests.rs"]
+mod withheld;
 
 /// The machine's clocks: the wall clock set by so many seconds, and the others so many further.
 #[derive(Default, Clone)]
@@ -93,6 +95,8 @@ struct Scripted {
     falls: Falls,
     /// The parent of each credential.
     below: Mutex<HashMap<u64, u64>>,
+    /// It can revoke no credential, and says until when each lives.
+    bounded: Option<jiff::Timestamp>,
 }
 
 /// What becomes of a credential whose parent is revoked.
@@ -149,14 +153,15 @@ impl Provider for Scripted {
         }
         let fields = BTreeMap::from([("value".to_owned(), Secret::new("s".to_owned()))]);
         let expires_at = self.life.map(|life| self.clock.now() + life);
-        let revocability = Revocability::Immediate;
+        let revocability =
+            self.bounded.map_or(Revocability::Immediate, |_| Revocability::Bounded { seconds: 900 });
         Ok(Issued {
             handle: prepared.handle,
             fields,
             plain: &[],
             expires_at,
-            valid_until: self.lives.map(|lives| self.clock.now() + lives),
-            detail: None,
+            valid_until: self.bounded.or(self.lives.map(|lives| self.clock.now() + lives)),
+            detail: self.bounded.map(|_| "its name".to_owned()),
             renewable: !self.fixed,
             revocability,
         })
@@ -174,6 +179,9 @@ impl Provider for Scripted {
             return Err(ProviderError::new(blame, "the backend is down", "none"));
         }
         let id = Self::id(handle);
+        if let Some(until) = self.bounded.filter(|_| self.below.lock().unwrap().contains_key(&id)) {
+            return Ok(Revocation::ExpiresAt(Some(until)));
+        }
         let was_there = self.alive.lock().unwrap().remove(&id);
         if self.falls == Falls::Yes {
             let below = self.below.lock().unwrap();

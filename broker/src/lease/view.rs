@@ -1,5 +1,7 @@
-//! What of the book is shown to people: leases that are not settled, with their true state.
+//! What of the book is shown to people: leases that are not settled, with their true state, and those that were
+//! ended and live on.
 
+use jiff::Timestamp;
 use mcp_broker_proto::names::{Label, LeaseId, SessionId};
 use mcp_broker_proto::session::{LeaseInfo, LeaseState};
 
@@ -7,8 +9,9 @@ use tokio::sync::watch;
 
 use super::Leases;
 use super::book::Entry;
-use super::record::What;
+use super::record::{LeaseFacts, What};
 use super::state::State;
+use super::withheld::{Now, Withheld};
 use crate::clock::shown;
 
 impl Leases {
@@ -21,6 +24,17 @@ impl Leases {
         }
         infos.sort_by_key(|info| info.id);
         infos
+    }
+
+    /// Leases that are settled, cannot be revoked and are valid still, as far as their providers said: those that end
+    /// first come first.
+    #[must_use]
+    pub fn withheld(&self) -> Vec<LeaseInfo> {
+        self.book.tell_withheld(self.now(), withheld)
+    }
+
+    pub(super) fn now(&self) -> Now {
+        Now { wall: self.clock.now(), boot: self.clock.boot() }
     }
 
     /// How much of a session, at one provider or at all, was begun before that and is not settled: leases and
@@ -56,24 +70,7 @@ impl Leases {
 
 fn info(id: LeaseId, entry: &Entry) -> Option<LeaseInfo> {
     let What::Lease(facts) = &entry.what else { return None };
-    let begun = LeaseInfo {
-        id,
-        launch: facts.launch,
-        session: facts.session,
-        user: facts.user.clone(),
-        server: facts.server.clone(),
-        scope: facts.scope.clone(),
-        credential: facts.credential.clone(),
-        provider: facts.provider.clone(),
-        state: LeaseState::Minting,
-        expires_at: None,
-        valid_until: None,
-        renews_at: None,
-        delivered: facts.delivered.clone(),
-        detail: None,
-        revocability: facts.revocability,
-        trouble: None,
-    };
+    let begun = begun(id, facts);
     match &entry.state {
         State::Intended | State::Prepared(_) => Some(begun),
         State::Live(alive) => Some(LeaseInfo {
@@ -93,5 +90,38 @@ fn info(id: LeaseId, entry: &Entry) -> Option<LeaseInfo> {
             ..begun
         }),
         State::Settled => None,
+    }
+}
+
+fn withheld(id: LeaseId, until: Timestamp, one: &Withheld) -> LeaseInfo {
+    LeaseInfo {
+        state: LeaseState::RevocationPending,
+        expires_at: Some(shown(until)),
+        detail: one.detail.as_deref().map(str::to_owned),
+        withheld: true,
+        ..begun(id, &one.facts)
+    }
+}
+
+/// What is known of one before it is minted.
+fn begun(id: LeaseId, facts: &LeaseFacts) -> LeaseInfo {
+    LeaseInfo {
+        id,
+        launch: facts.launch,
+        session: facts.session,
+        user: facts.user.clone(),
+        server: facts.server.clone(),
+        scope: facts.scope.clone(),
+        credential: facts.credential.clone(),
+        provider: facts.provider.clone(),
+        state: LeaseState::Minting,
+        expires_at: None,
+        valid_until: None,
+        renews_at: None,
+        delivered: facts.delivered.clone(),
+        detail: None,
+        revocability: facts.revocability,
+        trouble: None,
+        withheld: false,
     }
 }

@@ -40,6 +40,8 @@ impl Sessions {
     ///
     /// # Errors
     /// When nothing of the kind is there: a typing mistake must not look like success.
+    ///
+    /// What was withheld before and is valid still is there as well, though nothing can be done about it.
     pub async fn revoke(
         self: &Arc<Self>,
         target: RevokeRequest,
@@ -48,11 +50,12 @@ impl Sessions {
         let mut outcomes = self.leases.outcomes();
         let Meant { launches, sessions, leases } = self.meant(&target);
         let nothing = launches.is_empty() && sessions.is_empty() && leases.is_empty();
-        if nothing && target != RevokeRequest::All {
+        if nothing && target != RevokeRequest::All && self.withheld(&target).is_empty() {
             return Err(nothing_there(&target));
         }
         let launchers = self.launchers(&launches);
-        self.audit.note(Event::AdminRevoked { by, target, launches: launches.len() });
+        let told = Event::AdminRevoked { by, target: target.clone(), launches: launches.len() };
+        self.audit.note(told);
         for launch in &launches {
             self.end_launch(*launch, EndReason::Revoked);
         }
@@ -91,7 +94,12 @@ impl Sessions {
         }
         report.pending = self.leases.infos().into_iter().filter(|lease| open.contains(&lease.id)).collect();
         report.unlisted_pending = self.leases.unlisted_pending();
+        report.withheld = self.withheld(&target);
         Ok(report)
+    }
+
+    fn withheld(&self, target: &RevokeRequest) -> Vec<LeaseInfo> {
+        self.leases.withheld().into_iter().filter(|lease| hits(target, lease)).collect()
     }
 
     /// The launchers of these launches. The kernel tells processes only by number here: one that took over the
@@ -182,6 +190,7 @@ fn empty() -> RevokeReport {
         expired: 0,
         pending: Vec::new(),
         unlisted_pending: 0,
+        withheld: Vec::new(),
     }
 }
 

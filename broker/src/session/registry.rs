@@ -174,7 +174,8 @@ impl Sessions {
         };
         others.sort_by_key(|session| session.id);
         launches.sort_by_key(|launch| launch.id);
-        let leases = self.leases.infos().into_iter().filter(|lease| lease.user == person.user).collect();
+        let leases = self.leases.infos().into_iter().chain(self.leases.withheld());
+        let leases = leases.filter(|lease| lease.user == person.user).collect();
         Status { session, others, launches, leases, confirmations }
     }
 

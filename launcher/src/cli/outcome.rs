@@ -135,11 +135,15 @@ fn count(status: &Status, session: SessionId) -> Counts {
     counts
 }
 
-/// Credentials whose end is open: every pending one, and whatever is left of the session that was ended.
+/// Credentials whose end is open: every pending one, and whatever is left of the session that was ended. Before them
+/// those of that session that cannot be revoked.
 fn unsettled(status: &Status, ended: Option<SessionId>) -> String {
-    let open =
-        |lease: &&LeaseInfo| lease.state == LeaseState::RevocationPending || Some(lease.session) == ended;
-    leases("not settled yet", &status.leases.iter().filter(open).collect::<Vec<_>>())
+    let of_it = |lease: &&LeaseInfo| Some(lease.session) == ended;
+    let (withheld, open): (Vec<_>, Vec<_>) = status.leases.iter().partition(|lease| lease.withheld);
+    let is_open = |lease: &&LeaseInfo| lease.state == LeaseState::RevocationPending || of_it(lease);
+    let withheld: Vec<_> = withheld.into_iter().filter(of_it).collect();
+    words::outliving(&withheld)
+        + &leases("not settled yet", &open.into_iter().filter(is_open).collect::<Vec<_>>())
 }
 
 #[cfg(test)]
@@ -210,6 +214,25 @@ mod tests {
         assert!(!said.contains(&id(5)), "another session's: {said}");
         let said = of_unlock(&status(Some(&session(1, "active", "")), &[], &[], &leases)).unwrap();
         assert!(said.contains(&id(6)) && !said.contains(&id(4)), "{said}");
+    }
+
+    #[test]
+    fn what_cannot_be_revoked_is_told_with_its_end() {
+        let late = |number, session| {
+            let bounded = r#"{"bounded":{"seconds":60}}"#;
+            lease(number, session, "revocation_pending", r#""T9""#, bounded, r#","withheld":true"#)
+        };
+        let line = "  read.db of bao for orders-db is valid until T9\n";
+        let end = "to go on: run `mcp-run unlock`\n";
+        let one = format!("locked since T1\n2 launches ended\n{end}1 credential cannot be revoked:\n{line}");
+        check_lock(&[], &[late(4, 1)], &one);
+        // Another session's is not this lock's to tell of.
+        check_lock(&[], &[late(4, 1), late(5, 7)], &one);
+        let two = before(&[]);
+        let said = of_end("logged out", &two, &status(None, &[], &[], &[late(4, 1), late(6, 1)]));
+        assert_eq!(said, format!("logged out\n2 credentials cannot be revoked:\n{line}{line}"));
+        let said = of_unlock(&status(Some(&session(1, "active", "")), &[], &[], &[late(4, 1)])).unwrap();
+        assert_eq!(said, "unlocked\n", "nothing is open");
     }
 
     #[test]

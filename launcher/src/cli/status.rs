@@ -48,7 +48,9 @@ fn render(status: &Status, warnings: &[String]) -> String {
     out.push_str(&section("other sessions of this account", &OTHER_HEAD, &status.others, other));
     out.push_str(&launches(status));
     out.push_str(&hidden(&status.launches));
-    out.push_str(&leases("credentials", &status.leases.iter().collect::<Vec<_>>()));
+    let (ended, open): (Vec<_>, Vec<_>) = status.leases.iter().partition(|lease| lease.withheld);
+    out.push_str(&leases("credentials", &open));
+    out.push_str(&leases("credentials that were ended and cannot be revoked", &ended));
     for warning in warnings {
         out.push_str(&format!("\nwarning: {warning}\n"));
     }
@@ -177,6 +179,7 @@ mod tests {
 
     const LONG: &str = r#","valid_until":"T9","renews_at":"T5","delivered":["aws endpoint","file"],
         "detail":"policy 41 % full""#;
+    const LATE: &str = r#","withheld":true"#;
     const SEAT: &str = r#","login":{"id":"3","seat":"seat0","remote":false}"#;
 
     #[test]
@@ -205,6 +208,7 @@ mod tests {
             lease(8, 1, "live", r#""T3""#, r#""immediate""#, ""),
             lease(9, 1, "revocation_pending", "null", r#""immediate""#, ""),
             lease(10, 1, "live", r#""T4""#, r#"{"bounded":{"seconds":60}}"#, LONG),
+            lease(11, 1, "revocation_pending", r#""T5""#, r#"{"bounded":{"seconds":60}}"#, LATE),
         ];
         let shown = render(&status(None, &[], &[], &leases), &["weak key file".into()]);
         let lines: Vec<_> = shown.lines().collect();
@@ -220,10 +224,15 @@ mod tests {
             (10, "aws endpoint, file  live, works until T4, bao lets it live until T9  T5"),
             (10, "policy 41 % full"),
             (9, "revocation pending, expiry not known"),
+            (11, "ended, still valid until T5"),
+            (11, "no: bounded, 60 s at most"),
         ] {
             let line = lines.iter().find(|line| line.contains(&id(number))).unwrap();
             assert!(line.contains(want), "{want}: {line}");
         }
+        let at = |text: &str| shown.find(text);
+        assert!(at(&id(10)) < at("\ncredentials that were ended and cannot be revoked\n"), "{shown}");
+        assert!(at("\ncredentials that were ended and cannot be revoked\n") < at(&id(11)), "{shown}");
         assert!(
             shown.starts_with("session  none") && shown.ends_with("\nwarning: weak key file\n"),
             "{shown}"

@@ -88,6 +88,7 @@ pub(super) fn lease(lease: &LeaseInfo) -> String {
     let longer = longer.map(|until| format!(", {} lets it live until {until}", lease.provider));
     let longer = longer.unwrap_or_default();
     match (lease.state, lease.expires_at.as_deref()) {
+        (_, Some(until)) if lease.withheld => format!("ended, still valid until {until}"),
         (LeaseState::Minting, _) => "being minted".to_owned(),
         (LeaseState::Live, Some(until)) => format!("live, works until {until}{longer}"),
         (LeaseState::Live, None) => "live, does not expire".to_owned(),
@@ -116,6 +117,20 @@ pub(super) fn revocable(revocability: Revocability) -> String {
         Revocability::Bounded { seconds } => format!("no: bounded, {seconds} s at most"),
         Revocability::None => "no: a static value".to_owned(),
     }
+}
+
+/// Credentials that were ended and cannot be revoked, a sentence for each; nothing where there are none.
+#[must_use]
+pub(super) fn outliving(leases: &[&LeaseInfo]) -> String {
+    if leases.is_empty() {
+        return String::new();
+    }
+    let mut out = format!("{} cannot be revoked:\n", counted(leases.len(), "credential", "credentials"));
+    for LeaseInfo { scope, credential, provider, server, expires_at, .. } in leases {
+        let until = expires_at.as_deref().unwrap_or("a time that is not known");
+        out.push_str(&format!("  {scope}.{credential} of {provider} for {server} is valid until {until}\n"));
+    }
+    out
 }
 
 /// `1 launch`, `2 launches`; regular nouns only.

@@ -132,7 +132,16 @@ impl World {
     #[track_caller]
     #[must_use]
     pub fn leases(&self) -> Vec<LeaseInfo> {
-        self.admin_json(&["leases"])
+        let all: Vec<LeaseInfo> = self.admin_json(&["leases"]);
+        all.into_iter().filter(|lease| !lease.withheld).collect()
+    }
+
+    /// The leases that were ended, cannot be revoked, and are valid still.
+    #[track_caller]
+    #[must_use]
+    pub fn withheld(&self) -> Vec<LeaseInfo> {
+        let all: Vec<LeaseInfo> = self.admin_json(&["leases"]);
+        all.into_iter().filter(|lease| lease.withheld).collect()
     }
 
     /// The launches that are alive.
