@@ -48,4 +48,4 @@ pub(crate) use nearest::nearest;
 pub use places::Places;
 pub use reader::Reader;
 pub use schema::schema;
-pub(crate) use value::{shell_word, words};
+pub(crate) use value::{length_of_time, shell_word, words};

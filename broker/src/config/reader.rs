@@ -10,7 +10,7 @@ use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::Sink;
-use super::value::{kind_of, to_json, words};
+use super::value::{kind_of, length_of_time, to_json, words};
 
 /// A table of a configuration file, being read.
 pub struct Reader<'a> {
@@ -102,16 +102,16 @@ impl<'a> Reader<'a> {
         known.map(|(_, value)| *value)
     }
 
-    /// A length of time as text, such as `90s`, `15m`, `1h 30m`; not negative.
+    /// A length of time as text, such as `90s`, `15m`, `1h 30m`, `30d`; not negative.
     pub fn duration(&self, key: &str) -> Option<Duration> {
         let (text, span) = self.text_like(key, "a text such as \"10h\"")?;
-        let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|d| Duration::try_from(d).ok());
+        let parsed = length_of_time(&text);
         if parsed.is_none() {
             let message = format!("`{}` is not a length of time", self.name(key));
             self.sink.error(
                 &span,
                 message,
-                "write a number with its unit, such as \"90s\", \"15m\" or \"10h\"",
+                "write a number with its unit, such as \"90s\", \"15m\", \"10h\" or \"30d\"",
             );
         }
         parsed

@@ -8,15 +8,29 @@ use toml::de::{DeFloat, DeInteger, DeValue};
 
 use super::decimal::Decimal;
 
-/// A length of time in the largest unit that fits it evenly.
+const DAY: u64 = 24 * 3600;
+
+/// A length of time in the largest unit that fits it evenly; days where there are several.
 #[must_use]
 pub(crate) fn words(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
+        s if s >= 2 * DAY && s.is_multiple_of(DAY) => format!("{}d", s / DAY),
         s if s >= 3600 && s.is_multiple_of(3600) => format!("{}h", s / 3600),
         s if s >= 60 && s.is_multiple_of(60) => format!("{}m", s / 60),
         s => format!("{s}s"),
     }
+}
+
+/// A length of time as a person writes it, such as `90s`, `1h 30m` or `30d`; a day has 24 hours. `None` where it is
+/// none, is negative, or has a unit of the calendar in it that is not always as long.
+#[must_use]
+pub(crate) fn length_of_time(text: &str) -> Option<Duration> {
+    let exact = text.parse::<jiff::SignedDuration>();
+    let length = exact.or_else(|_units_of_days| {
+        text.parse::<jiff::Span>()?.to_duration(jiff::SpanRelativeTo::days_are_24_hours())
+    });
+    Duration::try_from(length.ok()?).ok()
 }
 
 /// The type of a value, for messages.
@@ -111,6 +125,42 @@ pub(crate) fn shell_word(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lengths_of_time() {
+        let hours = |hours: u64| Some(Duration::from_secs(hours * 3600));
+        for (text, want) in [
+            ("90s", Some(Duration::from_secs(90))),
+            ("1h 30m", Some(Duration::from_secs(5400))),
+            ("PT2H", hours(2)),
+            ("1d", hours(24)),
+            ("30d", hours(720)),
+            ("30 days", hours(720)),
+            ("1d 12h", hours(36)),
+            ("2w", hours(336)),
+            ("1 month", None),
+            ("1y", None),
+            ("-1d", None),
+            ("-1s", None),
+            ("1", None),
+            ("", None),
+            ("d", None),
+            ("9999999999999999999d", None),
+        ] {
+            assert_eq!(length_of_time(text), want, "{text}");
+        }
+        for (seconds, want) in [
+            (90, "90s"),
+            (5400, "90m"),
+            (DAY, "24h"),
+            (DAY + 3600, "25h"),
+            (2 * DAY, "2d"),
+            (366 * DAY, "366d"),
+        ] {
+            assert_eq!(words(Duration::from_secs(seconds)), want);
+            assert_eq!(length_of_time(want), Some(Duration::from_secs(seconds)));
+        }
+    }
 
     #[test]
     fn words_of_a_shell() {
