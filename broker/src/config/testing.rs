@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use super::diagnostic::Sink;
+use super::diagnostic::{Diagnostic, Sink};
 use super::load::{load, with_top};
 use super::{Config, CredentialKeys, KindReader, Mode, Places, ProviderConfig, Reader};
 
@@ -53,6 +53,33 @@ pub(crate) fn asked_of_nothing(kind: &KindReader) -> [BTreeSet<String>; 2] {
         sink.asked().into_iter().filter(|(path, _)| path.is_empty()).map(|(_, key)| key).collect()
     };
     [asked(&|top| drop((kind.provider)(top, Mode::System))), asked(&|top| drop((kind.credential)(top)))]
+}
+
+/// Reads a text as the table of that name; answers with what was read, and with what was found wrong.
+pub(crate) fn read_table<T>(
+    name: &str,
+    text: &str,
+    read: impl FnOnce(&Reader<'_>) -> Option<T>,
+) -> (Option<T>, Vec<Diagnostic>) {
+    let sink = Sink::new(Path::new("f.toml"), text.to_owned());
+    let table = toml::de::DeTable::parse(text).unwrap();
+    let reader = Reader::new(&sink, table.get_ref(), 0..text.len(), name.to_owned());
+    let value = read(&reader);
+    reader.finish();
+    (value, sink.into_found())
+}
+
+/// The same of the table `t`, what was found as one text.
+pub(crate) fn read_text<T>(text: &str, read: impl FnOnce(&Reader<'_>) -> Option<T>) -> (Option<T>, String) {
+    let (value, found) = read_table("t", text, read);
+    (value, found.iter().map(ToString::to_string).collect())
+}
+
+/// What is read where nothing is wrong.
+pub(crate) fn read_sound<T>(text: &str, read: impl FnOnce(&Reader<'_>) -> Option<T>) -> T {
+    let (value, found) = read_text(text, read);
+    assert_eq!(found, "", "{text}");
+    value.unwrap()
 }
 
 /// Places of the tests: own uid, everything else under `/nowhere`.

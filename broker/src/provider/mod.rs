@@ -21,6 +21,7 @@ mod error;
 pub mod github_app;
 mod http;
 pub mod jwt;
+mod own;
 pub mod postgres;
 pub mod sealed;
 mod source;

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::template::{self, Facts};
 use super::{policy_file, words};
-use crate::config::{CredentialKeys, Reader};
+use crate::config::{CredentialKeys, Reader, length_of_time};
 
 /// One credential, parsed.
 #[derive(Debug, Clone)]
@@ -294,12 +294,9 @@ fn judge(reader: &Reader<'_>, settings: &CredentialSettings) -> Option<()> {
 /// The configuration reads `ttl` itself and notes what is no length of time.
 fn ttl(reader: &Reader<'_>, settings: &CredentialSettings) -> Option<()> {
     let written = reader.json("ttl");
-    let Some(span) =
-        written.as_ref().and_then(Value::as_str).and_then(|text| text.parse::<jiff::SignedDuration>().ok())
-    else {
+    let Some(ttl) = written.as_ref().and_then(Value::as_str).and_then(length_of_time) else {
         return Some(());
     };
-    let Ok(ttl) = Duration::try_from(span) else { return Some(()) };
     let name = reader.name("ttl");
     if ttl < SHORTEST && !settings.time_limit {
         let hint =
@@ -325,8 +322,8 @@ const POLICY_HINT: &str = "shorten it, or name a managed policy in `policy_arns`
 
 #[cfg(test)]
 mod tests {
-    use super::super::settings::tests::read_text;
     use super::*;
+    use crate::config::testing::read_text;
 
     const ROLE: &str = "role_arn = \"arn:aws:iam::123456789012:role/tool\"";
     const ALLOW: &str =

@@ -15,7 +15,7 @@ use mcp_broker_proto::session::Revocability;
 
 use super::{
     Blame, BuildDeps, Handle, Healthy, Issued, Kind, MINT_LIMIT, MintRequest, Parent, Prepared, Provider,
-    ProviderError, Renewed, Revocation,
+    ProviderError, Renewed, Revocation, own,
 };
 use crate::clock::Clock;
 use crate::config::{CredentialSpec, KindReader, ProviderConfig};
@@ -65,7 +65,7 @@ struct Sts {
 }
 
 fn build(config: &dyn ProviderConfig, deps: &BuildDeps) -> Result<Arc<dyn Provider>, ProviderError> {
-    let settings = config.as_any().downcast_ref::<settings::StsSettings>().ok_or_else(foreign)?;
+    let settings: &settings::StsSettings = own::keys(config, &deps.name)?;
     let (name, clock) = (deps.name.to_string(), Arc::clone(&deps.clock));
     let caller = calls::Caller::new(name.clone(), settings, deps.peers.clone(), Arc::clone(&clock));
     let (region, deny) = (settings.region.clone(), settings.deny.clone());
@@ -128,7 +128,7 @@ impl Provider for Sts {
 
     async fn renew(&self, _: &Handle, _: Duration) -> Result<Renewed, ProviderError> {
         let what = format!("a credential of provider `{}` cannot be renewed, only replaced", self.name);
-        Err(ProviderError::new(Blame::Config, what, "this is a defect of the broker: report it"))
+        Err(ProviderError::new(Blame::Config, what, own::REPORT))
     }
 
     async fn health(&self) -> Result<Healthy, ProviderError> {
@@ -221,12 +221,7 @@ fn after(now: Timestamp, life: Duration) -> Timestamp {
 }
 
 fn wanted(spec: &CredentialSpec) -> Result<&CredentialSettings, ProviderError> {
-    spec.settings.downcast_ref::<CredentialSettings>().ok_or_else(foreign)
-}
-
-fn foreign() -> ProviderError {
-    let what = "the aws-sts provider was given settings of another kind";
-    ProviderError::new(Blame::Config, what, "this is a defect of the broker: report it")
+    own::credential(spec)
 }
 
 fn digits(account: &str) -> String {

@@ -196,28 +196,9 @@ const LONGEST: Duration = Duration::from_secs(12);
 const USUAL: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-pub(super) mod tests {
-    use std::path::Path;
-
-    use toml::de::DeTable;
-
+mod tests {
     use super::*;
-    use crate::config::diagnostic::Sink;
-
-    /// Reads a text; answers with what was found wrong as well.
-    pub(in super::super) fn read_text<T>(
-        text: &str,
-        read: impl FnOnce(&Reader<'_>) -> Option<T>,
-    ) -> (Option<T>, String) {
-        let sink = Sink::new(Path::new("f.toml"), text.to_owned());
-        let table = DeTable::parse(text).unwrap();
-        let reader = Reader::new(&sink, table.get_ref(), 0..text.len(), "t".to_owned());
-        let value = read(&reader);
-        reader.finish();
-        let found = sink.into_found();
-        (value, found.iter().map(ToString::to_string).collect())
-    }
+    use crate::config::testing::read_text;
 
     #[test]
     fn providers() {

@@ -2,17 +2,14 @@
 //! and answers as AWS does, in XML, with the faults that a test asks for.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
-use std::path::Path;
-
 use mcp_broker_proto::names::{LaunchId, LeaseId, SessionId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
-use toml::de::DeTable;
 
 use super::*;
 use crate::clock::SystemClock;
-use crate::config::diagnostic::Sink;
-use crate::config::{Mode, Reader};
+use crate::config::Mode;
+use crate::config::testing::read_sound;
 use crate::provider::{Denier, Peers};
 
 type Asked = BTreeMap<String, String>;
@@ -128,15 +125,6 @@ async fn double(plan: Plan) -> (String, Seen) {
     (address, seen)
 }
 
-fn read<T>(text: &str, read: impl FnOnce(&Reader<'_>) -> Option<T>) -> T {
-    let sink = Sink::new(Path::new("f.toml"), text.to_owned());
-    let table = DeTable::parse(text).unwrap();
-    let value = read(&Reader::new(&sink, table.get_ref(), 0..text.len(), "t".to_owned()));
-    let found: String = sink.into_found().iter().map(ToString::to_string).collect();
-    assert_eq!(found, "", "{text}");
-    value.unwrap()
-}
-
 /// A file with a key of the broker's own, gone at the end.
 struct KeyFile(std::path::PathBuf);
 
@@ -163,7 +151,7 @@ fn provider(address: &str, key: &KeyFile, extra: &str) -> Arc<dyn Provider> {
         format!("access_key_id = {{ file = \"{file}\" }}, secret_access_key = {{ file = \"{file}\" }}");
     let source = if extra.contains("source") { String::new() } else { format!("source = {{ {source} }}\n") };
     let text = format!("region = \"eu-central-1\"\nendpoint = \"{address}\"\n{source}{extra}");
-    let config = read(&text, |reader| settings::read(reader, Mode::User));
+    let config = read_sound(&text, |reader| settings::read(reader, Mode::User));
     let deps = BuildDeps {
         name: "aws".parse().unwrap(),
         clock: Arc::new(SystemClock),
@@ -176,7 +164,7 @@ fn provider(address: &str, key: &KeyFile, extra: &str) -> Arc<dyn Provider> {
 const ROLE: &str = "role_arn = \"arn:aws:iam::123456789012:role/tool\"\n";
 
 fn request(keys: &str, ttl: u64) -> MintRequest {
-    let settings = read(keys, credential::read).settings;
+    let settings = read_sound(keys, credential::read).settings;
     MintRequest {
         lease: LeaseId::fresh(),
         launch: LaunchId::fresh(),

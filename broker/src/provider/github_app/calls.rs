@@ -12,13 +12,13 @@ use mcp_broker_proto::session::Revocability;
 use reqwest::{Method, RequestBuilder};
 use serde::{Deserialize, Serialize};
 
+use super::GithubApp;
 use super::held::Known;
 use super::narrow::{Given, Narrowed};
 use super::settings::FIELD;
-use super::{GithubApp, REPORT};
 use crate::provider::http::Answer;
 use crate::provider::{
-    Blame, Handle, Healthy, Issued, MintRequest, Prepared, Proof, ProviderError, Renewed, Revocation,
+    Blame, Handle, Healthy, Issued, MintRequest, Prepared, Proof, ProviderError, Renewed, Revocation, own,
 };
 
 /// The life of an installation token (REST API, "Create an installation access token for an app").
@@ -66,9 +66,7 @@ impl GithubApp {
         prepared: &Prepared,
     ) -> Result<Issued, ProviderError> {
         let named = self.named(&prepared.handle)?;
-        let asked: &Narrowed = request.spec.settings.downcast_ref().ok_or_else(|| {
-            self.http.error(Blame::Config, "was asked for a credential of another kind", REPORT)
-        })?;
+        let asked: &Narrowed = own::credential(&request.spec)?;
         // Nothing was asked for so far.
         self.held.put(named.lease, Known::None);
         let signed = self.signed().await?;
@@ -232,7 +230,9 @@ impl GithubApp {
 
     fn named(&self, handle: &Handle) -> Result<Named, ProviderError> {
         let named = serde_json::from_value(handle.0.clone());
-        named.map_err(|_foreign| self.http.error(Blame::Broken, "was given a handle of another kind", REPORT))
+        named.map_err(|_foreign| {
+            self.http.error(Blame::Broken, "was given a handle of another kind", own::REPORT)
+        })
     }
 
     fn after(&self, life: Duration) -> Timestamp {

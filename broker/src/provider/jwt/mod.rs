@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 
 use super::{
     Blame, BuildDeps, Handle, Healthy, Issued, Kind, MintRequest, Parent, Prepared, Provider, ProviderError,
-    Renewed, Revocation,
+    Renewed, Revocation, own,
 };
 use crate::clock::Clock;
 use crate::config::{CredentialSpec, KindReader, ProviderConfig};
@@ -48,10 +48,7 @@ struct Issuer {
 }
 
 fn build(config: &dyn ProviderConfig, deps: &BuildDeps) -> Result<Arc<dyn Provider>, ProviderError> {
-    let Some(settings) = config.as_any().downcast_ref::<settings::Settings>() else {
-        let what = format!("provider `{}` was given the keys of another kind", deps.name);
-        return Err(ProviderError::new(Blame::Config, what, REPORT));
-    };
+    let settings: &settings::Settings = own::keys(config, &deps.name)?;
     Ok(Arc::new(Issuer {
         name: deps.name.to_string(),
         settings: settings.clone(),
@@ -80,8 +77,6 @@ pub fn published(state_dir: &Path, name: &str) -> Result<String, ProviderError> 
 
 /// Between the handle and the token that it names there is not more time than a mint may take.
 const MARGIN: Duration = super::MINT_LIMIT;
-
-const REPORT: &str = "this is a mistake in the broker: report it";
 
 impl Issuer {
     fn error(&self, blame: Blame, what: &str, hint: &str) -> ProviderError {
@@ -138,10 +133,7 @@ impl Provider for Issuer {
     }
 
     async fn issue(&self, request: &MintRequest, _: Prepared) -> Result<Issued, ProviderError> {
-        let asked: &settings::Credential =
-            request.spec.settings.downcast_ref().ok_or_else(|| {
-                self.error(Blame::Config, "was asked for a credential of another kind", REPORT)
-            })?;
+        let asked: &settings::Credential = own::credential(&request.spec)?;
         let (now, life) = (self.clock.now(), life(request));
         let ends = now.as_second().saturating_add(i64::try_from(life.as_secs()).unwrap_or(i64::MAX));
         let mut claims = json!({
@@ -178,12 +170,12 @@ impl Provider for Issuer {
         let until = handle.0.get("until").and_then(|until| until.as_str()?.parse().ok());
         match until {
             Some(until) => Ok(Revocation::ExpiresAt(Some(until))),
-            None => Err(self.error(Blame::Broken, "was given a handle of another kind", REPORT)),
+            None => Err(self.error(Blame::Broken, "was given a handle of another kind", own::REPORT)),
         }
     }
 
     async fn renew(&self, _: &Handle, _: Duration) -> Result<Renewed, ProviderError> {
-        Err(self.error(Blame::Config, "signs another token instead of renewing one", REPORT))
+        Err(self.error(Blame::Config, "signs another token instead of renewing one", own::REPORT))
     }
 
     async fn health(&self) -> Result<Healthy, ProviderError> {

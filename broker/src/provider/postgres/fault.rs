@@ -5,9 +5,6 @@ use tokio_postgres::error::SqlState;
 
 use crate::provider::{Blame, ProviderError};
 
-/// The cure of a defect.
-pub(super) const REPORT: &str = "this is a mistake in the broker: report it";
-
 /// The provider's name, for messages.
 #[derive(Debug, Clone)]
 pub(super) struct Name(pub(super) String);

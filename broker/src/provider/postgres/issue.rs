@@ -14,7 +14,7 @@ use super::credential::Credential;
 use super::role::{LOCK, Role};
 use super::statement::{Values, identifier};
 use super::{Postgres, password};
-use crate::provider::{Blame, Handle, Issued, MintRequest, Prepared, ProviderError, Renewed};
+use crate::provider::{Blame, Handle, Issued, MintRequest, Prepared, ProviderError, Renewed, own};
 
 const MAKING: &str = "making a role";
 const LENGTHENING: &str = "lengthening a role's life";
@@ -26,7 +26,8 @@ impl Postgres {
         request: &MintRequest,
         prepared: Prepared,
     ) -> Result<Issued, ProviderError> {
-        let (role, credential) = (self.role(&prepared.handle)?, self.credential(request)?);
+        let (role, credential): (_, &Credential) =
+            (self.role(&prepared.handle)?, own::credential(&request.spec)?);
         let password = password::fresh().ok_or_else(|| self.no_randomness())?;
         let verifier = password::verifier(&password).ok_or_else(|| self.no_randomness())?;
         let life = request.spec.ttl.min(request.horizon).max(Duration::from_secs(1));

@@ -14,8 +14,8 @@ use mcp_broker_proto::session::Revocability;
 use tokio::sync::Semaphore;
 
 use super::{
-    Blame, BuildDeps, Handle, Healthy, Issued, Kind, MintRequest, Parent, Peers, Prepared, Provider,
-    ProviderError, Renewed, Revocation,
+    BuildDeps, Handle, Healthy, Issued, Kind, MintRequest, Parent, Peers, Prepared, Provider, ProviderError,
+    Renewed, Revocation, own,
 };
 use crate::clock::Clock;
 use crate::config::{CredentialSpec, KindReader, ProviderConfig};
@@ -59,10 +59,7 @@ struct Postgres {
 }
 
 fn build(config: &dyn ProviderConfig, deps: &BuildDeps) -> Result<Arc<dyn Provider>, ProviderError> {
-    let Some(settings) = config.as_any().downcast_ref::<settings::Settings>() else {
-        let what = format!("provider `{}` was given the keys of another kind", deps.name);
-        return Err(ProviderError::new(Blame::Config, what, fault::REPORT));
-    };
+    let settings: &settings::Settings = own::keys(config, &deps.name)?;
     Ok(Arc::new(Postgres {
         name: fault::Name(deps.name.to_string()),
         settings: settings.clone(),
@@ -105,6 +102,3 @@ impl Provider for Postgres {
         self.look().await
     }
 }
-
-#[cfg(test)]
-mod testing;

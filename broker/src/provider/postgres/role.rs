@@ -6,9 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::credential::Credential;
-use super::fault::REPORT;
 use super::{Postgres, password};
-use crate::provider::{Blame, Handle, MintRequest, ProviderError};
+use crate::provider::{Blame, Handle, MintRequest, ProviderError, own};
 
 /// A role that is or was, as the journal keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,7 +36,7 @@ impl Role {
 impl Postgres {
     /// A name that no other role has: `mcp_LAUNCH_RANDOM`, 53 bytes of the 63 that there may be.
     pub(super) fn name_a_role(&self, request: &MintRequest) -> Result<Role, ProviderError> {
-        let credential = self.credential(request)?;
+        let credential: &Credential = own::credential(&request.spec)?;
         let tail = password::tail().ok_or_else(|| self.no_randomness())?;
         let launch: String = request.launch.to_string().chars().filter(char::is_ascii_alphanumeric).collect();
         Ok(Role {
@@ -51,8 +50,9 @@ impl Postgres {
     /// Reads a handle.
     pub(super) fn role(&self, handle: &Handle) -> Result<Role, ProviderError> {
         let role: Option<Role> = serde_json::from_value(handle.0.clone()).ok();
-        let role =
-            role.ok_or_else(|| self.name.error(Blame::Broken, "was given a handle of another kind", REPORT))?;
+        let role = role.ok_or_else(|| {
+            self.name.error(Blame::Broken, "was given a handle of another kind", own::REPORT)
+        })?;
         if role.place != self.settings.place() {
             let what = format!(
                 "is at {}, but role `{}` was made at {}",
@@ -67,14 +67,6 @@ impl Postgres {
             ));
         }
         Ok(role)
-    }
-
-    /// The parsed keys of a request's credential.
-    pub(super) fn credential<'a>(&self, request: &'a MintRequest) -> Result<&'a Credential, ProviderError> {
-        let settings = request.spec.settings.downcast_ref();
-        settings.ok_or_else(|| {
-            self.name.error(Blame::Config, "was asked for a credential of another kind", REPORT)
-        })
     }
 
     pub(super) fn no_randomness(&self) -> ProviderError {

@@ -152,8 +152,8 @@ const CA_HINT: &str = "name the PEM file of the authority that signed the server
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
-    use super::super::testing::read_text;
     use super::*;
+    use crate::config::testing::read_text;
 
     fn check(text: &str, want: Option<&str>) {
         let (value, found) = read_text(text, |reader| read(reader, Mode::User));
@@ -161,7 +161,7 @@ mod tests {
             None => assert!(value.is_some() && found.is_empty(), "{text}: {found:?}"),
             Some(want) => {
                 assert!(value.is_none(), "{text}");
-                assert!(found.iter().any(|message| message.contains(want)), "{text}: {found:?}");
+                assert!(found.contains(want), "{text}: {found:?}");
             }
         }
     }

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::{
     Blame, BuildDeps, Handle, Healthy, Issued, Kind, MintRequest, Parent, Prepared, Provider, ProviderError,
-    Renewed, Revocation,
+    Renewed, Revocation, own,
 };
 use crate::config::{CredentialSpec, KindReader, ProviderConfig};
 
@@ -45,7 +45,7 @@ pub const KIND: Kind = Kind {
 };
 
 fn build(config: &dyn ProviderConfig, deps: &BuildDeps) -> Result<Arc<dyn Provider>, ProviderError> {
-    let config = config.as_any().downcast_ref::<SealedConfig>().ok_or_else(foreign_settings)?;
+    let config: &SealedConfig = own::keys(config, &deps.name)?;
     let store = Store::new(&deps.state_dir, *config, Surroundings::of_process(config.mode));
     Ok(Arc::new(Sealed { store }))
 }
@@ -88,7 +88,7 @@ impl Provider for Sealed {
 
     async fn renew(&self, _: &Handle, _: Duration) -> Result<Renewed, ProviderError> {
         let what = "a sealed value has no end, so it cannot be renewed";
-        Err(ProviderError::new(Blame::Config, what, "this is a defect of the broker: report it"))
+        Err(ProviderError::new(Blame::Config, what, own::REPORT))
     }
 
     async fn look_up(&self, path: &str) -> Result<BTreeMap<String, Secret>, ProviderError> {
@@ -120,12 +120,7 @@ impl Provider for Sealed {
 }
 
 fn wanted(request: &MintRequest) -> Result<&SealedCredential, ProviderError> {
-    request.spec.settings.downcast_ref::<SealedCredential>().ok_or_else(foreign_settings)
-}
-
-fn foreign_settings() -> ProviderError {
-    let what = "the sealed provider was given settings of another kind";
-    ProviderError::new(Blame::Config, what, "this is a defect of the broker: report it")
+    own::credential(&request.spec)
 }
 
 #[cfg(test)]

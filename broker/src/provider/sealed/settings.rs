@@ -81,22 +81,8 @@ pub(super) fn credential(reader: &Reader<'_>) -> Option<CredentialKeys> {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
 mod tests {
-    use std::path::Path;
-
-    use toml::de::DeTable;
-
     use super::*;
-    use crate::config::diagnostic::Sink;
-
-    fn check<T>(text: &str, read: impl FnOnce(&Reader<'_>) -> Option<T>) -> (Option<T>, String) {
-        let sink = Sink::new(Path::new("broker.toml"), text.to_owned());
-        let table = DeTable::parse(text).unwrap();
-        let reader = Reader::new(&sink, table.get_ref(), 0..text.len(), "t".to_owned());
-        let value = read(&reader);
-        reader.finish();
-        let found = sink.into_found();
-        (value, found.iter().map(ToString::to_string).collect())
-    }
+    use crate::config::testing::read_text;
 
     #[test]
     fn provider_keys() {
@@ -110,24 +96,24 @@ mod tests {
             ("key = \"tpm\"", Mode::User, None),
             ("key = 1", Mode::User, None),
         ] {
-            let (config, found) = check(text, |reader| provider(reader, mode));
+            let (config, found) = read_text(text, |reader| provider(reader, mode));
             let key = config.map(|c| c.as_any().downcast_ref::<SealedConfig>().unwrap().key);
             assert_eq!(key, want, "{text}");
             assert_eq!(found.is_empty(), want.is_some(), "{text}: {found}");
         }
-        let (_, found) = check("kye = \"file\"", |reader| provider(reader, Mode::User));
+        let (_, found) = read_text("kye = \"file\"", |reader| provider(reader, Mode::User));
         assert!(found.contains("did you mean `key`?"), "{found}");
     }
 
     #[test]
     fn credential_keys() {
-        let (keys, found) = check("secret = \"GITHUB_TOKEN\"", credential);
+        let (keys, found) = read_text("secret = \"GITHUB_TOKEN\"", credential);
         let keys = keys.unwrap();
         assert_eq!(keys.fields, Some(vec!["value".to_owned()]));
         let settings = keys.settings.downcast_ref::<SealedCredential>().unwrap();
         assert_eq!((settings.secret.as_str(), found.as_str()), ("GITHUB_TOKEN", ""));
         for bad in ["", "secret = \"a/b\"", "secret = 1"] {
-            let (keys, found) = check(bad, credential);
+            let (keys, found) = read_text(bad, credential);
             assert!(keys.is_none() && found.contains("hint: "), "{bad}: {found}");
         }
     }

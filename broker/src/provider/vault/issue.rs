@@ -18,7 +18,7 @@ use super::flights::Late;
 use super::gate::Urgency;
 use super::handle::{Held, Kind};
 use super::terms::{Fate, is_longer};
-use crate::provider::{Blame, Handle, Issued, MintRequest, Prepared, ProviderError, Renewed};
+use crate::provider::{Blame, Handle, Issued, MintRequest, Prepared, ProviderError, Renewed, own};
 
 /// What an answer says of what was issued.
 struct Found {
@@ -43,7 +43,7 @@ impl Vault {
         request: &MintRequest,
         prepared: Prepared,
     ) -> Result<Issued, ProviderError> {
-        let settings = self.credential(request)?;
+        let settings: &CredentialSettings = own::credential(&request.spec)?;
         let held = Held::read(&prepared.handle, &self.name)?;
         let Some(opener) = prepared.opener else {
             return Err(self.broken("was asked to read a credential without a token to do it with"));
@@ -269,6 +269,6 @@ impl Vault {
     }
 
     fn broken(&self, what: &str) -> ProviderError {
-        self.name.error(Blame::Broken, what, "this is a mistake in the broker: report it")
+        self.name.error(Blame::Broken, what, own::REPORT)
     }
 }

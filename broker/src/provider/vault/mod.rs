@@ -19,8 +19,8 @@ use mcp_broker_proto::session::Revocability;
 use tokio::sync::{Mutex, OnceCell};
 
 use super::{
-    Blame, BuildDeps, Handle, Healthy, Issued, Kind, MintRequest, Parent, Prepared, Provider, ProviderError,
-    Renewed, Revocation, SessionTag,
+    BuildDeps, Handle, Healthy, Issued, Kind, MintRequest, Parent, Prepared, Provider, ProviderError,
+    Renewed, Revocation, SessionTag, own,
 };
 use crate::clock::Clock;
 use crate::config::{CredentialSpec, KindReader, ProviderConfig};
@@ -81,10 +81,7 @@ pub(crate) struct Vault {
 }
 
 fn build(config: &dyn ProviderConfig, deps: &BuildDeps) -> Result<Arc<dyn Provider>, ProviderError> {
-    let Some(settings) = config.as_any().downcast_ref::<settings::ServerSettings>() else {
-        let what = format!("provider `{}` was given the keys of another kind", deps.name);
-        return Err(ProviderError::new(Blame::Config, what, "this is a mistake in the broker: report it"));
-    };
+    let settings: &settings::ServerSettings = own::keys(config, &deps.name)?;
     Ok(Arc::new(Vault::new(settings.clone(), deps)))
 }
 

@@ -230,22 +230,15 @@ fn auth(reader: &Reader<'_>) -> Option<AuthMethod> {
 pub(super) mod tests {
     use super::*;
 
-    use crate::config::diagnostic::{Severity, Sink};
+    use crate::config::diagnostic::Severity;
+    use crate::config::testing::read_table;
 
     /// Reads `text` as a table; answers what was read, and the findings as text.
     pub(in super::super) fn read_text<T>(
         text: &str,
         read: impl FnOnce(&Reader<'_>) -> Option<T>,
     ) -> (Option<T>, Vec<(Severity, String)>) {
-        let sink = Sink::new(std::path::Path::new("broker.toml"), text.to_owned());
-        let parsed = toml::de::DeTable::parse(text);
-        let value = parsed.ok().and_then(|table| {
-            let reader = Reader::new(&sink, table.get_ref(), 0..0, "provider.bao".into());
-            let value = read(&reader);
-            reader.finish();
-            value
-        });
-        let found = sink.into_found();
+        let (value, found) = read_table("provider.bao", text, read);
         (value, found.into_iter().map(|f| (f.severity, format!("{} | {}", f.message, f.hint))).collect())
     }
 

@@ -13,7 +13,7 @@ use super::credential::CredentialSettings;
 use super::gate::Urgency;
 use super::handle::{Held, Kind};
 use super::terms::Fate;
-use crate::provider::{Blame, MintRequest, Parent, Prepared, ProviderError, SessionTag};
+use crate::provider::{Blame, MintRequest, Parent, Prepared, ProviderError, SessionTag, own};
 
 /// A token role, as the server has it.
 #[derive(Deserialize)]
@@ -148,12 +148,12 @@ impl Vault {
         request: &MintRequest,
         parent: Option<&Parent>,
     ) -> Result<Prepared, ProviderError> {
-        let settings = self.credential(request)?;
+        let settings: &CredentialSettings = own::credential(&request.spec)?;
         let Some(parent) = parent else {
             return Err(self.name.error(
                 Blame::Config,
                 "was asked for a credential without a session's token",
-                "this is a mistake in the broker: report it",
+                own::REPORT,
             ));
         };
         let above = Held::read(&parent.handle, &self.name)?;
@@ -193,20 +193,6 @@ impl Vault {
         }
         let RoleFinding { what, hint } = makes_orphans(&self.settings.launch_role);
         self.name.error(Blame::Config, &what, hint)
-    }
-
-    /// The parsed keys of a request's credential.
-    pub(super) fn credential<'a>(
-        &self,
-        request: &'a MintRequest,
-    ) -> Result<&'a CredentialSettings, ProviderError> {
-        request.spec.settings.downcast_ref().ok_or_else(|| {
-            self.name.error(
-                Blame::Config,
-                "was asked for a credential of another kind",
-                "this is a mistake in the broker: report it",
-            )
-        })
     }
 
     fn refused_parent(&self, answer: &Answer, doing: &str) -> ProviderError {
