@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn the_examples_are_good() {
         let readers: Vec<_> = crate::provider::KINDS.iter().map(|kind| &kind.reader).collect();
-        for (folder, mode) in [("", Mode::System), ("user/", Mode::User)] {
+        for (folder, mode) in [("", Mode::System), ("aws/", Mode::System), ("user/", Mode::User)] {
             let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/examples").join(folder);
             let dir = TempDir::new();
             let mut servers = 0;
