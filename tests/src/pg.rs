@@ -20,8 +20,10 @@ pub struct Pg {
     pub port: u16,
     /// The password of its superuser `admin` and of `vaultadmin`, which OpenBao uses.
     pub password: String,
+    /// The authority that signed its certificate, which is for 127.0.0.1 only, PEM.
+    pub authority: String,
     _server: Process,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 /// A port of 127.0.0.1 that was free just now.
@@ -57,16 +59,22 @@ impl Pg {
         let password_file = dir.path().join("password");
         write(&password_file, &password, 0o600, uid, uid);
         init(uid, &data, &password_file);
+        let authority = certify(uid, &dir);
         let port = free_port();
         let log = fs::File::create(dir.path().join("log")).expect("the directory is ours");
         let mut command = Command::new(parts::postgres("postgres"));
         command.arg("-D").arg(&data).arg("-k").arg(&sockets).arg("-p").arg(port.to_string());
-        command.args(["-h", "127.0.0.1", "-c", "fsync=off", "-c", "max_connections=200"]);
+        command.args(["-h", "127.0.0.1", "-c", "fsync=off", "-c", "max_connections=200", "-c", "ssl=on"]);
+        for (name, file) in [("ssl_cert_file", "server.pem"), ("ssl_key_file", "server.key")] {
+            command.arg("-c").arg(format!("{name}={}", dir.path().join(file).display()));
+        }
+        // What it says of each login is how a test knows that it was encrypted.
+        command.args(["-c", "log_connections=on"]);
         command.current_dir("/").env_clear().env("LC_ALL", "C.UTF-8");
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a descriptor")).stderr(log);
         // SIGQUIT: the server ends its children and itself at once.
         let server = spawn(command, View::new().ids(uid, vec![]).death(libc::SIGQUIT));
-        let pg = Self { port, password, _server: server, _dir: dir };
+        let pg = Self { port, password, authority, _server: server, dir };
         eventually("PostgreSQL answers", || so(pg.run(&pg.admin(), "SELECT 1").status.success()));
         pg.prepare();
         pg
@@ -86,6 +94,16 @@ impl Pg {
         self.sql(&format!("CREATE ROLE vaultadmin LOGIN CREATEROLE PASSWORD '{}'", self.password));
         self.sql("GRANT app_ro, app_rw TO vaultadmin WITH ADMIN OPTION");
         self.sql("GRANT pg_signal_backend TO vaultadmin");
+    }
+
+    /// What it has logged so far.
+    ///
+    /// # Panics
+    /// When its log cannot be read.
+    #[must_use]
+    pub fn log(&self) -> String {
+        let log = fs::read(self.dir.path().join("log")).expect("it is ours");
+        String::from_utf8_lossy(&log).into_owned()
     }
 
     /// The superuser's address.
@@ -150,6 +168,28 @@ impl Pg {
         let statement = "SELECT count(*) FROM pg_stat_activity a WHERE usesysid IS NOT NULL AND usesysid NOT IN (SELECT oid FROM pg_roles)";
         self.sql(statement).parse().expect("a number")
     }
+}
+
+/// Makes an authority and has it sign a certificate for the server. The authority, PEM.
+fn certify(uid: u32, dir: &TempDir) -> String {
+    let at = |name: &str| dir.path().join(name);
+    let openssl = |words: &[&str]| {
+        let mut command = Command::new("openssl");
+        command.args(words).current_dir(dir.path()).stdin(Stdio::null());
+        let done = command.output().expect("openssl runs");
+        assert!(done.status.success(), "{words:?}: {}", String::from_utf8_lossy(&done.stderr));
+    };
+    let fresh = ["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+    let authority = ["-x509", "-days", "2", "-subj", "/CN=authority", "-keyout", "ca.key", "-out", "ca.pem"];
+    openssl(&[&fresh[..], &authority].concat());
+    openssl(&[&fresh[..], &["-subj", "/CN=server", "-keyout", "server.key", "-out", "server.csr"]].concat());
+    fs::write(at("names"), "subjectAltName=IP:127.0.0.1\n").expect("the directory is ours");
+    let sign = ["x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"];
+    openssl(&[&sign[..], &["-days", "2", "-extfile", "names", "-out", "server.pem"]].concat());
+    for file in ["server.key", "server.pem"] {
+        std::os::unix::fs::chown(at(file), Some(uid), Some(uid)).expect("it was made");
+    }
+    fs::read_to_string(at("ca.pem")).expect("it was made")
 }
 
 fn init(uid: u32, data: &Path, password_file: &PathBuf) {

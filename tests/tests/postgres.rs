@@ -1,30 +1,41 @@
 //! Roles that the broker makes in PostgreSQL itself, without a Vault: each launch has its own, with the rights that
 //! were granted to it, and after the launch neither the role nor its sessions are there.
 //!
-//! Not proved here: TLS to a server with a certificate, the renewal of a role, login on a unix socket, and versions of
-//! PostgreSQL other than the one that is installed.
+//! Not proved here: login on a unix socket, and versions of PostgreSQL other than the one that is installed.
 
 use std::process::Stdio;
+use std::time::Duration;
 
 use e2e::accounts::ALICE;
-use e2e::eventually::so;
+use e2e::eventually::{so, within};
 use e2e::parts::seen;
 use e2e::pg;
 use e2e::process::spawn;
 use e2e::tempdir::write;
 use e2e::view::View;
 use e2e::{World, eventually};
+use serde_json::json;
 
 /// A world whose provider is the test's PostgreSQL, with what the credential says besides.
 fn world(credential: &str) -> World {
-    let world = World::user();
+    prepared(World::user(), "vaultadmin", "tls = \"off\"", &format!("{credential} ttl = \"15m\"")).start()
+}
+
+/// The same, not started, by another login and way of connecting.
+fn prepared(world: World, login: &str, way: &str, credential: &str) -> World {
     let server = pg::shared();
     let owner = world.owner().uid;
-    let secret = world.config_dir().join("admin");
-    write(&secret, &format!("{}\n", server.password), 0o600, owner, owner);
+    let kept = |name: &str, text: &str| {
+        let path = world.config_dir().join(name);
+        write(&path, text, 0o600, owner, owner);
+        path
+    };
+    let secret = kept("admin", &format!("{}\n", server.password));
+    let authority = kept("ca.pem", &server.authority);
+    let way = way.replace("CA", &format!("{authority:?}"));
     let (port, mark) = (server.port, &world.mark);
     let provider = format!(
-        "\n[provider.db]\nkind = \"postgres\"\nport = {port}\ntls = \"off\"\nusername = \"vaultadmin\"\npassword = {{ file = {secret:?} }}\n"
+        "\n[provider.db]\nkind = \"postgres\"\nport = {port}\n{way}\nusername = \"{login}\"\npassword = {{ file = {secret:?} }}\n"
     );
     let text = format!(
         r#"description = "Orders database"
@@ -38,12 +49,12 @@ users = ["alice"]
 
 [scope.read]
 tools = ["*"]
-credential.db = {{ provider = "db", {credential} ttl = "15m" }}
+credential.db = {{ provider = "db", {credential} }}
 inject = [{{ env = "DSN", value = "postgres://{{db.username|url}}:{{db.password|url}}@127.0.0.1:{port}/postgres" }}]
 "#,
         seen::PROBE
     );
-    world.config(&provider).file("orders-db", &text).start()
+    world.config(&provider).file("orders-db", &text)
 }
 
 fn exists(user: &str) -> bool {
@@ -147,4 +158,149 @@ fn after_a_crash_the_role_is_found_by_the_journal() {
     world.restart();
     eventually("the role is gone", || so(!exists(&user)));
     world.assert_settled();
+}
+
+/// An authority that signed nothing here.
+const OTHER_AUTHORITY: &str = include_str!("../fixtures/other-authority.pem");
+
+const READS: &str = r#"grant = ["app_ro"]"#;
+
+#[test]
+fn a_server_on_another_machine_is_spoken_to_in_tls_and_under_its_own_name_only() {
+    let server = pg::shared();
+    let encrypted = || {
+        let login =
+            |line: &&str| line.contains("user=vaultadmin") && line.contains("application_name=mcp-broker");
+        server.log().lines().filter(login).filter(|line| line.contains("SSL enabled")).count()
+    };
+    let before = encrypted();
+    let way = "host = \"127.0.0.1\"\nca_file = CA";
+    let mut world = prepared(World::user(), "vaultadmin", way, READS).start();
+    let mut client = world.launch(ALICE, "orders-db");
+    let (_, user) = got(&world);
+    assert!(exists(&user));
+    assert!(encrypted() > before, "the server says that the login was encrypted");
+    assert_eq!(client.finish().code(), 0);
+    eventually("the role is gone", || so(!exists(&user)));
+    world.assert_settled();
+
+    // Its certificate is for the address only; and another authority did not sign it.
+    for way in ["host = \"localhost\"\nca_file = CA", "host = \"127.0.0.1\"\nca_file = OTHER"] {
+        let world = World::user();
+        let owner = world.owner().uid;
+        let other = world.config_dir().join("other.pem");
+        write(&other, OTHER_AUTHORITY, 0o600, owner, owner);
+        let way = way.replace("OTHER", &format!("{other:?}"));
+        let mut world = prepared(world, "vaultadmin", &way, READS).start();
+        let mut client = world.run(ALICE, &["orders-db"]);
+        client.close();
+        client.wait_stderr("has a certificate that is not trusted");
+        // Whether anything was made can only be asked of the server itself.
+        let trouble = eventually("it is owed and says why", || world.leases().pop()?.trouble);
+        assert!(trouble.contains("has a certificate that is not trusted"), "{trouble}");
+        assert!(world.instances().is_empty());
+        world.broker().kill9();
+    }
+}
+
+#[test]
+fn a_role_that_is_in_use_is_lengthened_on_the_server() {
+    let mut world =
+        prepared(World::user(), "vaultadmin", "tls = \"off\"", &format!("{READS}, ttl = \"30s\"")).start();
+    let mut client = world.launch(ALICE, "orders-db");
+    let (dsn, user) = got(&world);
+    let server = pg::shared();
+    let end = || {
+        server
+            .sql(&format!("SELECT extract(epoch FROM rolvaliduntil) FROM pg_roles WHERE rolname = '{user}'"))
+    };
+    let (first, told) = (end(), world.leases()[0].expires_at.clone());
+    within(Duration::from_secs(60), "its end is later", || so(end() != first));
+    assert_eq!(world.injected("DSN"), [dsn.clone()], "it is the same credential");
+    let late = format!("SELECT rolvaliduntil > to_timestamp({first}) FROM pg_roles WHERE rolname = '{user}'");
+    assert_eq!(server.sql(&late), "t");
+    eventually("its new end is told", || so(world.leases()[0].expires_at > told));
+    assert!(server.run(&dsn, "SELECT 1").status.success());
+    assert_eq!(client.finish().code(), 0);
+    eventually("the role is gone", || so(!exists(&user)));
+    world.assert_settled();
+}
+
+#[test]
+fn doctor_says_what_the_login_of_the_broker_may_and_may_not() {
+    let server = pg::shared();
+    server.sql(&format!("CREATE ROLE plain LOGIN PASSWORD '{}'", server.password));
+    server.sql(&format!("CREATE ROLE maker LOGIN CREATEROLE PASSWORD '{}'", server.password));
+    for (login, code, want) in [
+        ("vaultadmin", 0, "PostgreSQL 1"),
+        ("admin", 0, "`admin` is a superuser"),
+        ("maker", 0, "`maker` may not end sessions"),
+        ("plain", 69, "does not let `plain` make roles"),
+        ("nobody", 69, "does not accept the broker's login"),
+    ] {
+        let world = prepared(World::user(), login, "tls = \"off\"", READS).start();
+        let doctor = world.run_to_end(ALICE, &["doctor"]);
+        let said = format!("{}{}", doctor.text(), doctor.stderr);
+        assert!(said.contains(want), "{login}: {said}");
+        assert_eq!(doctor.code, code, "{login}: {said}");
+        assert_eq!(
+            said.contains("superuser") || said.contains("may not end sessions"),
+            ["admin", "maker"].contains(&login)
+        );
+    }
+}
+
+/// An admin's own way of dropping a role, and one that drops nothing.
+#[test]
+fn the_statements_of_drop_are_run_and_not_believed() {
+    let server = pg::shared();
+    let own = r#"grant = ["app_ro"], drop = ["GRANT {name} TO CURRENT_USER", "DROP OWNED BY {name}", "DROP ROLE {name}"],"#;
+    let mut world_of = world(own);
+    let mut client = world_of.launch(ALICE, "orders-db");
+    let (_, user) = got(&world_of);
+    server.sql(&format!("CREATE TABLE owned_{user} (x int); ALTER TABLE owned_{user} OWNER TO {user}"));
+    assert_eq!(client.finish().code(), 0);
+    eventually("the role is gone", || so(!exists(&user)));
+    assert_eq!(
+        server.sql(&format!("SELECT to_regclass('owned_{user}') IS NULL")),
+        "t",
+        "so is what it owned"
+    );
+    world_of.assert_settled();
+
+    let mut world = world(r#"grant = ["app_ro"], drop = ["ALTER ROLE {name} CONNECTION LIMIT 0"],"#);
+    let mut client = world.launch(ALICE, "orders-db");
+    let (_, user) = got(&world);
+    client.close();
+    let trouble = eventually("the lease is pending and says why", || world.leases().pop()?.trouble);
+    assert!(trouble.contains("after its `drop`"), "{trouble}");
+    assert!(exists(&user));
+    server.sql(&format!("DROP OWNED BY {user}; DROP ROLE {user}"));
+    eventually("its end is found", || so(world.leases().is_empty()));
+    world.assert_settled();
+}
+
+/// Before it was made there is nothing to drop; after it was made, and before anybody has its password, there is.
+#[test]
+fn a_broker_that_dies_while_it_makes_a_role_leaves_none() {
+    for (point, made) in [("mint.durable", false), ("mint.issued", true)] {
+        let world = World::user().with_fault_points();
+        let mut world = prepared(world, "vaultadmin", "tls = \"off\"", READS);
+        world.set_variable("MCP_BROKER_FAULT", Some(format!("{point}:1")));
+        let mut world = world.start();
+        let mut client = world.run(ALICE, &["orders-db"]);
+        let params = json!({ "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {} });
+        let _ = client.try_request("initialize", params);
+        assert_eq!(world.broker().process.wait().code(), 137, "it dies where it was told to");
+        client.process.kill9();
+        let journal = std::fs::read_to_string(world.state_dir().join("journal")).expect("there is a journal");
+        let role = journal.split("\"role\":\"").nth(1).and_then(|rest| rest.split('"').next());
+        let role = role.expect("the intent names the role").to_owned();
+        assert_eq!(exists(&role), made, "{point}");
+        world.set_variable("MCP_BROKER_FAULT", None);
+        let mut world = world.start();
+        eventually("nothing is owed", || so(world.leases().is_empty()));
+        assert!(!exists(&role), "{point}");
+        world.assert_settled();
+    }
 }

@@ -1,5 +1,5 @@
 //! Connections to the server: one a task, a few at once, each bounded in time on both ends. The broker's own password
-//! is fetched for each and kept by none.
+//! is fetched for each, and forgotten when the login is over.
 
 use std::time::Duration;
 
@@ -45,6 +45,13 @@ impl Postgres {
     }
 
     async fn connect(&self, doing: &str) -> Result<Client, ProviderError> {
+        let client = self.log_in(doing).await?;
+        client.batch_execute(SESSION).await.map_err(|error| self.name.fault(&error, doing))?;
+        Ok(client)
+    }
+
+    /// What holds the password ends here; the connection does not keep it.
+    async fn log_in(&self, doing: &str) -> Result<Client, ProviderError> {
         let settings = &self.settings;
         let mut config = Config::new();
         config.host(&settings.host).port(settings.port).dbname(&settings.database).user(&settings.username);
@@ -57,13 +64,13 @@ impl Postgres {
             });
         }
         let fault = |error| self.name.fault(&error, doing);
-        let client = match &settings.ca_file {
+        match &settings.ca_file {
             None => {
                 let (client, connection) =
                     config.ssl_mode(SslMode::Disable).connect(NoTls).await.map_err(fault)?;
                 // Ends when the client is dropped, or the server goes away.
                 tokio::spawn(async move { drop(connection.await) });
-                client
+                Ok(client)
             }
             Some(path) => {
                 let tls = Tls::trusting(path).map_err(|error| {
@@ -77,10 +84,8 @@ impl Postgres {
                 let (client, connection) =
                     config.ssl_mode(SslMode::Require).connect(tls).await.map_err(fault)?;
                 tokio::spawn(async move { drop(connection.await) });
-                client
+                Ok(client)
             }
-        };
-        client.batch_execute(SESSION).await.map_err(fault)?;
-        Ok(client)
+        }
     }
 }
