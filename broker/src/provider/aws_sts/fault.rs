@@ -316,6 +316,7 @@ mod tests {
             ),
             (WebIdentity, 400, "InvalidIdentityToken", "", Blame::Identity, "not accepted"),
             (AssumeRole, 403, "RegionDisabled", "", Blame::Config, "not activated"),
+            (AssumeRole, 403, "RegionDisabledException", "CANARY", Blame::Config, "not activated"),
             (
                 AssumeRole,
                 403,

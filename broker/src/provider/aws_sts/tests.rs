@@ -107,7 +107,12 @@ async fn double(plan: Plan) -> (String, Seen) {
                 }
             };
             let form = format!("http://x/?{}", String::from_utf8(body).unwrap());
-            let asked: Asked = form.parse::<reqwest::Url>().unwrap().query_pairs().into_owned().collect();
+            let mut asked: Asked = form.parse::<reqwest::Url>().unwrap().query_pairs().into_owned().collect();
+            let head = String::from_utf8_lossy(&text).into_owned();
+            let signed = head
+                .lines()
+                .find_map(|line| line.to_ascii_lowercase().starts_with("authorization: ").then_some(line));
+            asked.extend(signed.map(|line| ("Authorization".to_owned(), line.to_owned())));
             let (status, body) = match faults.next() {
                 Some((status, code, text)) => refusal(status, code, text),
                 None => answer(&asked, &plan),
@@ -371,6 +376,105 @@ async fn a_deny_hook_is_told_and_believed() {
         failing.revoke(&old.to_handle()).await,
         Ok(Revocation::ExpiresAt(Some(Timestamp::UNIX_EPOCH)))
     );
+}
+
+/// The answer of whoever denies is looked at for its status only, and a redirect is none.
+#[tokio::test]
+async fn a_deny_url_is_told_and_believed() {
+    let (address, _) = double(usual()).await;
+    let key = KeyFile::new("AKIAEXAMPLE");
+    for (answer, want) in [
+        ("204 No", Ok(Denier::Url)),
+        ("200 OK\r\nContent-Length: 6\r\n\r\nCANARY", Ok(Denier::Url)),
+        ("302 Found\r\nLocation: http://127.0.0.1:1/", Err("answered with status 302")),
+        ("500 No", Err("answered with status 500")),
+        ("403 CANARY", Err("answered with status 403")),
+    ] {
+        let (url, told) = denier(answer).await;
+        let denying = provider(&address, &key, &format!("deny = {{ url = \"{url}\" }}"));
+        let issued = mint(&denying, &request(ROLE, 900)).await.1.unwrap();
+        match (denying.revoke(&issued.handle).await, want) {
+            (Ok(Revocation::Denied { by, until }), Ok(want)) => {
+                assert_eq!((by, Some(until)), (want, issued.expires_at));
+            }
+            (Err(error), Err(want)) => {
+                assert!(error.what.contains(want) && !format!("{error:?}").contains("CANARY"), "{error}");
+            }
+            (got, want) => unreachable!("{got:?}, not {want:?}"),
+        }
+        let told = told.lock().unwrap().clone();
+        let (head, body) = told.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("POST /deny?a=b HTTP/1.1\r\n"), "{head}");
+        let facts: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!(facts["session_name"], issued.handle.0["session_name"]);
+        assert_eq!((&facts["provider"], &facts["account"]), (&"aws".into(), &"123456789012".into()));
+        assert!(!told.contains("secret-1") && !told.contains("token-1"), "{told}");
+    }
+    let nobody = provider(&address, &key, "deny = { url = \"http://127.0.0.1:1/deny\" }");
+    let issued = mint(&nobody, &request(ROLE, 900)).await.1.unwrap();
+    let error = nobody.revoke(&issued.handle).await.err().unwrap();
+    assert!(error.what.contains("cannot be reached"), "{error}");
+}
+
+/// Answers one request like that. Where, and what it was told.
+async fn denier(answer: &str) -> (String, Arc<Mutex<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/deny?a=b", listener.local_addr().unwrap());
+    let told = Arc::new(Mutex::new(String::new()));
+    let (noted, answer) = (Arc::clone(&told), format!("HTTP/1.1 {answer}\r\nConnection: close\r\n\r\n"));
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut text = String::new();
+        // The facts are one object, and the last that is sent.
+        while !text.ends_with('}') {
+            let mut part = [0; 4096];
+            let read = stream.read(&mut part).await.unwrap();
+            text.push_str(std::str::from_utf8(&part[..read]).unwrap());
+        }
+        noted.lock().unwrap().push_str(&text);
+        stream.write_all(answer.as_bytes()).await.unwrap();
+    });
+    (url, told)
+}
+
+#[tokio::test]
+async fn a_named_profile_of_one_file_signs() {
+    let (address, seen) = double(usual()).await;
+    let key = KeyFile::new("AKIAEXAMPLE");
+    let file = KeyFile::new(
+        "[profile work]\naws_access_key_id = AKIAWORK\naws_secret_access_key = work-secret\n\
+         [profile metadata]\nrole_arn = arn:aws:iam::123456789012:role/x\ncredential_source = Ec2InstanceMetadata\n",
+    );
+    let by = |name: &str| {
+        let source = format!("source = {{ profile = \"{name}\", file = \"{}\" }}", file.0.display());
+        provider(&address, &key, &source)
+    };
+    assert!(mint(&by("work"), &request(ROLE, 900)).await.1.is_ok());
+    let signed = seen.lock().unwrap()[0]["Authorization"].clone();
+    assert!(signed.contains("Credential=AKIAWORK/"), "{signed}");
+    // One that is not there, and one that would have to ask the metadata service, which nobody allowed.
+    for name in ["home", "metadata"] {
+        let keyless = by(name);
+        let (handle, issued) = mint(&keyless, &request(ROLE, 900)).await;
+        let error = issued.err().unwrap();
+        assert_eq!(error.blame, Blame::Identity, "{name}: {error}");
+        assert!(error.what.contains("has no keys of its own") && !error.what.contains("work-secret"));
+        assert_eq!(keyless.revoke(&handle).await, Ok(Revocation::NeverMade), "nothing was asked of STS");
+    }
+    assert_eq!(seen.lock().unwrap().len(), 1, "STS was not asked without keys");
+}
+
+#[tokio::test]
+async fn a_role_that_was_assumed_by_a_role_lives_an_hour() {
+    let chained =
+        "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining.";
+    let (address, _) = double(Plan { faults: vec![(400, "ValidationError", chained)], ..usual() }).await;
+    let key = KeyFile::new("AKIAEXAMPLE");
+    let chaining = provider(&address, &key, "");
+    let (handle, issued) = mint(&chaining, &request(ROLE, 3600)).await;
+    let error = issued.err().unwrap();
+    assert!(format!("{error}; {}", error.hint).contains("one hour at most"), "{error}; {}", error.hint);
+    assert_eq!(chaining.revoke(&handle).await, Ok(Revocation::NeverMade));
 }
 
 #[tokio::test]
