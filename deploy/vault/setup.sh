@@ -93,6 +93,12 @@ run token lookup >/dev/null || {
     fail "no token is accepted at $address" 'set BAO_TOKEN or VAULT_TOKEN to an admin'"'"'s, and check the address'
 }
 
+# The policies of the broker's own identity, parted by commas.
+own_policies() {
+    run read -format=json "auth/$mount/role/$role" | tr -d ' \n' |
+        sed -n 's/.*"token_policies":\[\([^]]*\)\].*/\1/p' | tr -d '"'
+}
+
 set_up() {
     echo "Setting up $address${BAO_NAMESPACE:+ (namespace $BAO_NAMESPACE)}"
     for name in mcp-broker mcp-session; do
@@ -123,7 +129,7 @@ set_up() {
         }
     fi
     # Further policies that the broker was given, such as pki-revoke, stay.
-    own=$(run read -format=json "auth/$mount/role/$role" | tr -d ' \n' | sed -n 's/.*"token_policies":\[\([^]]*\)\].*/\1/p' | tr -d '"')
+    own=$(own_policies)
     case ",$own," in *,mcp-broker,*) ;; *) own=mcp-broker${own:+,$own} ;; esac
     must "writing the AppRole role $role" write "auth/$mount/role/$role" "token_policies=$own" \
         token_no_default_policy=true token_type=service token_period=1h bind_secret_id=true \
@@ -223,6 +229,8 @@ check() {
     [ -n "$granted" ] || verdict no 'mcp-launch allows no policies' 'run setup.sh --launch-policies …'
 
     admin=${BAO_TOKEN:-$(run print token)}
+    # Names of policies have no white space.
+    # shellcheck disable=SC2046
     if [ -n "$out" ] && [ -s "$out/secret_id" ]; then
         answer=$(run write -format=json "auth/$mount/login" role_id="$(cat "$out/role_id")" secret_id=- <"$out/secret_id") || answer=''
         broker=$(printf '%s\n' "$answer" | field client_token)
@@ -231,7 +239,8 @@ check() {
         if [ -n "$broker" ]; then verdict ok 'the broker signs in by AppRole'; else
             verdict no 'the broker cannot sign in by AppRole' "remove $out/secret_id and run setup.sh again"
         fi
-    elif new_token "$admin" -orphan -policy=mcp-broker -no-default-policy -ttl=2m; then
+    elif new_token "$admin" -orphan -policy=mcp-broker $(own_policies | tr ',' '\n' | sed 's/^/-policy=/') \
+        -no-default-policy -ttl=2m; then
         broker=$new_token broker_accessor=$new_accessor
     else
         broker=''
@@ -279,6 +288,27 @@ check_ends() {
         case $(on "$found" "sys/leases/$call") in
         *update*) verdict ok "the broker may use sys/leases/$call" ;;
         *) verdict no "the broker may not use sys/leases/$call" 'run setup.sh without --check' ;;
+        esac
+    done
+    check_lists
+}
+
+# Where launches get certificates, the broker puts them on the revocation list of their issuer: policies/pki-revoke.hcl.
+check_lists() {
+    # A path is one word.
+    # shellcheck disable=SC2086
+    mounts=$(printf '%s\n' $paths | sed -n -e 's,/issue/.*$,,p' -e 's,/sign/.*$,,p' | sort -u)
+    for place in $mounts; do
+        # Other engines sign, too: SSH, for whose certificates there is no list.
+        kind=$(run read -field=type "sys/mounts/$place") || continue
+        [ "$kind" = pki ] || continue
+        case $(on "$(rights "$broker_accessor" "$place/revoke")" "$place/revoke") in
+        *update*) verdict ok "the broker puts certificates of $place on the revocation list" ;;
+        *)
+            what="the broker may not use $place/revoke: certificates are not put on the revocation list"
+            cure="give it policies/pki-revoke.hcl with path \"$place/revoke\", as README.md here says"
+            # At a first set-up that is the next step.
+            if [ -n "$check_only" ]; then verdict no "$what" "$cure"; else printf '  NEXT  %s\n  hint: %s\n' "$what" "$cure"; fi ;;
         esac
     done
 }

@@ -179,6 +179,9 @@ pub enum Event {
     },
     /// It was not minted.
     CredentialFailed { lease: LeaseId, code: ErrorCode },
+    /// Its provider wrapped it for the broker, and somebody else opened that first: whoever it was reads along between
+    /// the two, or holds the broker's answers. It is revoked.
+    WrappingOpened { lease: LeaseId },
     /// It was handed to its launch.
     CredentialDelivered { lease: LeaseId, launch: LaunchId },
     /// Its life was lengthened.

@@ -9,12 +9,13 @@ use jiff::Timestamp;
 use mcp_broker_proto::Secret;
 use mcp_broker_proto::channel::EndReason;
 use mcp_broker_proto::names::{Label, LaunchId, LeaseId, SessionId};
-use mcp_broker_proto::problem::{ErrorCode, Problem};
+use mcp_broker_proto::problem::Problem;
 use mcp_broker_proto::session::Revocability;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::Leases;
+use super::failure::{Failure, fenced, internal, too_slow};
 use super::record::{LeaseFacts, Record, What};
 use super::renew::Ends;
 use super::state::Alive;
@@ -22,7 +23,7 @@ use crate::audit::Event;
 use crate::clock::shown;
 use crate::fault;
 use crate::policy::Grant;
-use crate::provider::{Issued, MINT_LIMIT, MintRequest, Prepared, Provider, ProviderError, REST};
+use crate::provider::{Issued, MINT_LIMIT, MintRequest, Prepared, Provider, REST};
 
 /// For whom a mint is.
 #[derive(Clone)]
@@ -129,6 +130,9 @@ impl Leases {
         let result = self.walk(&request, &fence).await;
         if let Err(failure) = &result {
             self.audit.note(Event::CredentialFailed { lease: id, code: failure.problem.code });
+            if failure.incident {
+                self.audit.note(Event::WrappingOpened { lease: id });
+            }
             tracing::info!(lease = %id, code = ?failure.problem.code, "a mint failed");
             self.abandon(id, failure.rest);
         }
@@ -236,11 +240,8 @@ impl Leases {
         };
         tokio::select! {
             biased;
-            issued = provider.issue(request, prepared) => issued.map_err(|error| {
-                let rest = if error.is_passing() { REST } else { Duration::ZERO };
-                Failure { problem: error.to_problem(), rest }
-            }),
-            problem = give_up => Err(Failure { problem, rest: REST }),
+            issued = provider.issue(request, prepared) => issued.map_err(Failure::from),
+            problem = give_up => Err(Failure::unclear(problem)),
         }
     }
 
@@ -275,24 +276,6 @@ impl Leases {
     }
 }
 
-/// A mint that failed, and how long the backend may need to come to rest before its handle is revoked.
-struct Failure {
-    problem: Problem,
-    rest: Duration,
-}
-
-impl From<Problem> for Failure {
-    fn from(problem: Problem) -> Self {
-        Self { problem, rest: Duration::ZERO }
-    }
-}
-
-impl From<ProviderError> for Failure {
-    fn from(error: ProviderError) -> Self {
-        error.to_problem().into()
-    }
-}
-
 fn facts(request: &MintRequest, revocability: Revocability) -> LeaseFacts {
     LeaseFacts {
         launch: request.launch,
@@ -318,23 +301,4 @@ fn intended(request: &MintRequest) -> Event {
         provider: request.spec.provider.clone(),
         ttl_seconds: request.spec.ttl.as_secs(),
     }
-}
-
-pub(super) fn internal() -> Problem {
-    Problem::new(ErrorCode::Internal, "the broker failed to mint", "read the broker's log, and report it")
-}
-
-pub(super) fn fenced() -> Problem {
-    let hint = "see `mcp-run status`, then start the server again";
-    Problem::new(ErrorCode::PeerGone, "the launch ended while its credential was being minted", hint)
-}
-
-fn too_slow(request: &MintRequest) -> Problem {
-    let title =
-        format!("provider `{}` did not answer within {} s", request.spec.provider, MINT_LIMIT.as_secs());
-    Problem::new(
-        ErrorCode::ProviderUnreachable,
-        title,
-        "run `mcp-run doctor`; try again when it is reachable",
-    )
 }

@@ -4,6 +4,7 @@
 
 mod backing;
 mod book;
+mod failure;
 mod fall;
 mod heart;
 mod issue;

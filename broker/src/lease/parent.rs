@@ -14,8 +14,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::failure::{fenced, internal};
 use super::fall::{Fall, Stage};
-use super::issue::{fenced, internal};
 use super::record::{Record, What};
 use super::renew::{NOTICE, jittered};
 use super::state::Alive;

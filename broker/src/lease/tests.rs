@@ -97,6 +97,8 @@ struct Scripted {
     below: Mutex<HashMap<u64, u64>>,
     /// It can revoke no credential, and says until when each lives.
     bounded: Option<jiff::Timestamp>,
+    /// What it makes is had by somebody else first.
+    read_along: bool,
 }
 
 /// What becomes of a credential whose parent is revoked.
@@ -148,6 +150,9 @@ impl Provider for Scripted {
         self.take_time().await;
         self.alive.lock().unwrap().insert(Self::id(&prepared.handle));
         self.take_time().await;
+        if self.read_along {
+            return Err(ProviderError::new(Blame::Incident, "somebody was there before", "none"));
+        }
         if self.lies {
             return Err(ProviderError::new(Blame::Unreachable, "the answer was lost", "none"));
         }
@@ -343,6 +348,24 @@ async fn a_lost_answer_is_revoked_all_the_same() {
     world.leases.end_parents(&world.leases.take_parents(session), EndReason::LoggedOut);
     assert_eq!(world.leases.drain(Duration::from_secs(20)).await, 0);
     assert_eq!(world.truth.alive(), 0);
+}
+
+/// It is ended as any other, and told in the audit log; what failed otherwise is no incident.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_else_had_first_is_an_incident_of_the_audit_log() {
+    for (name, read_along, told) in [("incident", true, 1), ("no-incident", false, 0)] {
+        let world = world(name, Scripted { read_along, lies: true, ..Scripted::default() });
+        let session = SessionId::fresh();
+        let problem = world.leases.mint(&grant(1), &tag(session, &CancellationToken::new())).await.err();
+        let code = if read_along { ErrorCode::ProviderRefused } else { ErrorCode::ProviderUnreachable };
+        assert_eq!(problem.unwrap().code, code);
+        world.leases.end_parents(&world.leases.take_parents(session), EndReason::LoggedOut);
+        assert_eq!(world.leases.drain(Duration::from_secs(20)).await, 0);
+        assert_eq!(world.truth.alive(), 0);
+        world.leases.audit.record(crate::audit::Event::BrokerStopped { pending: 0 }).await.unwrap();
+        let log = std::fs::read_to_string(world.directory.join("audit.jsonl")).unwrap();
+        assert_eq!(log.matches("\"wrapping_opened\"").count(), told, "{log}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -22,6 +22,8 @@ pub enum Blame {
     Config,
     /// A secret is not in the store.
     Missing,
+    /// Somebody else has had what was made for the broker: an incident, which is audited.
+    Incident,
 }
 
 /// A failure with its cure.
@@ -55,7 +57,7 @@ impl ProviderError {
         let code = match self.blame {
             Blame::Unreachable => ErrorCode::ProviderUnreachable,
             Blame::Busy(_) => ErrorCode::ProviderBusy,
-            Blame::Refused | Blame::Identity => ErrorCode::ProviderRefused,
+            Blame::Refused | Blame::Identity | Blame::Incident => ErrorCode::ProviderRefused,
             Blame::Broken => ErrorCode::ProviderBroken,
             Blame::Config => ErrorCode::ConfigError,
             Blame::Missing => ErrorCode::SecretMissing,

@@ -139,7 +139,7 @@ impl ServerName {
                 "check what stands between the broker and the server: it may have exchanged the answer",
             ),
             Fault::Opened => self.error(
-                Blame::Refused,
+                Blame::Incident,
                 "handed out a wrapped credential that somebody had opened before the broker: it is revoked",
                 "take this for an intrusion: somebody between the broker and the server reads along; look for \
                  `sys/wrapping/unwrap` in the server's audit log",

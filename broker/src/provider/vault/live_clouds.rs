@@ -96,8 +96,8 @@ async fn a_wrapping_token_that_is_not_ours_alone_is_an_incident() {
     let used = json!({ "errors": ["wrapping token is not valid or does not exist"] });
     let path = "ssh/creds/host";
     let table = [
-        (vec![closed(path), used.clone()], Blame::Refused, "opened before the broker"),
-        (vec![closed(path), known(path), used], Blame::Refused, "opened before the broker"),
+        (vec![closed(path), used.clone()], Blame::Incident, "opened before the broker"),
+        (vec![closed(path), known(path), used], Blame::Incident, "opened before the broker"),
         (vec![closed(path), known("ssh/creds/other")], Blame::Broken, "wrapped something else"),
         (vec![closed("cubbyhole/x"), known(path)], Blame::Broken, "wrapped something else"),
         (vec![json!({ "lease_id": "l", "data": { "key": "k" } })], Blame::Broken, "did not wrap"),

@@ -43,6 +43,37 @@ async fn what_is_set_up_wrong_is_said_with_its_cure() {
     }
 }
 
+/// Launches that get certificates need a right of the broker's that others do not.
+#[tokio::test(flavor = "multi_thread")]
+async fn setup_finds_certificates_that_could_not_be_listed() {
+    let bao = Bao::start().await;
+    for engine in ["pki", "ssh"] {
+        bao.admin("POST", &format!("sys/mounts/{engine}"), json!({ "type": engine })).await;
+    }
+    let check = || bao.script("setup.sh", &["--check", "--period", "10s"]);
+    bao.policy("keys", "ssh/sign/host").await;
+    bao.set_up(&["--launch-policies", "keys"]);
+    let checked = check();
+    assert!(
+        checked.status.success() && !text_of(&checked).contains("revocation list"),
+        "{}",
+        text_of(&checked)
+    );
+
+    bao.policy("web", "pki/issue/*").await;
+    // A set-up tells of it and is good: it is the step after it.
+    bao.set_up(&["--launch-policies", "keys,web"]);
+    let (checked, what) = (check(), "WRONG the broker may not use pki/revoke");
+    assert!(!checked.status.success() && text_of(&checked).contains(what), "{}", text_of(&checked));
+    let text = std::fs::read_to_string("../deploy/vault/policies/pki-revoke.hcl").unwrap();
+    bao.admin("PUT", "sys/policies/acl/mcp-pki-revoke", json!({ "policy": text })).await;
+    let own = json!({ "token_policies": "mcp-broker,mcp-pki-revoke" });
+    bao.admin("POST", "auth/approle/role/mcp-broker", own).await;
+    let checked = check();
+    let what = "ok    the broker puts certificates of pki on the revocation list";
+    assert!(checked.status.success() && text_of(&checked).contains(what), "{}", text_of(&checked));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn setup_finds_tokens_that_read_too_much() {
     let bao = Bao::start().await;
