@@ -18,6 +18,9 @@ use super::http::{append_wiping, read_wiping, wait};
 /// leaves more unread counts as gone.
 const MAX_WAITING: usize = 8 << 20;
 
+/// A buffer larger than this is given back as soon as it is empty.
+const KEPT: usize = 64 << 10;
+
 /// Bytes that are looked at to find the end of a frame. All of them are wiped each time, so they are few: a longer
 /// frame comes in several reads.
 const PEEKED: usize = 4 << 10;
@@ -105,22 +108,19 @@ impl LaunchChannel {
             stale.zeroize();
         }
         self.inbound.truncate(left);
-        if left == 0 && self.inbound.capacity() > 1 << 16 {
+        if left == 0 && self.inbound.capacity() > KEPT {
             self.inbound = Zeroizing::default();
         }
     }
 
-    /// Queues a frame and sends as much as goes at once.
+    /// Queues a frame for the next [`Self::flush`]: what is said at once goes with one call of the kernel.
     ///
     /// # Errors
-    /// Where the broker is gone, or has read nothing for too long.
-    pub fn send(&mut self, frame: &ToBroker) -> io::Result<()> {
+    /// Where the broker has read nothing for too long.
+    pub fn queue(&mut self, frame: &ToBroker) -> io::Result<()> {
         self.outbound.extend(serde_json::to_vec(frame)?);
         self.outbound.push(b'\n');
-        if self.outbound.len() > MAX_WAITING {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        self.flush()
+        if self.outbound.len() > MAX_WAITING { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) }
     }
 
     /// Sends what waits, as far as it goes.
@@ -135,6 +135,9 @@ impl LaunchChannel {
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
+        }
+        if self.outbound.capacity() > KEPT {
+            self.outbound = Vec::new();
         }
         Ok(())
     }
@@ -217,7 +220,7 @@ mod tests {
         let scope = "x".repeat(63).parse().unwrap();
         let want = ToBroker::Want { scope };
         for number in 0..20_000 {
-            assert!(channel.send(&want).is_ok(), "{number}");
+            assert!(channel.queue(&want).and_then(|()| channel.flush()).is_ok(), "{number}");
         }
         assert!(channel.waiting());
     }
@@ -241,11 +244,15 @@ mod tests {
     #[test]
     fn frames_out() {
         let (mut broker, mut channel) = pair(b"");
-        channel.send(&ToBroker::Beat).unwrap();
-        let mut got = [0; 16];
+        channel.queue(&ToBroker::Beat).unwrap();
+        channel.queue(&ToBroker::Dead).unwrap();
+        assert!(channel.waiting());
+        channel.flush().unwrap();
+        let mut got = [0; 32];
         broker.read_exact(&mut got).unwrap();
-        assert_eq!(&got, b"{\"type\":\"beat\"}\n");
-        let stuffed = (0..1_000_000).map(|_| channel.send(&ToBroker::Beat)).find(Result::is_err);
+        assert_eq!(&got, b"{\"type\":\"beat\"}\n{\"type\":\"dead\"}\n");
+        let mut beat = || channel.queue(&ToBroker::Beat).and_then(|()| channel.flush());
+        let stuffed = (0..1_000_000).map(|_| beat()).find(Result::is_err);
         assert!(stuffed.is_some(), "a broker that never reads is noticed");
     }
 }

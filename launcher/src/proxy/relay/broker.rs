@@ -116,11 +116,21 @@ impl Relay {
         self.finish(failure.exit, Some(failure), now);
     }
 
-    /// Tells the broker something; one that does not listen is gone.
+    /// Tells the broker something, before anything is waited for; one that does not listen is gone.
     pub(super) fn send(&mut self, frame: &ToBroker) {
-        if !self.link.send(frame) {
+        if !self.link.queue(frame) {
             self.lose_broker("does not read", Instant::now());
         }
+    }
+
+    /// Sends what the broker is told, once the client and the instances have what is theirs: they wait for it, and
+    /// the broker for nothing but questions. Whether it is still there.
+    pub(super) fn flush(&mut self, now: Instant) -> bool {
+        let there = self.link.flush();
+        if !there {
+            self.lose_broker("is gone", now);
+        }
+        there
     }
 
     /// Asks for credentials where they are wanted, each time with a keeper at hand. It is cloned before they are

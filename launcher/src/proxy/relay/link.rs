@@ -52,10 +52,18 @@ impl Link {
         }
     }
 
-    /// Sends a frame; false where the broker is gone.
-    pub(super) fn send(&mut self, frame: &ToBroker) -> bool {
+    /// Queues a frame; false where the broker reads nothing.
+    pub(super) fn queue(&mut self, frame: &ToBroker) -> bool {
         match self {
-            Self::Up { channel, .. } => channel.send(frame).is_ok(),
+            Self::Up { channel, .. } => channel.queue(frame).is_ok(),
+            _ => true,
+        }
+    }
+
+    /// Sends what is queued, as far as it goes; false where the broker is gone.
+    pub(super) fn flush(&mut self) -> bool {
+        match self {
+            Self::Up { channel, .. } => channel.flush().is_ok(),
             _ => true,
         }
     }

@@ -169,7 +169,11 @@ impl Relay {
         // What the broker said early stands in a buffer already, where no poll would see it.
         self.hear(Instant::now());
         loop {
-            self.settle(Instant::now());
+            let now = Instant::now();
+            self.settle(now);
+            if !self.flush(now) {
+                self.settle(now);
+            }
             let ready = self.wait();
             let now = Instant::now();
             // Instances first, as nothing has been added to them or taken away since they were polled; the

@@ -259,7 +259,7 @@ fn beat() -> Call {
     let mut channel = LaunchChannel::over(launcher.into(), b"");
     Box::new(move || {
         let _open = &broker;
-        channel.send(&ToBroker::Beat).expect("there is room");
+        channel.queue(&ToBroker::Beat).and_then(|()| channel.flush()).expect("there is room");
     })
 }
 
