@@ -35,6 +35,15 @@ impl<'a> Skim<'a> {
     #[must_use]
     #[inline]
     pub fn peek(&mut self) -> Option<u8> {
+        match self.byte()? {
+            0..=b' ' => self.behind_blanks(),
+            byte => Some(byte),
+        }
+    }
+
+    /// Most peers write none.
+    #[cold]
+    fn behind_blanks(&mut self) -> Option<u8> {
         loop {
             let byte = self.byte()?;
             if !matches!(byte, b' ' | b'\t' | b'\n' | b'\r') {
@@ -55,10 +64,8 @@ impl<'a> Skim<'a> {
     pub fn plain(&mut self) -> Option<&'a str> {
         self.peek()?;
         let start = self.at + 1;
-        self.string()?;
-        let inner = self.text.get(start..self.at - 1)?;
-        // Names are short: a searcher would cost more than it saves.
-        (!inner.bytes().any(|byte| byte == b'\\')).then_some(inner)
+        let escapes = self.string()?;
+        self.text.get(start..self.at - 1).filter(|_| !escapes)
     }
 
     /// Goes over any value: as it stands there.
@@ -122,7 +129,7 @@ impl<'a> Skim<'a> {
 
     fn pass(&mut self, depth: usize) -> Option<()> {
         match self.peek()? {
-            b'"' => self.string(),
+            b'"' => self.string().map(drop),
             b'{' => self.members(depth.checked_sub(1)?),
             b'[' => {
                 let depth = depth.checked_sub(1)?;
@@ -152,32 +159,27 @@ impl<'a> Skim<'a> {
         }
     }
 
-    /// Goes over a string, from its quote to its quote.
-    fn string(&mut self) -> Option<()> {
-        let text = self.text.as_bytes();
-        (self.byte()? == b'"').then_some(())?;
-        let mut at = self.at + 1;
-        loop {
-            let rest = text.get(at..)?;
-            // Eight bytes at a time, and what is left of the line one by one.
-            let found = match rest.first_chunk() {
-                Some(word) => specials(*word),
-                None => u64::from(special(*rest.first()?)),
-            };
-            match (found, rest.len() < WORD) {
-                (0, short) => at += if short { 1 } else { WORD },
-                (found, _) => {
-                    at += found.trailing_zeros() as usize / 8;
-                    match text.get(at)? {
-                        b'"' => break,
-                        b'\\' => at += escape(text.get(at..)?)?,
-                        _ => return None,
-                    }
-                }
-            }
+    /// Goes over a string, from its quote to its quote: whether it has escapes.
+    #[inline]
+    fn string(&mut self) -> Option<bool> {
+        let (quote, mut rest) = self.text.as_bytes().get(self.at..)?.split_first()?;
+        if *quote != b'"' {
+            return None;
         }
-        self.at = at + 1;
-        Some(())
+        let mut escapes = false;
+        loop {
+            let found = plain(rest);
+            let (first, after) = rest.get(found..)?.split_first()?;
+            match first {
+                b'"' => {
+                    self.at = self.text.len() - after.len();
+                    return Some(escapes);
+                }
+                b'\\' => rest = escaped(after)?,
+                _ => return None,
+            }
+            escapes = true;
+        }
     }
 
     fn word(&mut self, word: &str) -> Option<()> {
@@ -211,12 +213,32 @@ impl<'a> Skim<'a> {
     }
 }
 
-/// The length of an escape.
+/// How many bytes stand before the next one that is special.
 #[inline]
-fn escape(text: &[u8]) -> Option<usize> {
-    match text.get(1)? {
-        b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(2),
-        b'u' => text.get(2..6)?.iter().all(u8::is_ascii_hexdigit).then_some(6),
+fn plain(text: &[u8]) -> usize {
+    let (words, rest) = text.as_chunks();
+    let mut count = 0_usize;
+    for word in words {
+        if suspects(*word) != 0 {
+            let found = specials(*word);
+            if found != 0 {
+                return count + found.trailing_zeros() as usize / 8;
+            }
+        }
+        count = count.wrapping_add(WORD);
+    }
+    count + rest.iter().position(|byte| special(*byte)).unwrap_or(rest.len())
+}
+
+/// What follows an escape, whose backslash was gone over.
+#[inline]
+fn escaped(text: &[u8]) -> Option<&[u8]> {
+    match text.split_first()? {
+        (b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', rest) => Some(rest),
+        (b'u', rest) => {
+            let (digits, rest) = rest.split_first_chunk::<4>()?;
+            digits.iter().all(u8::is_ascii_hexdigit).then_some(rest)
+        }
         _ => None,
     }
 }
@@ -234,12 +256,18 @@ const ONES: u64 = u64::MAX / 255;
 /// The high bit of each byte that is special. Those behind the first such may be wrong, and none before it.
 #[inline]
 fn specials(word: [u8; WORD]) -> u64 {
+    suspects(word) & !u64::from_le_bytes(word)
+}
+
+/// The same, and of bytes beyond ASCII: most words have none, and need no closer look.
+#[inline]
+fn suspects(word: [u8; WORD]) -> u64 {
     let bytes = u64::from_le_bytes(word);
-    // A byte below the bound borrows from its high bit, which only counts where it had none itself.
-    let control = bytes.wrapping_sub(ONES * 0x20);
-    let quote = (bytes ^ (ONES * b'"' as u64)).wrapping_sub(ONES);
+    // With its second bit turned a quote stands next to the control characters. A byte below the bound borrows from its
+    // high bit, which only counts where it had none itself.
+    let low = (bytes ^ (ONES * 0x02)).wrapping_sub(ONES * 0x21);
     let backslash = (bytes ^ (ONES * b'\\' as u64)).wrapping_sub(ONES);
-    (control | quote | backslash) & !bytes & (ONES << 7)
+    (low | backslash) & (ONES << 7)
 }
 
 #[cfg(test)]

@@ -9,6 +9,11 @@ use serde_json::value::RawValue;
 
 use crate::proxy::message::{Seen, place, trimmed};
 
+mod quick;
+
+/// The names that count in an answer.
+const ANSWER: &[&str] = &["result", "error", "id"];
+
 /// What is looked for.
 #[derive(Clone, Copy)]
 pub(super) struct Shape {
@@ -20,6 +25,7 @@ pub(super) struct Shape {
 
 /// An answer with a list.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(PartialEq))]
 pub(super) struct Page<'a> {
     /// Its elements in order.
     pub(super) elements: Vec<Element<'a>>,
@@ -36,6 +42,7 @@ pub(super) struct Page<'a> {
 
 /// An element of a list.
 #[derive(Debug)]
+#[cfg_attr(test, derive(PartialEq))]
 pub(super) struct Element<'a> {
     /// What names it, as raw JSON.
     pub(super) name: &'a str,
@@ -46,10 +53,30 @@ pub(super) struct Element<'a> {
 impl<'a> Page<'a> {
     /// Reads the answer in a line; nothing where it has no result.
     pub(super) fn read(line: &'a str, shape: Shape) -> Result<Option<Self>, serde_json::Error> {
+        quick::page(line, shape).map_or_else(|| Self::carefully(line, shape), Ok)
+    }
+
+    /// By the parser whose word counts.
+    fn carefully(line: &'a str, shape: Shape) -> Result<Option<Self>, serde_json::Error> {
         let mut deserializer = serde_json::Deserializer::from_str(line);
         let page = Answer { line, shape }.deserialize(&mut deserializer)?;
         deserializer.end()?;
         Ok(page)
+    }
+
+    /// Where a member of the result beside its list is kept, as it stands there.
+    fn field(&mut self, name: &str) -> Option<&mut Option<&'a str>> {
+        match name {
+            "nextCursor" => Some(&mut self.cursor),
+            "ttlMs" => Some(&mut self.ttl),
+            "cacheScope" => Some(&mut self.scope),
+            _ => None,
+        }
+    }
+
+    /// With what is asked for next.
+    fn with_next(self) -> Self {
+        Self { next: self.cursor.filter(|next| *next != "null"), ..self }
     }
 }
 
@@ -85,7 +112,7 @@ impl<'a> Visitor<'a> for Answer<'a> {
     }
 
     fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let (mut seen, mut page) = (Seen::new(&["result", "error", "id"]), None);
+        let (mut seen, mut page) = (Seen::new(ANSWER), None);
         while let Some(name) = seen.name(&mut map)? {
             if name == "result" {
                 page = Some(map.next_value_seed(Body { line: self.line, shape: self.shape })?);
@@ -122,15 +149,13 @@ impl<'a> Visitor<'a> for Body<'a> {
                     (page.elements, page.inside) = map.next_value_seed(array)?;
                     has_list = true;
                 }
-                "nextCursor" => page.next = Some(map.next_value::<&'a RawValue>()?.get()),
-                "ttlMs" => page.ttl = Some(map.next_value::<&'a RawValue>()?.get()),
-                "cacheScope" => page.scope = Some(map.next_value::<&'a RawValue>()?.get()),
-                _ => drop(map.next_value::<IgnoredAny>()?),
+                name => match page.field(name) {
+                    Some(field) => *field = Some(map.next_value::<&'a RawValue>()?.get()),
+                    None => drop(map.next_value::<IgnoredAny>()?),
+                },
             }
         }
-        page.cursor = page.next;
-        page.next = page.next.filter(|next| *next != "null");
-        if has_list { Ok(page) } else { Err(A::Error::custom("no list")) }
+        if has_list { Ok(page.with_next()) } else { Err(A::Error::custom("no list")) }
     }
 }
 
