@@ -16,6 +16,8 @@ pub struct Skipped {
     pub head: Vec<u8>,
     /// How it ended, once it has.
     pub tail: Option<Vec<u8>>,
+    /// Its length as far as it has come, in bytes.
+    pub length: u64,
 }
 
 /// What happens to a line that is longer than allowed.
@@ -40,6 +42,7 @@ pub struct Lines {
     /// How the last line that was too long began and how it goes on; and whether somebody is to hear of it.
     head: Vec<u8>,
     tail: Vec<u8>,
+    length: u64,
     fresh: bool,
 }
 
@@ -58,6 +61,7 @@ impl Lines {
             too_long: 0,
             head,
             tail,
+            length: 0,
             fresh: false,
         }
     }
@@ -109,10 +113,12 @@ impl Lines {
         if !std::mem::take(&mut self.fresh) {
             return None;
         }
+        let length = self.length;
         if self.skipping {
-            return Some(Skipped { head: self.head.clone(), tail: None });
+            return Some(Skipped { head: self.head.clone(), tail: None, length });
         }
-        Some(Skipped { head: std::mem::take(&mut self.head), tail: Some(std::mem::take(&mut self.tail)) })
+        let (head, tail) = (std::mem::take(&mut self.head), Some(std::mem::take(&mut self.tail)));
+        Some(Skipped { head, tail, length })
     }
 
     /// Whether an idle buffer holds memory.
@@ -140,6 +146,7 @@ impl Lines {
     }
 
     fn keep_tail(&mut self, begin: usize, end: usize) {
+        self.length += end.saturating_sub(begin) as u64;
         let from = begin.max(end.saturating_sub(EDGE));
         self.tail.extend_from_slice(self.buffer.get(from..end).unwrap_or_default());
         self.tail.drain(..self.tail.len().saturating_sub(EDGE));
@@ -155,6 +162,7 @@ impl Lines {
             let window = self.buffer.get(self.line..).unwrap_or_default();
             self.head = window.get(..EDGE.min(self.max)).unwrap_or_default().to_vec();
             self.tail.clear();
+            self.length = 0;
             self.fresh = true;
         }
         self.keep_tail(self.line, self.line + self.max + 1);
@@ -215,15 +223,16 @@ mod tests {
         let mut put = |bytes: &[u8]| {
             lines.room().extend_from_slice(bytes);
             lines.each(|_| {});
-            lines.skipped().map(|Skipped { head, tail }| (head, tail))
+            lines.skipped().map(|Skipped { head, tail, length }| (head, tail, length))
         };
         assert_eq!(put(b"ab\nabc"), None);
-        assert_eq!(put(b"def"), Some((b"abcd".to_vec(), None)));
+        assert_eq!(put(b"def"), Some((b"abcd".to_vec(), None, 5)));
         assert_eq!(put(b"ghijklmnopq"), None, "it is said once");
-        assert_eq!(put(b"rs\nxy"), Some((b"abcd".to_vec(), Some(b"abcdefghijklmnopqrs".to_vec()))));
+        assert_eq!(put(b"rs\nxy"), Some((b"abcd".to_vec(), Some(b"abcdefghijklmnopqrs".to_vec()), 19)));
         assert_eq!(put(b"z\n"), None);
         let long = [b"y".repeat(3000), b"end\n".to_vec()].concat();
-        let (head, tail) = put(&long).unwrap_or_default();
+        let (head, tail, length) = put(&long).unwrap_or_default();
+        assert_eq!(length, 3003);
         assert_eq!((head, tail.clone().map(|tail| tail.len())), (b"yyyy".to_vec(), Some(EDGE)));
         assert!(tail.is_some_and(|tail| tail.ends_with(b"yend")));
     }

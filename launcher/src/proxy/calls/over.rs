@@ -36,9 +36,10 @@ impl Calls {
         self.report(id, CallOutcome::ResultTooLong, [size, masked], now)
     }
 
-    /// Notes that an allowed call ended without an answer of a server: it was never sent, or its instance ended.
-    pub fn ended(&mut self, id: &Id, outcome: CallOutcome, now: Instant) -> Option<ToBroker> {
-        self.report(id, outcome, [0, 0], now)
+    /// Notes that an allowed call ended without an answer of a server that could pass: it was never sent, its instance
+    /// ended, or what it answered, of so many bytes, was dropped.
+    pub fn ended(&mut self, id: &Id, outcome: CallOutcome, size: u64, now: Instant) -> Option<ToBroker> {
+        self.report(id, outcome, [size, 0], now)
     }
 
     /// The client takes a request back. Whether it was a call that waited here, so that no server has heard of it;

@@ -127,15 +127,15 @@ fn an_allowed_call_goes_on_and_is_reported_once() {
     let got = report(world.calls.answered(&id, answer, false, 3, world.now));
     assert_eq!(got, (number, CallOutcome::ToolError, Some(5), answer.len() as u64, 2000, 3));
     assert_eq!(world.calls.answered(&id, answer, false, 0, world.now), None);
-    assert_eq!(world.calls.ended(&id, CallOutcome::Unknown, world.now), None);
+    assert_eq!(world.calls.ended(&id, CallOutcome::Unknown, 0, world.now), None);
 }
 
 #[test]
 fn every_other_end() {
     type End = fn(&mut Calls, &Id, Instant) -> Option<ToBroker>;
     let ends: [(End, CallOutcome, u64); 4] = [
-        (|calls, id, now| calls.ended(id, CallOutcome::Unknown, now), CallOutcome::Unknown, 0),
-        (|calls, id, now| calls.ended(id, CallOutcome::NotSent, now), CallOutcome::NotSent, 0),
+        (|calls, id, now| calls.ended(id, CallOutcome::Unknown, 5, now), CallOutcome::Unknown, 5),
+        (|calls, id, now| calls.ended(id, CallOutcome::NotSent, 0, now), CallOutcome::NotSent, 0),
         (|calls, id, now| calls.withheld(id, 77, 0, now), CallOutcome::ResultTooLong, 77),
         (|calls, id, now| calls.cancelled(id, now).1.to_broker.pop(), CallOutcome::Cancelled, 0),
     ];
@@ -143,7 +143,7 @@ fn every_other_end() {
         let mut world = world(TOLD);
         let number = world.asked("\"a\"");
         let id = Id::of("\"a\"");
-        assert_eq!(world.calls.ended(&id, outcome, world.now), None, "it is not allowed yet");
+        assert_eq!(world.calls.ended(&id, outcome, 0, world.now), None, "it is not allowed yet");
         world.allow(number);
         let got = report(end(&mut world.calls, &id, world.now));
         assert_eq!(got, (number, outcome, None, size, 0, 0));
@@ -354,7 +354,7 @@ fn everything_is_refused_at_an_end() {
     let notice = Notice::new(notice::Kind::Locked, "the session is locked", "unlock it");
     assert_eq!(refusal(&world.calls.refuse_all(&notice))["id"], 2);
     assert_eq!(report(world.allow(two).to_broker.pop()).1, CallOutcome::NotSent);
-    assert_eq!(report(world.calls.ended(&Id::of("1"), CallOutcome::Unknown, world.now)).0, one);
+    assert_eq!(report(world.calls.ended(&Id::of("1"), CallOutcome::Unknown, 0, world.now)).0, one);
 }
 
 #[test]
@@ -476,7 +476,7 @@ impl Crowd {
                 Acts { to_broker: frame.into_iter().collect(), ..Acts::default() }
             }
             (9, Some(call)) => {
-                let frame = self.world.calls.ended(&id(self, call), CallOutcome::Unknown, self.world.now);
+                let frame = self.world.calls.ended(&id(self, call), CallOutcome::Unknown, 0, self.world.now);
                 Acts { to_broker: frame.into_iter().collect(), ..Acts::default() }
             }
             _ => {
@@ -506,7 +506,7 @@ fn whatever_happens() {
         assert!((calls.waiting, calls.weight, calls.pending) == (0, 0, 0) && calls.next_due().is_none());
         for call in crowd.accounts.keys().copied().collect::<Vec<_>>() {
             let id = Id::of(&crowd.accounts[&call].id.to_string());
-            let frame = crowd.world.calls.ended(&id, CallOutcome::Unknown, crowd.world.now);
+            let frame = crowd.world.calls.ended(&id, CallOutcome::Unknown, 0, crowd.world.now);
             crowd.see(Acts { to_broker: frame.into_iter().collect(), ..Acts::default() });
         }
         assert!(crowd.world.calls.open.is_empty() && crowd.world.calls.by_id.is_empty());

@@ -69,6 +69,12 @@ pub fn no_discovery(id: &str) -> String {
     error(id, NO_METHOD, "Method not found")
 }
 
+/// To a server whose request can be understood in two ways.
+#[must_use]
+pub fn ambiguous(id: &str) -> String {
+    error(id, INVALID_REQUEST, "invalid request: a name stands there twice, or it is an answer as well")
+}
+
 /// To a request without what it needs.
 #[must_use]
 pub fn invalid_params(id: &str, what: &str) -> String {

@@ -5,16 +5,18 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use keys::{Key, Place};
 use params::Members;
 
+pub use ids::{asker, id_of};
 pub use keys::{MAX_MEMBERS, Seen, same_but_for_case};
 pub use params::{Params, Reference, members, place, text, trimmed};
 pub use skim::Skim;
 
+mod ids;
 mod keys;
 mod params;
 mod quick;
@@ -165,56 +167,6 @@ fn is_id(raw: &str) -> bool {
     }
     let (whole, zeros) = raw.split_once('.').unwrap_or((raw, "0"));
     whole.parse::<i64>().is_ok() && !zeros.is_empty() && zeros.bytes().all(|digit| digit == b'0')
-}
-
-/// The id of a line that is no message, as raw JSON: nothing where it is no JSON object, has none or several, or one
-/// that is neither text nor number.
-#[must_use]
-pub fn id_of(line: &str) -> Option<&str> {
-    let ids: Ids<'_> = serde_json::from_str(line).ok()?;
-    ids.only.filter(|id| ids.count == 1 && is_id(id))
-}
-
-/// The ids of an object, whatever else is wrong with it.
-#[derive(Default)]
-struct Ids<'a> {
-    only: Option<&'a str>,
-    count: usize,
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Ids<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Object;
-        impl<'de> Visitor<'de> for Object {
-            type Value = Ids<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a JSON object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Ids<'de>, A::Error> {
-                let mut ids = Ids::default();
-                while let Some(is_id) = map.next_key_seed(Lookup::<IsId>::NEW)? {
-                    if is_id.0 {
-                        ids = Ids { only: Some(map.next_value::<&RawValue>()?.get()), count: ids.count + 1 };
-                    } else {
-                        map.next_value::<IgnoredAny>()?;
-                    }
-                }
-                Ok(ids)
-            }
-        }
-        deserializer.deserialize_map(Object)
-    }
-}
-
-/// Whether a name is that of an id to anybody.
-struct IsId(bool);
-
-impl Word for IsId {
-    fn of(text: &str) -> Self {
-        Self(same_but_for_case("id", text))
-    }
 }
 
 #[derive(Default)]

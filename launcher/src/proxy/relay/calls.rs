@@ -51,7 +51,7 @@ impl Relay {
             _ => false,
         };
         if let (false, Kind::Request(id)) = (sent, message.kind) {
-            self.talk.news.push(News::Ended(Id::of(id), CallOutcome::NotSent));
+            self.talk.news.push(News::Ended(Id::of(id), CallOutcome::NotSent, 0));
         }
     }
 
@@ -67,8 +67,8 @@ impl Relay {
                         self.calls.sent(&id, backend.wire);
                     }
                 }
-                News::Ended(id, outcome) => {
-                    let report = self.calls.ended(&id, outcome, now);
+                News::Ended(id, outcome, size) => {
+                    let report = self.calls.ended(&id, outcome, size, now);
                     report.iter().for_each(|frame| self.send(frame));
                 }
             }

@@ -99,7 +99,8 @@ impl Relay {
         });
         backend.leaks.found(found);
         if let Some(line) = backend.stdout.lines().skipped() {
-            let line = Dropped { head: &line.head, tail: line.tail.as_deref(), long: true };
+            let (tail, length) = (line.tail.as_deref(), line.length);
+            let line = Dropped { head: &line.head, tail, long: true, length };
             lost |= talk.dropped(number, line, Drop::TooLong, now);
         }
         if lost {

@@ -110,7 +110,7 @@ impl Talk {
         let id = Id::of(raw);
         if self.of_client.knows(&id) {
             if call {
-                self.news.push(News::Ended(id, CallOutcome::NotSent));
+                self.news.push(News::Ended(id, CallOutcome::NotSent, 0));
             }
             self.to_client.push(refusal::id_in_use(raw).as_bytes());
             return Ok(());

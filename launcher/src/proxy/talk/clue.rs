@@ -17,13 +17,15 @@ pub struct Dropped<'a> {
     pub tail: Option<&'a [u8]>,
     /// Whether the head is only the beginning.
     pub long: bool,
+    /// Its length as far as it has come, in bytes.
+    pub length: u64,
 }
 
 impl<'a> Dropped<'a> {
     /// One that was kept whole.
     #[must_use]
     pub fn whole(line: &'a [u8]) -> Self {
-        Self { head: line, tail: None, long: false }
+        Self { head: line, tail: None, long: false, length: line.len() as u64 }
     }
 
     /// The answers that went with it: the id of the request of each, where it can be read. A line that only tells or
@@ -214,7 +216,7 @@ mod tests {
     use super::*;
 
     fn ids(line: &[u8], tail: Option<&[u8]>, long: bool) -> Vec<Option<String>> {
-        let found = Dropped { head: line, tail, long }.answers();
+        let found = Dropped { head: line, tail, long, length: 0 }.answers();
         found.into_iter().map(|id| id.map(|id| id.raw().into_owned())).collect()
     }
 

@@ -1,7 +1,8 @@
-//! Requests whose answers were dropped: nobody waits for them for ever. An answer whose id can be read ends its
-//! request at once. Of one whose id cannot be read only the requests that were open then come into question: they are
-//! answered as soon as no more of them are left than answers were lost, and each after [`LOST_TIME`] at the latest,
-//! also where a server still works on it. Ids that the client took back, and questions of our own, are not counted.
+//! Lines of servers that were dropped: nobody waits for what was in them for ever. An answer whose id can be read ends
+//! its request at once. Of one whose id cannot be read only the requests that were open then come into question: they
+//! are answered as soon as no more of them are left than answers were lost, and each after [`LOST_TIME`] at the latest
+//! without a word of its progress. Ids that the client took back, and questions of our own, are not counted. A request
+//! of the server itself is answered with the error.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -13,6 +14,8 @@ use super::clue::Dropped;
 use super::id::Id;
 use super::notice::{self, Executed, Notice};
 use super::{News, Talk};
+use crate::proxy::filter::refusal;
+use crate::proxy::message::asker;
 use crate::proxy::rule::Drop;
 
 /// How long the answer to a request may still come of which an answer may have been lost.
@@ -42,10 +45,13 @@ impl Talk {
         if matches!(why, Drop::Empty | Drop::Undelivered | Drop::NotKept) {
             return false;
         }
+        if why == Drop::Ambiguous {
+            self.answer_asker(number, line.head);
+        }
         let mut answered = false;
         for id in line.answers() {
             match id {
-                Some(id) => answered |= self.answer_lost(number, &id, why),
+                Some(id) => answered |= self.answer_lost(number, &id, why, line.length),
                 None => self.doubt(number, !line.long || line.tail.is_some(), now),
             }
         }
@@ -81,6 +87,25 @@ impl Talk {
         }
     }
 
+    /// An instance tells how far a request has come, by its token: it works on it, and it is waited for anew.
+    pub(super) fn is_worked_on(&mut self, number: u32, token: &Id, now: Instant) {
+        let Some(seat) = self.seats.iter_mut().find(|seat| seat.number == number) else { return };
+        let asked = &self.of_client;
+        let named = |id: &Id| asked.get(id).is_some_and(|asked| asked.token.as_ref() == Some(token));
+        let of_it = seat.doubts.open.iter_mut().filter(|(id, _)| named(id));
+        of_it.for_each(|(_, until)| *until = now + LOST_TIME);
+    }
+
+    /// A request of an instance that can be understood in two ways reaches nobody, and its server hears so.
+    fn answer_asker(&mut self, number: u32, line: &[u8]) {
+        let raw = std::str::from_utf8(line).ok().and_then(asker);
+        let inbox = self.seat(number).map(|seat| &mut seat.inbox);
+        // One that floods and does not read is not told, as that would only fill the memory.
+        if let (Some(raw), Some(inbox)) = (raw, inbox.filter(|inbox| inbox.has_room())) {
+            inbox.push(refusal::ambiguous(raw).as_bytes());
+        }
+    }
+
     /// Answers those whose answers are known to be lost, or are not waited for any longer.
     pub(super) fn settle_doubts(&mut self, number: u32, now: Instant) -> bool {
         let Some(seat) = self.seats.iter_mut().find(|seat| seat.number == number) else { return false };
@@ -92,18 +117,21 @@ impl Talk {
         let all = doubts.open.len() <= doubts.lost;
         let over: Vec<Id> =
             doubts.open.iter().filter(|(_, until)| all || now >= **until).map(|(id, _)| id.clone()).collect();
-        if all {
+        // Whatever is given up counts as what was lost: the others are not in question then.
+        doubts.lost = doubts.lost.saturating_sub(over.len());
+        if all || (doubts.lost == 0 && !over.is_empty()) {
             *doubts = Doubts::default();
         }
         let mut answered = false;
         for id in over {
-            answered |= self.answer_lost(number, &id, Drop::NotMessage);
+            // Which of the answers was its own nobody knows, nor how long that was.
+            answered |= self.answer_lost(number, &id, Drop::NotMessage, 0);
         }
         answered
     }
 
     /// Answers a request in place of an instance whose answer did not pass.
-    fn answer_lost(&mut self, number: u32, id: &Id, why: Drop) -> bool {
+    fn answer_lost(&mut self, number: u32, id: &Id, why: Drop, size: u64) -> bool {
         let owed = |asked: &Asked| asked.instance == Some(number) && asked.what != What::Listen;
         if !self.of_client.get(id).is_some_and(owed) {
             return false;
@@ -114,7 +142,7 @@ impl Talk {
             Drop::TooLong => (too_long(), CallOutcome::ResultTooLong),
             _ => (unreadable(), CallOutcome::Unknown),
         };
-        self.unanswered(id, &asked, &notice, (Executed::Unknown, outcome));
+        self.unanswered(id, &asked, &notice, (Executed::Unknown, outcome, size));
         true
     }
 
@@ -124,11 +152,11 @@ impl Talk {
         id: &Id,
         asked: &Asked,
         notice: &Notice,
-        (executed, outcome): (Executed, CallOutcome),
+        (executed, outcome, size): (Executed, CallOutcome, u64),
     ) {
         match asked.what {
             What::Initialize => self.memory.not_opened(id),
-            What::Call(_) => self.news.push(News::Ended(id.clone(), outcome)),
+            What::Call(_) => self.news.push(News::Ended(id.clone(), outcome, size)),
             _ => {}
         }
         self.to_client.push(notice.answer(asked.question(&id.raw()), executed).as_bytes());
@@ -190,7 +218,8 @@ mod tests {
         assert_eq!(result["_meta"]["mcp-run/executed"], "unknown");
         assert_eq!(result["_meta"]["mcp-run/reason"], "unreadable_answer");
         assert_eq!((&answers[1]["id"], &answers[1]["error"]["code"]), (&json!("l"), &json!(1004)));
-        let ended = [News::Ended(Id::Number(2), CallOutcome::Unknown)];
+        let length = r#"{"jsonrpc":"2.0","id":2,"result":"#.len() as u64;
+        let ended = [News::Ended(Id::Number(2), CallOutcome::Unknown, length)];
         assert_eq!(scene.0.news[scene.0.news.len() - 1..], ended);
         assert!(!lose(&mut scene, r#"{"jsonrpc":"2.0","id":2,"result":"#, now), "once");
         assert_eq!(scene.server(0, r#"{"id":2,"result":{}}"#), Err(Drop::Undelivered));
@@ -237,12 +266,53 @@ mod tests {
         scene.server(0, r#"{"id":3,"result":{}}"#).unwrap();
     }
 
+    /// Its server is not left to wait, and the client hears nothing of it.
+    #[test]
+    fn a_request_that_is_unclear_is_answered() {
+        let (mut scene, now) = (scene(&[1]), Instant::now());
+        scene.clear();
+        for (line, id) in [
+            (r#"{"id":5,"method":"roots/list","params":{},"params":{}}"#, Some(json!(5))),
+            (r#"{"id":"a","method":"ping","result":{}}"#, Some(json!("a"))),
+            (r#"{"id":5,"id":6,"method":"ping"}"#, None),
+            (r#"{"method":"notifications/x","method":"y"}"#, None),
+        ] {
+            let line = Dropped::whole(line.as_bytes());
+            assert!(!scene.0.dropped(0, line, Drop::Ambiguous, now));
+            let got: Vec<_> = scene.json(0).iter().map(|line| line["id"].clone()).collect();
+            assert_eq!(got, Vec::from_iter(id));
+            assert!(ids(&mut scene).is_empty());
+        }
+        let flood = Dropped::whole(br#"{"id":5,"method":"a","method":"b"}"#);
+        (0..10_000).for_each(|_| assert!(!scene.0.dropped(0, flood, Drop::Ambiguous, now)));
+        assert!(scene.0.waiting_for(0).is_some_and(|inbox| inbox.waiting().len() < 100 << 10));
+    }
+
+    #[test]
+    fn progress_shows_that_a_request_is_worked_on() {
+        let (mut scene, now) = (scene(&[1]), Instant::now());
+        scene
+            .client(r#"{"id":2,"method":"tools/call","params":{"name":"q","_meta":{"progressToken":"t"}}}"#)
+            .unwrap();
+        scene.clear();
+        assert!(!lose(&mut scene, ANSWER, now));
+        let half = now + LOST_TIME / 2;
+        scene.0.is_worked_on(0, &Id::of(r#""t""#), half);
+        scene.0.is_worked_on(0, &Id::of(r#""of nobody""#), half);
+        scene.0.doubts_due(now + LOST_TIME);
+        assert_eq!(ids(&mut scene), [1]);
+        assert_eq!(scene.0.next_doubt(), None, "what was lost is accounted for");
+        scene.server(0, r#"{"id":2,"result":{}}"#).unwrap();
+        assert_eq!(ids(&mut scene), [2]);
+    }
+
     #[test]
     fn a_long_line_is_known_by_either_end() {
         let (mut scene, now) = (scene(&[1, 2]), Instant::now());
         let head = br#"{"result":{"content":["#.as_slice();
-        let mut long =
-            |tail: Option<&[u8]>| scene.0.dropped(0, Dropped { head, tail, long: true }, Drop::TooLong, now);
+        let mut long = |tail: Option<&[u8]>| {
+            scene.0.dropped(0, Dropped { head, tail, long: true, length: 99 }, Drop::TooLong, now)
+        };
         assert!(!long(None));
         assert!(long(Some(br#"]},"jsonrpc":"2.0","id":2}"#)));
         let got = scene.json(CLIENT);
@@ -250,7 +320,7 @@ mod tests {
             (&got[0]["id"], &got[0]["result"]["_meta"]["mcp-run/reason"]),
             (&json!(2), &json!("result_too_long"))
         );
-        assert!(matches!(scene.0.news.last(), Some(News::Ended(_, CallOutcome::ResultTooLong))));
+        assert!(matches!(scene.0.news.last(), Some(News::Ended(_, CallOutcome::ResultTooLong, 99))));
         assert_eq!(scene.0.next_doubt(), None, "the other one is as it was");
     }
 }

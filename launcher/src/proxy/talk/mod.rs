@@ -68,8 +68,8 @@ pub enum Heard {
 pub enum News {
     /// It went to this instance.
     Sent(Id, u32),
-    /// It ended without an answer of a server.
-    Ended(Id, CallOutcome),
+    /// It ended without an answer of a server that could pass, with the length of one that could not, in bytes.
+    Ended(Id, CallOutcome, u64),
 }
 
 /// The conversation.
@@ -166,7 +166,7 @@ impl Talk {
     /// Answers a request that reaches no instance, with the reason why.
     pub fn refuse(&mut self, notice: &Notice, question: Question<'_>) {
         if question.call.is_some() {
-            self.news.push(News::Ended(Id::of(question.id), CallOutcome::NotSent));
+            self.news.push(News::Ended(Id::of(question.id), CallOutcome::NotSent, 0));
         }
         self.to_client.push(notice.answer(question, Executed::No).as_bytes());
     }

@@ -92,7 +92,7 @@ impl Talk {
                 true => (Executed::No, CallOutcome::NotSent),
                 false => (Executed::Unknown, CallOutcome::Unknown),
             };
-            self.unanswered(&id, &asked, notice, how);
+            self.unanswered(&id, &asked, notice, (how.0, how.1, 0));
         }
         for id in asking {
             let method = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"#;
@@ -153,7 +153,7 @@ impl Talk {
             let message = Message::parse(&waiting.line).ok();
             let answer = message.as_ref().and_then(&refuse);
             if let (Some(answer), Some(Message { kind: Kind::Request(id), .. })) = (&answer, message) {
-                self.news.push(News::Ended(Id::of(id), CallOutcome::NotSent));
+                self.news.push(News::Ended(Id::of(id), CallOutcome::NotSent, 0));
                 self.to_client.push(answer.as_bytes());
             } else {
                 place.held.put_back(waiting);

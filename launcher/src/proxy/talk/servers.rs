@@ -48,7 +48,7 @@ impl Talk {
         match ears.filter.said(message) {
             Said::Answer(id) => self.server_answer(number, line, message, id, ears),
             Said::Asks(id) | Said::Ping(id) => self.server_request(number, line, message, id),
-            Said::Tells => self.server_notice(number, line, message),
+            Said::Tells => self.server_notice(number, line, message, ears.now),
             Said::Refused(answer) => {
                 let inbox = &mut self.seat(number).ok_or(Drop::Undelivered)?.inbox;
                 // One that floods and does not read is not told, as that would only fill the memory.
@@ -62,7 +62,13 @@ impl Talk {
         }
     }
 
-    fn server_notice(&mut self, number: u32, line: &str, message: &Message<'_>) -> Result<Heard, Drop> {
+    fn server_notice(
+        &mut self,
+        number: u32,
+        line: &str,
+        message: &Message<'_>,
+        now: Instant,
+    ) -> Result<Heard, Drop> {
         let params = &message.params;
         let mut heard = Heard::Taken;
         match message.method {
@@ -80,11 +86,13 @@ impl Talk {
                 }
             }
             // One instance tells nothing of what another one was asked. What nobody knows may be of a task.
-            Method::Progress if self.seats.len() > 1 => {
+            Method::Progress => {
                 let token = params.token.map(Id::of);
-                if token.is_some_and(|token| self.of_client.is_other_s(&token, number)) {
+                let other = |token| self.seats.len() > 1 && self.of_client.is_other_s(token, number);
+                if token.as_ref().is_some_and(other) {
                     return Err(Drop::Undelivered);
                 }
+                token.iter().for_each(|token| self.is_worked_on(number, token, now));
             }
             Method::ToolsChanged => heard = Heard::ToolsChanged,
             _ => {}

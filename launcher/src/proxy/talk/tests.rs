@@ -553,7 +553,7 @@ fn an_id_is_one_request_at_a_time() {
         scene.client(call).unwrap();
         assert_eq!((sent, scene.take(0).len()), (1 + usize::from(cancels), 0), "cancels: {cancels}");
         assert_eq!(scene.json(CLIENT)[0]["error"]["code"], -32600);
-        assert!(scene.0.news.contains(&News::Ended(Id::of("5"), CallOutcome::NotSent)));
+        assert!(scene.0.news.contains(&News::Ended(Id::of("5"), CallOutcome::NotSent, 0)));
         let answered = scene.server(0, r#"{"id":5,"result":{"tools":[]}}"#);
         assert_eq!(answered.is_err(), cancels);
         // It is free again when that has come.
