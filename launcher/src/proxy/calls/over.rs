@@ -6,6 +6,7 @@ use mcp_broker_proto::call::{Answered, CallOutcome, Verdict};
 use mcp_broker_proto::channel::ToBroker;
 
 use super::{Acts, CROWDED, Calls, MAX_WEIGHT, Stage, answer};
+use crate::proxy::message::Message;
 use crate::proxy::talk::id::Id;
 use crate::proxy::talk::notice::{self, Notice};
 
@@ -18,17 +19,16 @@ impl Calls {
         }
     }
 
-    /// Notes the answer to a call, as the client gets it: its line, whether it is an error of JSON-RPC, and how
-    /// many secrets were masked in it. Nothing is to be said where it answers no call.
+    /// Notes the answer to a call, as the client gets it: what it says, of so many bytes, and how many secrets were
+    /// masked in it. Nothing is to be said where it answers no call.
     pub fn answered(
         &mut self,
         id: &Id,
-        line: &str,
-        failed: bool,
-        masked: u64,
+        answer: &Message<'_>,
+        [size, masked]: [u64; 2],
         now: Instant,
     ) -> Option<ToBroker> {
-        self.report(id, answer::outcome(line, failed), [line.len() as u64, masked], now)
+        self.report(id, answer::outcome(answer), [size, masked], now)
     }
 
     /// Notes that the answer to a call, of so many bytes, was too long and did not reach the client.

@@ -49,6 +49,11 @@ impl World {
         }
     }
 
+    fn answered(&mut self, id: &Id, line: &str, masked: u64) -> Option<ToBroker> {
+        let answer = Message::parse(line).unwrap();
+        self.calls.answered(id, &answer, [line.len() as u64, masked], self.now)
+    }
+
     fn decide(&mut self, call: u64, verdict: &str, reason: &str) -> Acts {
         let text = format!(
             r#"{{"call":{call},"id":"0199f3a8-0000-7000-8000-000000000009","verdict":"{verdict}","reason":"{reason}",
@@ -124,9 +129,9 @@ fn an_allowed_call_goes_on_and_is_reported_once() {
     world.calls.sent(&id, 5);
     world.wait(2);
     let answer = r#"{"jsonrpc":"2.0","id":1,"result":{"isError":true}}"#;
-    let got = report(world.calls.answered(&id, answer, false, 3, world.now));
+    let got = report(world.answered(&id, answer, 3));
     assert_eq!(got, (number, CallOutcome::ToolError, Some(5), answer.len() as u64, 2000, 3));
-    assert_eq!(world.calls.answered(&id, answer, false, 0, world.now), None);
+    assert_eq!(world.answered(&id, answer, 0), None);
     assert_eq!(world.calls.ended(&id, CallOutcome::Unknown, 0, world.now), None);
 }
 
@@ -325,7 +330,7 @@ fn ids_are_used_once_at_a_time() {
     assert_eq!((&got["error"]["code"], &got["id"]), (&json!(-32600), &json!(1.0)));
     world.allow(number);
     assert_eq!(refusal(&world.ask(&call("1")))["error"]["code"], -32600);
-    world.calls.answered(&Id::of("1"), "{}", false, 0, world.now);
+    world.answered(&Id::of("1"), "{}", 0);
     world.asked("1");
     nothing(&world.ask(r#"{"jsonrpc":"2.0","method":"tools/call","params":{"name":"x"}}"#));
 }
@@ -342,7 +347,7 @@ fn without_a_broker_nothing_goes_on() {
     assert!(acts.forward.is_empty() && acts.to_broker.is_empty());
     assert!(!world.calls.waits() && world.calls.next_due().is_none());
     // The next broker knows nothing of the call that still runs.
-    assert_eq!(world.calls.answered(&Id::of("1"), "{}", false, 0, world.now), None);
+    assert_eq!(world.answered(&Id::of("1"), "{}", 0), None);
     assert!(world.asked("4") > three, "numbers are not used again");
 }
 
@@ -472,7 +477,8 @@ impl Crowd {
                 acts
             }
             (8, Some(call)) => {
-                let frame = self.world.calls.answered(&id(self, call), "{}", false, 0, self.world.now);
+                let id = id(self, call);
+                let frame = self.world.answered(&id, "{}", 0);
                 Acts { to_broker: frame.into_iter().collect(), ..Acts::default() }
             }
             (9, Some(call)) => {

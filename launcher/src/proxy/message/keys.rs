@@ -232,7 +232,7 @@ pub fn same_but_for_case(one: &str, other: &str) -> bool {
 }
 
 /// A name as text, without a copy where it has no escapes.
-struct NameSeed;
+pub(super) struct NameSeed;
 
 impl<'de> DeserializeSeed<'de> for NameSeed {
     type Value = Cow<'de, str>;

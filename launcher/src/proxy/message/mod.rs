@@ -14,12 +14,14 @@ use params::Members;
 pub use ids::{asker, id_of};
 pub use keys::{MAX_MEMBERS, Seen, same_but_for_case};
 pub use params::{Params, Reference, members, place, text, trimmed};
+pub use reply::Reply;
 pub use skim::Skim;
 
 mod ids;
 mod keys;
 mod params;
 mod quick;
+mod reply;
 mod skim;
 
 /// What a message is.
@@ -108,6 +110,8 @@ pub struct Message<'a> {
     pub params: Params<'a>,
     /// Whether it is a response that brings an error.
     pub failed: bool,
+    /// What its result says of itself.
+    pub reply: Reply<'a>,
 }
 
 impl<'a> Message<'a> {
@@ -155,7 +159,7 @@ impl<'a> Fields<'a> {
             (None, _) => Kind::Other,
         };
         let method = fields.method.unwrap_or_default();
-        Ok(Message { kind, method, params: fields.params, failed: fields.error })
+        Ok(Message { kind, method, params: fields.params, failed: fields.error, reply: fields.reply })
     }
 }
 
@@ -176,6 +180,7 @@ struct Fields<'a> {
     method: Option<Method>,
     params: Params<'a>,
     result: bool,
+    reply: Reply<'a>,
     error: bool,
 }
 
@@ -210,7 +215,7 @@ impl<'a> Visitor<'a> for TopLevel<'_, 'a> {
                     map.next_value_seed(Members { line: self.line, place: Place::Params, into })?;
                 }
                 Key::Result => {
-                    map.next_value::<IgnoredAny>()?;
+                    fields.reply = Reply::carefully(map.next_value::<&'a RawValue>()?.get());
                     fields.result = true;
                 }
                 Key::Error => {

@@ -3,6 +3,7 @@
 
 use super::keys::{Key, Place, Seen};
 use super::params::{Params, field};
+use super::reply::Reply;
 use super::skim::Skim;
 use super::{Fields, Method, Word};
 
@@ -15,9 +16,12 @@ pub(super) fn fields(line: &str) -> Option<Fields<'_>> {
             Key::Id => fields.id = Some(skim.value()?),
             Key::Method => fields.method = Some(Method::of(skim.plain()?)),
             Key::Params => members(skim, Place::Params, &mut fields.params)?,
+            Key::Result => {
+                fields.reply = Reply::quick(skim)?;
+                fields.result = true;
+            }
             key => {
                 skim.value()?;
-                fields.result |= key == Key::Result;
                 fields.error |= key == Key::Error;
             }
         }

@@ -137,7 +137,7 @@ impl Talk {
         }
         if let Some(asked) = self.of_client.remove(&id) {
             self.answered |= !message.failed;
-            self.pass_answer((number, lane), (line, raw), (&id, asked), message.failed, ears);
+            self.pass_answer((number, lane), (line, raw, message), (&id, asked), ears);
             self.settle_doubts(number, ears.now);
         }
         Ok(Heard::Answer)
@@ -148,9 +148,8 @@ impl Talk {
     fn pass_answer(
         &mut self,
         (number, lane): (u32, usize),
-        (line, raw): (&str, &str),
+        (line, raw, message): (&str, &str, &Message<'_>),
         (id, asked): (&Id, Asked),
-        failed: bool,
         ears: &mut Ears<'_>,
     ) {
         let listed = match &asked.what {
@@ -170,14 +169,14 @@ impl Talk {
                     return ears.to_broker.extend(report.flatten());
                 }
                 if call {
-                    let report = ears.calls.answered(id, line, failed, ears.masked, ears.now);
+                    let report = ears.calls.answered(id, message, [size, ears.masked], ears.now);
                     ears.to_broker.extend(report);
                 }
                 Listed::Same
             }
             _ => Listed::Same,
         };
-        self.learn(id, asked, line, failed);
+        self.learn(id, asked, line, message);
         match listed {
             Listed::Same => self.say(number, line),
             Listed::Line(line) => self.say(number, &line),
@@ -185,10 +184,11 @@ impl Talk {
         }
     }
 
-    fn learn(&mut self, id: &Id, asked: Asked, line: &str, failed: bool) {
+    fn learn(&mut self, id: &Id, asked: Asked, line: &str, message: &Message<'_>) {
+        let failed = message.failed;
         match asked.what {
             What::Call(_) if !failed => {
-                asked.instance.into_iter().for_each(|number| self.tasks.called(number, line));
+                asked.instance.into_iter().for_each(|number| self.tasks.called(number, &message.reply));
             }
             What::Task(task, about) => self.tasks.answered(&task, about, line, asked.modern, failed),
             What::Initialize => self.memory.opened(id, line, failed),

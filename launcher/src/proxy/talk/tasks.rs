@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use super::id::Id;
 use super::respelled;
+use crate::proxy::message::{Reply, text};
 
 /// The most tasks that are known; of further ones nobody is kept awake, and they are asked about where all is.
 const MAX_TASKS: usize = 4096;
@@ -41,19 +42,12 @@ struct Task {
 }
 
 #[derive(Deserialize)]
-struct Answer<'a> {
-    #[serde(borrow)]
-    result: Body<'a>,
+struct Answer {
+    result: Body,
 }
 
 #[derive(Deserialize)]
-struct Body<'a> {
-    #[serde(borrow)]
-    task: Option<Named<'a>>,
-    #[serde(borrow, rename = "taskId")]
-    id: Option<&'a RawValue>,
-    #[serde(rename = "resultType")]
-    kind: Option<Kind>,
+struct Body {
     status: Option<Status>,
 }
 
@@ -97,14 +91,6 @@ struct Meta<'a> {
     related: Option<Maybe<'a>>,
 }
 
-#[derive(Deserialize, PartialEq)]
-#[serde(rename_all = "snake_case")]
-enum Kind {
-    Task,
-    #[serde(other)]
-    Other,
-}
-
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Status {
@@ -117,15 +103,12 @@ enum Status {
 
 impl Tasks {
     /// An instance has answered a call: with a task, perhaps.
-    pub fn called(&mut self, number: u32, answer: &str) {
-        // Most answers are long and name none.
-        if memchr::memmem::find(answer.as_bytes(), b"\"taskId\"").is_none() {
-            return;
-        }
-        let Ok(Answer { result }) = serde_json::from_str::<Answer<'_>>(answer) else { return };
-        let plain = result.id.filter(|_| result.kind == Some(Kind::Task));
-        let Some(raw) = result.task.map(|task| task.id).or(plain) else { return };
-        let id = Id::of(raw.get());
+    pub fn called(&mut self, number: u32, answer: &Reply<'_>) {
+        let named = answer.task.and_then(|raw| serde_json::from_str::<Named<'_>>(raw).ok());
+        let is_task = answer.kind.and_then(text).is_some_and(|kind| kind == "task");
+        let plain = answer.task_id.filter(|_| is_task);
+        let Some(raw) = named.map(|task| task.id.get()).or(plain) else { return };
+        let id = Id::of(raw);
         if self.open.len() >= MAX_TASKS || self.weight >= MAX_WEIGHT {
             return;
         }
@@ -207,8 +190,7 @@ impl Tasks {
     /// What the client asked about a task was answered. In the older era a task that is done is over when its
     /// result was fetched, in the newer one its state brings the result along.
     pub fn answered(&mut self, task: &Id, about: About, answer: &str, modern: bool, failed: bool) {
-        let status =
-            || serde_json::from_str::<Answer<'_>>(answer).ok().and_then(|answer| answer.result.status);
+        let status = || serde_json::from_str::<Answer>(answer).ok().and_then(|answer| answer.result.status);
         let over = failed
             || about == About::Result
             || match status() {
