@@ -314,6 +314,16 @@ fn a_killed_command_takes_its_server_along() {
     eventually("the server is gone", || world.instances().is_empty().then_some(()));
 }
 
+/// It is there, and does nothing more: its credential is not to live as long as a trial may.
+#[test]
+fn a_command_that_is_stopped_is_silent() {
+    let (mut world, client) = waiting();
+    client.process.signal(libc::SIGSTOP);
+    eventually("its end is written down", || so(events(&world, "trial_ended").len() == 1));
+    assert_eq!(events(&world, "trial_ended")[0]["reason"], "launcher_silent");
+    world.assert_settled();
+}
+
 #[test]
 fn a_command_that_is_told_to_stop_leaves_nothing() {
     let (mut world, mut client) = waiting();

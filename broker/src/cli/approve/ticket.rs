@@ -73,6 +73,7 @@ impl Channel {
         let waiting = async {
             loop {
                 match frame(&mut stream).await? {
+                    ToLauncher::Beat => beat(&mut stream).await?,
                     ToLauncher::Ticket(ticket) => return Ok(ticket),
                     ToLauncher::Refused { problem, .. } => return Err(NoTicket::Problem(Box::new(problem))),
                     ToLauncher::End(end) => {
@@ -99,7 +100,8 @@ impl Channel {
     pub(super) async fn lost(&mut self) -> String {
         loop {
             match frame(&mut self.0).await {
-                Ok(ToLauncher::Beat) => {}
+                Ok(ToLauncher::Beat) if beat(&mut self.0).await.is_ok() => {}
+                Ok(ToLauncher::Beat) => return "the connection to the broker broke".to_owned(),
                 Ok(ToLauncher::End(end)) => return format!("the broker ended the trial; {}", end.hint),
                 Ok(_) => return "the broker took the credentials back".to_owned(),
                 Err(_) => return "the connection to the broker broke".to_owned(),
@@ -110,12 +112,8 @@ impl Channel {
     /// Gives the credentials back, and waits until the broker has ended them, or says that it does not in time.
     pub(super) async fn give_back(self) -> bool {
         let Self(mut stream) = self;
-        // Serialising this frame into memory cannot fail.
-        let mut last = serde_json::to_vec(&ToBroker::Dead).unwrap_or_default();
-        last.push(b'\n');
         let over = async {
-            stream.write_all(&last).await?;
-            stream.flush().await?;
+            say(&mut stream, &ToBroker::Dead).await?;
             let mut rest = Vec::new();
             loop {
                 rest.clear();
@@ -187,6 +185,19 @@ async fn open(socket: &Path, server: &ServerName, scope: &Label) -> Result<Upgra
         || channel(&"the broker did not answer as one of this version does"),
         |problem| NoTicket::Problem(Box::new(problem)),
     ))
+}
+
+/// Answers a beat: the broker ends the trial of a command that is silent.
+async fn beat(stream: &mut BufReader<TokioIo<Upgraded>>) -> Result<(), NoTicket> {
+    say(stream, &ToBroker::Beat).await.map_err(|error| NoTicket::Channel(error.to_string()))
+}
+
+async fn say(stream: &mut BufReader<TokioIo<Upgraded>>, frame: &ToBroker) -> std::io::Result<()> {
+    // Serialising these frames into memory cannot fail.
+    let mut line = serde_json::to_vec(frame).unwrap_or_default();
+    line.push(b'\n');
+    stream.write_all(&line).await?;
+    stream.flush().await
 }
 
 /// The next frame of the broker, wiped once it is understood.

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mcp_broker_proto::BEAT_SECS;
+use mcp_broker_proto::{BEAT_SECS, SILENCE_SECS};
 use mcp_broker_proto::channel::{End, EndReason, ToBroker, ToLauncher};
 use mcp_broker_proto::launch::LaunchTicket;
 use mcp_broker_proto::names::{Label, LaunchId, SessionId};
@@ -16,7 +16,7 @@ use mcp_broker_proto::problem::{ErrorCode, Problem};
 use mcp_broker_proto::session::LaunchState;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 use super::channel::{Reader, Writer, split};
 use super::end::fenced;
@@ -38,6 +38,9 @@ pub(super) use admit::end_trials;
 /// A trial is over after this time, whatever it does.
 const LONGEST: Duration = Duration::from_secs(600);
 
+/// Whoever runs one answers beats; without a word for so long it is over.
+const SILENCE: Duration = Duration::from_secs(SILENCE_SECS);
+
 /// Whoever runs one has so long to say that nothing of it is alive; then it is killed.
 const DEATH_LIMIT: Duration = Duration::from_millis(500);
 
@@ -48,6 +51,8 @@ enum Wake {
     Heard(ToBroker),
     Gone,
     Beat,
+    /// Nothing was heard for too long: whoever runs it is there, and may be stopped for ever.
+    Silent,
 }
 
 struct Trial<S> {
@@ -123,6 +128,7 @@ impl<S: AsyncRead + AsyncWrite + Send> Trial<S> {
     async fn live(&mut self) -> EndReason {
         let mut beat = interval(Duration::from_secs(BEAT_SECS));
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut silent_at = Instant::now() + SILENCE;
         loop {
             let wake = tokio::select! {
                 biased;
@@ -133,13 +139,18 @@ impl<S: AsyncRead + AsyncWrite + Send> Trial<S> {
                 frame = self.reader.next() => frame.ok().flatten().map_or(Wake::Gone, Wake::Heard),
                 () = self.peer.exited() => Wake::Gone,
                 _ = beat.tick() => Wake::Beat,
+                () = sleep_until(silent_at) => Wake::Silent,
             };
             let next = match wake {
                 Wake::Told(order) => obey(&order),
                 Wake::Minted(Ok(supply)) => self.deliver(supply).await,
                 Wake::Minted(Err(problem)) => self.refuse(problem).await,
                 Wake::Heard(ToBroker::Dead) | Wake::Gone => Err(EndReason::TrialOver),
-                Wake::Heard(_) => Ok(()),
+                Wake::Heard(_) => {
+                    silent_at = Instant::now() + SILENCE;
+                    Ok(())
+                }
+                Wake::Silent => Err(EndReason::LauncherSilent),
                 Wake::Beat if self.sessions.clock.boot() >= self.until => Err(EndReason::MaxAge),
                 Wake::Beat => self.send(&ToLauncher::Beat).await,
             };
