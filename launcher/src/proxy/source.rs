@@ -130,6 +130,10 @@ impl Source {
     /// The first reason for dropping that nobody has been told yet, with its number.
     #[must_use]
     pub fn news(&self) -> Option<(usize, &'static str)> {
+        // Asked at every turn of the loop.
+        if self.dropped == [0; Drop::COUNT] && self.lines.too_long_count() == 0 {
+            return None;
+        }
         let mut fresh = self.counts().into_iter().zip(self.told).zip(Drop::WORDS).enumerate();
         fresh.find_map(|(i, ((count, told), words))| (count > 0 && !told).then_some((i, words)))
     }

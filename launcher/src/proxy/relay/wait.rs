@@ -79,7 +79,7 @@ impl Relay {
         let used = FIXED + EACH * self.backends.len().min(MAX_BACKENDS);
         let timeout = Timespec::try_from(self.next_time().saturating_duration_since(Instant::now())).ok();
         match poll(slots.get_mut(..used).unwrap_or_default(), timeout.as_ref()) {
-            Ok(_) => seen(&slots),
+            Ok(_) => seen(slots.get(..used).unwrap_or_default()),
             Err(_) => Ready::NOTHING,
         }
     }
@@ -114,8 +114,9 @@ fn seen(slots: &[PollFd<'_>]) -> Ready {
     ready.signals = next();
     ready.link = next();
     ready.client = [next(), next(), next()];
-    for instance in &mut ready.instances {
-        *instance = [next(), next(), next(), next(), next()];
+    let (theirs, _) = slots.get(FIXED..).unwrap_or_default().as_chunks();
+    for (instance, slots) in ready.instances.iter_mut().zip(theirs) {
+        *instance = slots.each_ref().map(PollFd::revents);
     }
     ready
 }
