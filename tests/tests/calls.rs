@@ -1,8 +1,8 @@
 //! Each call of a tool is decided by the broker when it is made: limits, rules for arguments, a person's yes. What is
 //! refused says why, what to do, and that it was not executed; and every call is in the audit log, without its
 //! arguments unless the definition asks for them. Without the broker nothing is called.
-//!
-//! Not proved: the forty-five seconds that a person has, which nobody waits for here.
+
+use std::time::{Duration, Instant};
 
 use e2e::accounts::{ALICE, BOB};
 use e2e::eventually::so;
@@ -12,6 +12,7 @@ use e2e::pipe::Pipe;
 use e2e::sdk::Sdk;
 use e2e::world::Scope;
 use e2e::{PATIENCE, World, eventually};
+use mcp_broker_proto::CONFIRM_SECS;
 use mcp_broker_proto::session::ConfirmationInfo;
 use serde_json::{Value, json};
 
@@ -225,6 +226,26 @@ fn a_person_says_yes_or_no_by_a_command() {
     pipe.called(call).assert_not_executed(&["the person said no", "hint: "]);
     assert!(waiting(&world).is_empty());
     assert_eq!(world.times_run("echo"), 1);
+    let _ = pipe.finish();
+    world.assert_settled();
+}
+
+/// The whole time that a person has is waited for, as nobody can make a broker's clock go faster.
+#[test]
+fn no_answer_is_a_no() {
+    let mut world = asks("each");
+    let mut pipe = world.converse(ALICE, Sdk::One, "orders-db");
+    let (begin, limit) = (Instant::now(), Duration::from_secs(CONFIRM_SECS));
+    let (call, id) = pending(&world, &mut pipe, "nobody");
+    let answer = pipe.answer_within(limit + PATIENCE, call).to_string();
+    assert!(begin.elapsed() >= limit, "it was given up after {:?}", begin.elapsed());
+    for word in ["executed: no", "hint: "] {
+        assert!(answer.contains(word), "`{word}` is not in {answer}");
+    }
+    assert_ne!(world.run_to_end(ALICE, &["approve", &id]).code, 0, "it is too late");
+    assert_eq!((world.times_run("echo"), waiting(&world).len()), (0, 0));
+    let decided = events(&world, "echo").pop().expect("it is in the audit log");
+    assert_eq!((&decided["verdict"], &decided["reason"]), (&json!("deny"), &json!("not_confirmed")));
     let _ = pipe.finish();
     world.assert_settled();
 }
