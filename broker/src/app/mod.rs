@@ -21,6 +21,7 @@ use crate::audit::{AuditLog, Event};
 use crate::config::{Config, Mode, Places};
 use crate::lease::{Leases, Lost, Providers};
 use crate::package::Approvals;
+use crate::provider::Peers;
 use crate::session::Sessions;
 use crate::watch::Watch;
 
@@ -47,6 +48,7 @@ pub struct App {
     warnings: watch::Sender<Vec<String>>,
     audit: AuditLog,
     leases: Arc<Leases>,
+    peers: Peers,
     approvals: Arc<Approvals>,
     sessions: Arc<Sessions>,
     watch: Arc<Watch>,
@@ -150,6 +152,7 @@ impl App {
             warnings: self.warnings,
             audit: self.audit,
             leases: self.leases,
+            peers: self.peers,
             sessions: self.sessions,
         };
         parts.serve_until_stopped(&mut self.signals, &mut self.lost).await;
@@ -187,6 +190,7 @@ struct Parts {
     warnings: watch::Sender<Vec<String>>,
     audit: AuditLog,
     leases: Arc<Leases>,
+    peers: Peers,
     sessions: Arc<Sessions>,
 }
 

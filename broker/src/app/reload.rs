@@ -43,13 +43,14 @@ impl Parts {
         }
         let clock = fault::clock();
         let in_force = InForce { config: &old, providers: self.leases.providers() };
-        let providers = build(&new, &clock, Some(&in_force));
+        let providers = build(&new, &clock, &self.peers, Some(&in_force));
         let providers = providers.map_err(|error| Refused { errors: 1, first: error.to_string() })?;
         Ok((new, providers))
     }
 
     fn put_in_force(&self, config: Config, providers: Providers) {
         let servers = config.servers.len();
+        self.peers.fill(&providers);
         self.leases.set_providers(providers);
         self.warnings.send_replace(standing_warnings(&self.options, &config));
         self.config.send_replace(Arc::new(config));
@@ -69,5 +70,61 @@ impl Refused {
         let mut errors = found.iter().filter(|finding| finding.severity == Severity::Error);
         let first = errors.next().map(ToString::to_string).unwrap_or_default();
         Self { errors: 1 + errors.count(), first }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use crate::clock::{Clock, SystemClock};
+    use crate::config::testing::{TempDir, places};
+    use crate::config::{KindReader, Mode};
+    use crate::provider::Peers;
+
+    /// Loads a broker file whose state is below `dir`.
+    fn config(dir: &TempDir, providers: &str) -> Config {
+        let state = dir.path().join("state");
+        dir.write("c/broker.toml", &format!("[broker]\nstate_dir = {state:?}\n{providers}"));
+        let kinds: Vec<&KindReader> = readers();
+        load(&dir.path().join("c"), Mode::User, &places(), &kinds).unwrap()
+    }
+
+    /// What the provider `pg` says where it has to read its password from `store`, in which there is none.
+    async fn said(providers: &Providers) -> String {
+        providers[&"pg".parse().unwrap()].health().await.unwrap_err().what
+    }
+
+    const PG: &str = "[provider.pg]\nkind = \"postgres\"\ntls = \"off\"\nport = 1\nusername = \"m\"\n\
+        password = { provider = \"store\", path = \"pg\" }\n";
+
+    /// A provider that stays, or that is kept for what it made, reads its secret from who has the name now, and
+    /// from who had it last where nobody has it.
+    #[tokio::test]
+    async fn secrets_are_found_after_a_reload() {
+        let dir = TempDir::new();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let peers = Peers::default();
+        let store = |key: &str| format!("[provider.store]\nkind = \"sealed\"\n{key}{PG}");
+        let first = config(&dir, &store(""));
+        let providers = build(&first, &clock, &peers, None).unwrap();
+        peers.fill(&providers);
+        let want = said(&providers).await;
+        assert!(!want.contains("is not there"), "{want}");
+
+        let second = config(&dir, &store("key = \"file\"\n"));
+        let in_force = InForce { config: &first, providers: providers.clone() };
+        let next = build(&second, &clock, &peers, Some(&in_force)).unwrap();
+        drop((in_force, providers));
+        peers.fill(&next);
+        assert_eq!(said(&next).await, want, "the one that stays");
+
+        let third = config(&dir, "");
+        let in_force = InForce { config: &second, providers: next.clone() };
+        let none = build(&third, &clock, &peers, Some(&in_force)).unwrap();
+        drop(in_force);
+        let old: Providers = next.into_iter().filter(|(name, _)| name.as_str() == "pg").collect();
+        peers.fill(&none);
+        assert_eq!(said(&old).await, want, "the one that is kept for what it made");
     }
 }

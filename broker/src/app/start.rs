@@ -86,7 +86,9 @@ impl App {
         let mut warnings = standing_warnings(&options, &config);
         let audit = open_audit(&state, &clock, &mut warnings);
         let book = open_book(&state, &audit, &mut warnings)?;
-        let providers = build(&config, &clock, None)?;
+        let peers = Peers::default();
+        let providers = build(&config, &clock, &peers, None)?;
+        peers.fill(&providers);
         let (sender, lost) = mpsc::unbounded_channel();
         let leases = Leases::new(book, audit.clone(), Arc::clone(&clock), providers, sender);
         let (marks, distrust) = Marks::open(state.path(), &boot_id(), clock.boot());
@@ -137,6 +139,7 @@ impl App {
             warnings: watch::Sender::new(warnings),
             audit,
             leases,
+            peers,
             approvals,
             sessions,
             watch: Arc::new(watch),
@@ -162,15 +165,15 @@ pub(super) struct InForce<'a> {
 }
 
 /// One provider for each `[provider.*]`. One whose section did not change stays what it is, with its sign-in,
-/// its connections, and what it has in flight.
+/// its connections, and what it has in flight. They find each other in `peers` once that is filled with them.
 pub(super) fn build(
     config: &Config,
     clock: &Arc<dyn Clock>,
+    peers: &Peers,
     in_force: Option<&InForce<'_>>,
 ) -> Result<Providers, ProviderError> {
     let kinds: HashMap<&str, &Kind> = KINDS.iter().map(|kind| (kind.reader.name, kind)).collect();
     let mut providers = Providers::new();
-    let peers = Peers::default();
     for (name, section) in &config.providers {
         let unchanged = in_force.filter(|old| {
             old.config.providers.get(name).is_some_and(|before| before.written == section.written)
@@ -188,7 +191,6 @@ pub(super) fn build(
         };
         providers.insert(name.clone(), (kind.build)(section.config.as_ref(), &deps)?);
     }
-    peers.fill(&providers);
     Ok(providers)
 }
 

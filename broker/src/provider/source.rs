@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use mcp_broker_proto::Secret;
 use mcp_broker_proto::names::Label;
@@ -11,19 +11,22 @@ use mcp_broker_proto::names::Label;
 use super::{Blame, Provider, ProviderError};
 use crate::config::Reader;
 
-/// The providers of one configuration, by name; there once all are built. Weak, as each of them may hold it.
+/// The providers by name, for all of them and for the broker's whole life: one that is no longer in the configuration
+/// still has to end what it made, and finds here the newest that ever had the name from which it reads its secret.
+///
+/// Each of them may hold this, so what is in here once is never dropped, only replaced under its name.
 #[derive(Clone, Default)]
-pub struct Peers(Arc<OnceLock<BTreeMap<Label, Weak<dyn Provider>>>>);
+pub struct Peers(Arc<RwLock<BTreeMap<Label, Arc<dyn Provider>>>>);
 
 impl Peers {
-    /// All are built. Later calls change nothing.
+    /// Puts the providers of a configuration in force. Those of earlier ones stay under names that are not in `all`.
     pub fn fill(&self, all: &BTreeMap<Label, Arc<dyn Provider>>) {
-        let weak = all.iter().map(|(name, provider)| (name.clone(), Arc::downgrade(provider)));
-        self.0.get_or_init(|| weak.collect());
+        let now = all.iter().map(|(name, provider)| (name.clone(), Arc::clone(provider)));
+        self.0.write().unwrap_or_else(PoisonError::into_inner).extend(now);
     }
 
     fn get(&self, name: &Label) -> Option<Arc<dyn Provider>> {
-        self.0.get()?.get(name)?.upgrade()
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(name).map(Arc::clone)
     }
 }
 
