@@ -16,7 +16,7 @@ mod scene;
 
 /// It evaluates what it is told.
 const SERVER: &str = r#"
-import collections, concurrent.futures, http.client, json, os, shlex, socket, subprocess, sys, urllib.parse
+import collections, concurrent.futures, datetime, http.client, json, os, shlex, socket, subprocess, sys, urllib.parse
 
 def ask(headers={}, method="GET", path=None, token=None):
     url = urllib.parse.urlparse(os.environ["AWS_CONTAINER_CREDENTIALS_FULL_URI"])
@@ -56,6 +56,8 @@ for line in sys.stdin:
     print(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}), flush=True)
 "#;
 
+/// Another lease than the first one's.
+const SECOND: &str = "019ab000-0000-7000-8000-000000000002";
 const KEY: &str = "AKIDEXAMPLEONE";
 const LATER: &str = "2999-01-01T00:00:00Z";
 
@@ -231,6 +233,49 @@ fn a_thousand_at_once_cost_the_broker_nothing() {
     let mut scene = Scene::start("desk-many", endpoint(), json!({}));
     assert_eq!(scene.eval("many(1000)"), json!({ "200": 1000 }));
     assert!(scene.channel.frames.try_recv().is_err(), "the broker was asked for something");
+}
+
+/// New credentials for the server, told as one of another lease; why they were not taken.
+fn refresh(scene: &mut Scene, fields: &Value, expires: &str) -> Option<String> {
+    scene.channel.send(&json!({ "type": "refresh", "instance": 0, "credentials": { "cloud": {
+        "lease": SECOND, "fields": fields, "expires_at": expires, "revocability": "immediate",
+    } } }));
+    let refreshed = scene.channel.expect("refreshed");
+    refreshed.get("failed").and_then(Value::as_str).map(str::to_owned)
+}
+
+/// What has ended is not served, and what was renewed has not ended.
+#[test]
+fn an_end_is_kept_until_it_is_put_off() {
+    let mut scene = Scene::start("desk-ends", endpoint(), json!({}));
+    let fields = json!({ "access_key_id": "AKIDEXAMPLETWO", "secret_access_key": "secret-number-two" });
+    assert_eq!(refresh(&mut scene, &fields, "2026-01-01T00:00:00Z"), None);
+    assert_eq!(scene.eval("ask()[0]"), 503);
+    // Of the one before: that changes nothing.
+    for (lease, want) in [(LAUNCH, 503), (SECOND, 200)] {
+        scene.channel.send(&json!({ "type": "renewed", "lease": lease, "expires_at": LATER }));
+        // What comes next on the same way has the other behind it.
+        assert!(refresh(&mut scene, &json!({}), LATER).is_some());
+        assert_eq!(scene.eval("ask()[0]"), want, "{lease}");
+    }
+    // It can be revoked, so it is not to be kept for long, whenever it ends.
+    let kept = "(datetime.datetime.fromisoformat(ask()[1]['Expiration'].replace('Z', '+00:00')) \
+        - datetime.datetime.now(datetime.timezone.utc)).total_seconds()";
+    let kept = scene.eval(kept).as_f64().unwrap();
+    assert!(kept > 0.0 && kept <= mcp_broker_proto::KEEP_SECS as f64, "{kept}");
+}
+
+#[test]
+fn what_cannot_be_served_takes_no_place() {
+    let mut ways = endpoint();
+    let file = json!({ "way": "file", "name": "F", "content": { "format": "text", "value": "{cloud.access_key_id}" }, "reread": true });
+    ways.as_array_mut().unwrap().push(file);
+    let mut scene = Scene::start("desk-whole", ways, json!({}));
+    let failed = refresh(&mut scene, &json!({ "access_key_id": "AKIDEXAMPLETWO" }), LATER).unwrap();
+    assert!(failed.contains("`cloud`"), "{failed}");
+    let has = "[ask()[1]['AccessKeyId'][::-1], open(os.environ['F']).read()[::-1]]";
+    let old: String = KEY.chars().rev().collect();
+    assert_eq!(scene.eval(has), json!([old, old]), "neither the one nor the other");
 }
 
 #[test]

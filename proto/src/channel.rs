@@ -42,6 +42,13 @@ pub enum ToLauncher {
     },
     /// New credentials for an instance that goes on. It is answered by one [`ToBroker::Refreshed`].
     Refresh(Box<Refresh>),
+    /// A credential that an instance may ask for while it runs lives longer now.
+    Renewed {
+        /// Its lease.
+        lease: LeaseId,
+        /// When it stops working unless it is renewed again (RFC 3339).
+        expires_at: String,
+    },
     /// Kill the instances now, answer [`ToBroker::Dead`], tell the person.
     End(End),
 }

@@ -210,6 +210,12 @@ impl Injection {
         }
     }
 
+    /// Whether the server asks for its credential while it runs, and is told until when that may be kept.
+    #[must_use]
+    pub fn is_asked(&self) -> bool {
+        matches!(self, Self::Aws { .. } | Self::Kubeconfig { .. })
+    }
+
     /// The way, in a word or two for people.
     #[must_use]
     pub fn way(&self) -> &'static str {

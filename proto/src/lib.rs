@@ -34,6 +34,14 @@ pub const BEAT_SECS: u64 = 5;
 /// After so many seconds without a frame the other side of a launch channel counts as gone.
 pub const SILENCE_SECS: u64 = 15;
 
+/// For so long, in seconds, a program may keep a credential that can be revoked and that it was handed out while it
+/// runs, or until the credential's end where that comes sooner; then it has to ask again.
+pub const KEEP_SECS: u64 = 45;
+
+/// A credential that can be revoked lives on for so long, in seconds, after another one has taken its place, unless it
+/// ends sooner: until nobody may keep it any more, and a little for the requests that were made with it last.
+pub const GRACE_SECS: u64 = KEEP_SECS + 15;
+
 /// How long a launcher waits for the decision on a call, in seconds; then the call fails.
 pub const DECISION_SECS: u64 = 1;
 

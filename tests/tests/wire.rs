@@ -153,6 +153,7 @@ fn the_launch() {
     check("to-launcher.refused", &ToLauncher::Refused { scope: label("write"), problem });
     let refresh = Refresh { instance: 3, credentials: ticket().credentials };
     check("to-launcher.refresh", &ToLauncher::Refresh(Box::new(refresh)));
+    check("to-launcher.renewed", &ToLauncher::Renewed { lease: lease(), expires_at: time() });
     check("to-launcher.beat", &ToLauncher::Beat);
     let end = End { reason: EndReason::Revoked, hint: "ask the admin".into() };
     check("to-launcher.end", &ToLauncher::End(end));

@@ -213,6 +213,7 @@ impl Parts {
     /// A launch does not go on with a credential that is about to end.
     fn lose(&self, lost: Lost) {
         match lost {
+            Lost::Postponed(launch, lease, until) => self.sessions.renewed_credential(launch, lease, until),
             Lost::Ending(launch, lease, within) => self.sessions.losing_credential(launch, lease, within),
             Lost::Credential(launch, lease) => self.sessions.lost_credential(launch, lease),
             Lost::Parent(session, parents) => self.sessions.lost_parent(session, parents),

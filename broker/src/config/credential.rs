@@ -9,6 +9,7 @@ use super::kinds::{CredentialKeys, KindReader};
 use super::model::CredentialSpec;
 use super::reader::Reader;
 use super::schema::keys_of;
+use crate::fault;
 
 /// One credential as far as it could be read.
 pub(super) struct Credential {
@@ -83,4 +84,4 @@ fn kind_of<'k>(
 }
 
 /// How long a credential may live without renewal.
-const TTL: std::ops::RangeInclusive<Duration> = Duration::from_secs(30)..=Duration::from_secs(24 * 3600);
+const TTL: std::ops::RangeInclusive<Duration> = fault::SHORTEST_TTL..=Duration::from_secs(24 * 3600);

@@ -1,5 +1,5 @@
-//! Named points at which a run can be told to die, stop, panic, wait or fail, and clocks that a run can be told
-//! to move: for tests, and only with the feature `fault-points`, which no release can have. Without it every
+//! Named points at which a run can be told to die, stop, panic, wait or fail, clocks that a run can be told to move,
+//! and credentials that may be shorter, so that a run can see several of them end: for tests, and only with the feature `fault-points`, which no release can have. Without it every
 //! function here is empty. Decides nothing: what a point means is written where it stands.
 //!
 //! `MCP_BROKER_FAULT=POINT[:N][=ACTION][,…]` acts at the N-th passing of a point (the first, unless said). The
@@ -26,6 +26,10 @@ pub use points::POINTS;
 
 #[cfg(not(feature = "fault-points"))]
 pub use disarmed::{at, call, clock, io, passing};
+
+/// The shortest `ttl` that a definition may name.
+pub const SHORTEST_TTL: std::time::Duration =
+    std::time::Duration::from_secs(if cfg!(feature = "fault-points") { 3 } else { 30 });
 
 /// On which side of a call a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

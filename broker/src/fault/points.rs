@@ -70,6 +70,10 @@ pub const POINTS: &[&str] = &[
     "launch.ticket-sent",
     "launch.killed",
     "launch.parked",
+    // New credentials below a running server: session/launch/refresh.rs.
+    "refresh.sending",
+    "refresh.sent",
+    "refresh.answered",
     // A lock, and the end of a session: session/end.rs.
     "session.fenced",
     "session.killed",

@@ -27,6 +27,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use mcp_broker_proto::names::{Label, LaunchId, LeaseId, SessionId};
 use tokio::sync::{broadcast, mpsc, watch};
 
@@ -59,8 +60,10 @@ pub struct Leases {
     heart: heart::Heart,
 }
 
-/// Something that a launch or a session lives on is about to end, or has ended.
+/// Something that a launch or a session lives on is about to end, has ended, or ends later than it was said.
 pub enum Lost {
+    /// This credential of the launch was renewed, and ends then.
+    Postponed(LaunchId, LeaseId, Timestamp),
     /// This credential of the launch cannot be renewed further and ends soon: another one is to take its place
     /// within that time. Not said of one that ends with its session, nor where there is no time left for it. Said
     /// again and again of one that another one can follow below a running server, until that is so.

@@ -67,7 +67,8 @@ impl Leases {
         let ends = self.note_end(request.lease, expires_at);
         issued.valid_until.inspect(|until| self.note_life(request.lease, *until));
         let (outlook, refreshes, pause) = (Outlook::Renewable, request.refreshes, FIRST_PAUSE);
-        let mut life = Life { expires_at, ends, session_ends, outlook, refreshes, pause };
+        let given = ends.saturating_sub(self.clock.boot());
+        let mut life = Life { expires_at, ends, given, session_ends, outlook, refreshes, pause };
         if !issued.renewable {
             life.is_the_last(self.clock.boot());
         }
@@ -126,13 +127,7 @@ impl Leases {
         match renew(provider, &handle, request).await {
             Ok(renewed) => {
                 let ends = self.note_end(request.lease, renewed.expires_at);
-                // A backend that gives no more life would be asked again and again. Not by the wall clock, which
-                // may have been set meanwhile.
-                let gained = ends > life.ends + ROUNDING;
-                (life.expires_at, life.ends) = (renewed.expires_at, ends);
-                if !(renewed.renewable && gained) {
-                    life.is_the_last(self.clock.boot());
-                }
+                life.was_renewed(self.clock.boot(), renewed, ends);
                 self.renewed(request, handle, life);
             }
             Err(error) if error.blame == Blame::Refused => {
@@ -164,6 +159,7 @@ impl Leases {
         let alive = Alive { handle, expires_at: Some(life.expires_at), ..known };
         if self.book.step(Record::Live { id, provider, alive }).is_some() {
             self.audit.note(Event::CredentialRenewed { lease: id, expires_at: shown(life.expires_at) });
+            self.tell(Lost::Postponed(request.launch, id, life.expires_at));
         }
     }
 }
@@ -174,6 +170,8 @@ struct Life {
     expires_at: Timestamp,
     /// The same on the boot clock, which goes on in sleep and cannot be set.
     ends: Duration,
+    /// How much of life the backend gave when it gave all that was asked for.
+    given: Duration,
     /// Its session's end, on the boot clock.
     session_ends: Duration,
     outlook: Outlook,
@@ -192,11 +190,26 @@ enum Outlook {
 }
 
 impl Life {
+    /// The backend has renewed it until `ends` on the boot clock; the wall clock may have been set meanwhile. One that
+    /// gives no more life would be asked again and again, and one that gives less than the last time comes to its
+    /// limit: what is left now is all that there is.
+    fn was_renewed(&mut self, now: Duration, renewed: Renewed, ends: Duration) {
+        let gained = ends > self.ends + ROUNDING;
+        let given = ends.saturating_sub(now);
+        (self.expires_at, self.ends) = (renewed.expires_at, ends);
+        if renewed.renewable && gained && given + ROUNDING >= self.given {
+            self.given = given;
+        } else {
+            self.is_the_last(now);
+        }
+    }
+
     /// It is not renewed any more.
     fn is_the_last(&mut self, now: Duration) {
         let left = self.ends.saturating_sub(now);
         let (lead, time) = match self.refreshes {
-            true => ((left / 3).min(EARLIEST_REFRESH), !left.is_zero()),
+            // A third of what it once had: of one that could not be renewed only that may be left.
+            true => ((self.given / 3).min(EARLIEST_REFRESH), !left.is_zero()),
             false => {
                 let lead = (left / 3).clamp(LATEST_NOTICE, EARLIEST_NOTICE).min(left * 3 / 4);
                 (lead, lead > NOTICE + ROUNDING)
@@ -261,6 +274,7 @@ mod tests {
         let mut life = Life {
             expires_at: Timestamp::UNIX_EPOCH,
             ends: Duration::from_secs(1000 + life),
+            given: Duration::from_secs(life),
             session_ends: Duration::from_secs(1000 + session),
             outlook: Outlook::Renewable,
             refreshes,
@@ -311,12 +325,44 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_is_seen_while_there_is_time() {
+        let at = Duration::from_secs;
+        // Asked at 40 s for another 60 s: what is left then, and whether that is the last.
+        for (left, renewable, last) in [
+            (60, true, false),
+            (59, true, false),
+            (58, true, true),
+            (21, true, true),
+            (20, true, true),
+            (60, false, true),
+            (90, true, false),
+        ] {
+            let mut life = Life {
+                expires_at: Timestamp::UNIX_EPOCH,
+                ends: at(1060),
+                given: at(60),
+                session_ends: at(9000),
+                outlook: Outlook::Renewable,
+                refreshes: true,
+                pause: FIRST_PAUSE,
+            };
+            let renewed = Renewed { expires_at: Timestamp::UNIX_EPOCH, renewable };
+            life.was_renewed(at(1040), renewed, at(1040 + left));
+            assert_eq!(life.outlook != Outlook::Renewable, last, "{left} s");
+            if let Outlook::Ending(said) = life.outlook {
+                assert_eq!(said, Some(at(1040 + left - 20)), "{left} s");
+            }
+        }
+    }
+
+    #[test]
     fn that_it_ends_is_said_again_while_there_is_time() {
         let at = Duration::from_secs;
         for (refreshes, least) in [(false, 0), (true, 7)] {
             let mut life = Life {
                 expires_at: Timestamp::UNIX_EPOCH,
                 ends: at(1060),
+                given: at(60),
                 session_ends: at(9000),
                 outlook: Outlook::Renewable,
                 refreshes,

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use mcp_broker_proto::GRACE_SECS;
 use mcp_broker_proto::channel::EndReason;
 use mcp_broker_proto::names::LeaseId;
 use mcp_broker_proto::session::Revocability;
@@ -12,13 +13,13 @@ use super::Leases;
 use super::state::State;
 use super::wake::Roused;
 
-/// A credential that can be revoked lives on for so long after another one has taken its place: the server may still
-/// hold a connection that was opened with it, and a request that runs over it is not to be cut off.
-const GRACE: Duration = Duration::from_secs(60);
+/// A credential that can be revoked lives on for so long after another one has taken its place: whoever asked for it
+/// last was told that it may be kept, and a request over a connection that was opened with it is not to be cut off.
+const GRACE: Duration = Duration::from_secs(GRACE_SECS);
 
 impl Leases {
     /// Others have taken the place of these. Each is not renewed any more and ends by itself; one that can be
-    /// revoked is ended after a grace of 60 s, if that is sooner.
+    /// revoked is ended after a grace, if that is sooner.
     pub fn retire(self: &Arc<Self>, ids: impl IntoIterator<Item = LeaseId>) {
         for id in ids {
             let now = self.clock.boot();

@@ -247,6 +247,18 @@ struct World {
     directory: PathBuf,
 }
 
+impl World {
+    /// What is lost next.
+    async fn loses(&mut self) -> Option<Lost> {
+        loop {
+            match self.lost.recv().await {
+                Some(Lost::Postponed(..)) => {}
+                other => return other,
+            }
+        }
+    }
+}
+
 fn world(name: &str, truth: Scripted) -> World {
     let directory = std::env::temp_dir().join(format!("mcp-leases-{}-{name}", std::process::id()));
     drop(std::fs::remove_dir_all(&directory));
@@ -409,7 +421,7 @@ async fn a_credential_that_cannot_be_renewed_further_is_announced() {
     let mut world = world("lost", Scripted { life, ..Scripted::default() });
     let tag = tag(SessionId::fresh(), &CancellationToken::new());
     world.leases.mint(&grant(1), &tag).await.unwrap();
-    let lost = world.lost.recv().await;
+    let lost = world.loses().await;
     assert!(matches!(lost, Some(Lost::Credential(launch, _)) if launch == tag.launch));
 }
 
@@ -447,8 +459,26 @@ async fn a_wall_clock_that_is_set_ends_no_renewals() {
     world.leases.mint(&grant(1), &tag(SessionId::fresh(), &CancellationToken::new())).await.unwrap();
     for seconds in [-86_400, 86_400, -315_619_200] {
         world.truth.clock.0.store(seconds, Ordering::Relaxed);
-        let lost = tokio::time::timeout(Duration::from_secs(3), world.lost.recv()).await;
+        let lost = tokio::time::timeout(Duration::from_secs(3), world.loses()).await;
         assert!(lost.is_err(), "set by {seconds} s, it was given up");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn that_a_credential_lives_longer_is_told() {
+    let life = Some(Duration::from_secs(3));
+    let mut world = world("longer", Scripted { life, endless: true, ..Scripted::default() });
+    let tag = tag(SessionId::fresh(), &CancellationToken::new());
+    let minted = world.leases.mint(&grant(1), &tag).await.unwrap();
+    let (id, mut end) = (minted[0].lease, minted[0].expires_at.unwrap());
+    for _ in 0..2 {
+        match world.lost.recv().await.unwrap() {
+            Lost::Postponed(launch, lease, until) => {
+                assert!(launch == tag.launch && lease == id && until > end, "{until}");
+                end = until;
+            }
+            _ => panic!("it is lost"),
+        }
     }
 }
 
@@ -464,10 +494,10 @@ async fn the_end_of_a_credential_is_announced_early() {
     let (one, other) = (one.unwrap()[0].lease, other.unwrap()[0].lease);
     let mut told = Vec::new();
     while told.len() < 3 {
-        told.push(match world.lost.recv().await.unwrap() {
+        told.push(match world.loses().await.unwrap() {
             Lost::Ending(launch, lease, _) => ("early", launch, lease),
             Lost::Credential(launch, lease) => ("now", launch, lease),
-            Lost::Parent(..) => panic!("the parent is well"),
+            _ => panic!("the parent is well, and nothing can be renewed"),
         });
     }
     assert_eq!(told[0], ("early", long.launch, one));
@@ -552,7 +582,7 @@ async fn a_broker_that_is_not_well_renews_no_parent() {
     world.leases.heart.stop();
     let tag = tag(SessionId::fresh(), &CancellationToken::new());
     world.leases.mint(&grant(1), &tag).await.unwrap();
-    let lost = tokio::time::timeout(Duration::from_secs(10), world.lost.recv()).await.unwrap();
+    let lost = tokio::time::timeout(Duration::from_secs(10), world.loses()).await.unwrap();
     assert!(matches!(lost, Some(Lost::Parent(session, _)) if session == tag.session));
     assert_eq!(world.truth.parent_renewals.load(Ordering::Relaxed), 0);
 }
@@ -565,7 +595,7 @@ async fn a_parent_at_its_longest_life_is_given_up_early() {
     let tag = tag(SessionId::fresh(), &CancellationToken::new());
     let begun = SystemClock.boot();
     world.leases.mint(&grant(1), &tag).await.unwrap();
-    let lost = tokio::time::timeout(Duration::from_secs(10), world.lost.recv()).await.unwrap();
+    let lost = tokio::time::timeout(Duration::from_secs(10), world.loses()).await.unwrap();
     assert!(matches!(lost, Some(Lost::Parent(session, _)) if session == tag.session));
     assert_eq!(world.truth.parent_renewals.load(Ordering::Relaxed), 1);
     let lived = SystemClock.boot().saturating_sub(begun);
@@ -594,7 +624,7 @@ async fn that_a_refresh_is_needed_is_said_until_it_is_done() {
     until(|| world.leases.infos()[0].renews_at.is_some()).await;
     let mut told = Vec::new();
     while told.len() < 2 {
-        match world.lost.recv().await.unwrap() {
+        match world.loses().await.unwrap() {
             Lost::Ending(_, lease, within) if lease == id => told.push(within),
             _ => panic!("something else is lost"),
         }

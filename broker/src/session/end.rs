@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use mcp_broker_proto::channel::EndReason;
 use mcp_broker_proto::names::{LaunchId, LeaseId, SessionId};
 use mcp_broker_proto::problem::Problem;
@@ -78,6 +79,13 @@ impl Sessions {
     pub fn end_launch(&self, launch: LaunchId, reason: EndReason) {
         if let Some(launch) = self.lock().launches.get_mut(&launch) {
             launch.end(reason);
+        }
+    }
+
+    /// A credential of a launch was renewed, and lives until then.
+    pub fn renewed_credential(&self, launch: LaunchId, lease: LeaseId, until: Timestamp) {
+        if let Some(launch) = self.lock().launches.get(&launch) {
+            launch.tell(Order::Renewed { lease, until });
         }
     }
 

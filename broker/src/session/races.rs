@@ -190,7 +190,7 @@ impl Launcher {
             ToLauncher::Decision(decision) => self.decided(&decision)?,
             ToLauncher::Refresh(new) => self.refresh(&new)?,
             ToLauncher::Replace { instance, .. } => self.replace(instance),
-            ToLauncher::Beat | ToLauncher::Plan(_) => {}
+            ToLauncher::Beat | ToLauncher::Plan(_) | ToLauncher::Renewed { .. } => {}
         }
         // Also where it is parked: nothing is to come of that.
         for _ in 0..self.dice.below(3) {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use mcp_broker_proto::channel::EndReason;
 use mcp_broker_proto::names::{CallId, Label, LaunchId, LeaseId, SessionId};
 use mcp_broker_proto::problem::Problem;
@@ -26,6 +27,13 @@ pub(super) enum Order {
     Park(Why),
     /// What it was parked for is over.
     Resume,
+    /// The lease of one of its instances was renewed.
+    Renewed {
+        /// The lease.
+        lease: LeaseId,
+        /// When it ends now.
+        until: Timestamp,
+    },
     /// The lease of one of its instances ends for good in a while: another one is needed.
     Ending {
         /// The lease.

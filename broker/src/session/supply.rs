@@ -18,7 +18,6 @@ use super::seat::Pass;
 use super::sign_in::{Person, os};
 use super::words;
 use crate::audit::Event;
-use crate::clock::shown;
 use crate::lease::{LaunchTag, Minted};
 use crate::policy::Grant;
 
@@ -164,7 +163,8 @@ fn wired(minted: Vec<Minted>) -> BTreeMap<Label, IssuedCredential> {
             lease: one.lease,
             fields: one.fields,
             plain: one.plain.iter().map(|name| (*name).to_owned()).collect(),
-            expires_at: one.expires_at.map(shown),
+            // Not rounded: what is said here is promised.
+            expires_at: one.expires_at.map(|at| at.to_string()),
             revocability: one.revocability,
         };
         (one.name, issued)

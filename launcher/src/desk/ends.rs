@@ -2,61 +2,85 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use mcp_broker_proto::KEEP_SECS;
 use mcp_broker_proto::launch::IssuedCredential;
 use mcp_broker_proto::session::Revocability;
 use rustix::time::{ClockId, clock_gettime};
 
-/// What may go on past the end that is known of it (the broker renews it), or has none, is to be asked for again
-/// after so long. SDKs ask earlier by minutes of their own, so with most of them each call does.
-pub(super) const HORIZON: Duration = Duration::from_secs(5 * 60);
+/// For so long an SDK may keep what the broker could revoke before its end: it lives on as long after another one has
+/// taken its place. SDKs ask earlier by minutes of their own, so with most of them each call does.
+const KEEP: Duration = Duration::from_secs(KEEP_SECS);
 
 const DAY: u64 = 86_400;
 
 /// The end of a credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ends {
-    /// Nothing lengthens it.
-    At {
-        /// Seconds since 1970.
-        wall: u64,
-        /// The same since the machine was started, sleep included (clock_gettime(2), `CLOCK_BOOTTIME`).
-        boot: Duration,
-    },
-    /// Not known here.
-    Open,
+pub(super) struct Ends {
+    /// Where it has one.
+    at: Option<At>,
+    /// Nothing ends it before.
+    surely: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct At {
+    /// Whole seconds since 1970.
+    wall: u64,
+    /// The same since the machine was started, sleep included (clock_gettime(2), `CLOCK_BOOTTIME`).
+    boot: Duration,
 }
 
 impl Ends {
-    /// Of a credential as the broker has it. What can be revoked may be renewed, and the launcher is not told.
-    /// Nothing where its time is none.
+    /// Of a credential as the broker has it. Nothing where its time is none.
     pub(super) fn of(credential: &IssuedCredential, now: Now) -> Option<Self> {
-        let Some(text) = &credential.expires_at else { return Some(Self::Open) };
-        let wall = seconds(text)?;
-        if !matches!(credential.revocability, Revocability::Bounded { .. }) {
-            return Some(Self::Open);
-        }
-        Some(Self::At { wall, boot: now.boot + Duration::from_secs(wall.saturating_sub(now.wall)) })
+        let at = match &credential.expires_at {
+            Some(text) => Some(At::read(text, now)?),
+            None => None,
+        };
+        Some(Self { at, surely: matches!(credential.revocability, Revocability::Bounded { .. }) })
+    }
+
+    /// It ends then instead. What is no time changes nothing.
+    pub(super) fn put_off(&mut self, until: &str, now: Now) {
+        self.at = At::read(until, now).or(self.at);
     }
 
     /// Whether it is over.
     pub(super) fn passed(self, now: Now) -> bool {
-        matches!(self, Self::At { boot, .. } if now.boot >= boot)
+        self.at.is_some_and(|at| now.boot >= at.boot)
     }
 
     /// Until when an SDK may keep it (RFC 3339, whole seconds).
     pub(super) fn shown(self, now: Now) -> String {
-        text(match self {
-            Self::At { wall, .. } => wall,
-            Self::Open => now.wall + HORIZON.as_secs(),
+        let end = self.at.map(|at| at.shown(now));
+        let keep = (now.wall + KEEP).as_secs();
+        text(match end {
+            Some(end) if self.surely => end,
+            Some(end) => end.min(keep),
+            None => keep,
         })
+    }
+}
+
+impl At {
+    fn read(text: &str, now: Now) -> Option<Self> {
+        let wall = seconds(text)?;
+        Some(Self { wall, boot: now.boot + Duration::from_secs(wall).saturating_sub(now.wall) })
+    }
+
+    /// By the wall clock as it is now: whoever keeps it looks at that, and it may have been set meanwhile.
+    fn shown(self, now: Now) -> u64 {
+        let end = (now.wall + self.boot.saturating_sub(now.boot)).as_secs();
+        // The two clocks are not read at the same moment.
+        if end.abs_diff(self.wall) <= 1 { self.wall } else { end }
     }
 }
 
 /// The time by both clocks.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Now {
-    /// Seconds since 1970.
-    pub(super) wall: u64,
+    /// Since 1970.
+    pub(super) wall: Duration,
     /// Since the machine was started.
     pub(super) boot: Duration,
 }
@@ -64,7 +88,7 @@ pub(super) struct Now {
 impl Now {
     /// By the kernel.
     pub(super) fn read() -> Self {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let boot = clock_gettime(ClockId::Boottime);
         Self { wall, boot: Duration::try_from(boot).unwrap_or_default() }
     }
@@ -181,26 +205,59 @@ mod tests {
         serde_json::from_str(&text).unwrap()
     }
 
+    const BOUNDED: &str = r#"{"bounded":{"seconds":900}}"#;
+    const NOW: Now = Now { wall: Duration::from_millis(1_795_538_674_400), boot: Duration::from_secs(100) };
+
+    fn after(seconds: u64) -> Now {
+        let more = Duration::from_secs(seconds);
+        Now { wall: NOW.wall + more, boot: NOW.boot + more }
+    }
+
     #[test]
-    fn only_what_cannot_be_lengthened_ends_here() {
-        let now = Now { wall: 1_795_538_674, boot: Duration::from_secs(100) };
-        let bounded = r#"{"bounded":{"seconds":900}}"#;
-        let soon = credential(r#""2026-11-24T16:44:44.5Z""#, bounded);
-        let ends = Ends::of(&soon, now).unwrap();
-        let after = |seconds: u64| Now { boot: Duration::from_secs(100 + seconds), ..now };
-        assert!(!ends.passed(after(9)) && ends.passed(after(10)));
-        assert_eq!(ends.shown(after(3)), "2026-11-24T16:44:44Z");
-        let past = Ends::of(&credential(r#""2026-11-24T16:44:04Z""#, bounded), now).unwrap();
-        assert!(past.passed(now));
-        for open in [
-            credential("null", r#""none""#),
-            credential("null", bounded),
-            credential(r#""2026-11-24T16:44:44Z""#, r#""immediate""#),
-        ] {
-            let ends = Ends::of(&open, now).unwrap();
-            assert!(!ends.passed(after(1 << 40)));
-            assert_eq!(ends.shown(now), "2026-11-24T16:49:34Z");
+    fn what_ends_is_not_served_past_its_end() {
+        for revocability in [BOUNDED, r#""immediate""#, r#""none""#] {
+            let soon = credential(r#""2026-11-24T16:44:44.5Z""#, revocability);
+            let mut ends = Ends::of(&soon, NOW).unwrap();
+            assert!(!ends.passed(after(9)) && ends.passed(after(10)));
+            assert_eq!(ends.shown(after(3)), "2026-11-24T16:44:44Z");
+            ends.put_off("2026-11-24T16:44:54.9Z", after(9));
+            assert!(!ends.passed(after(19)) && ends.passed(after(20)));
+            assert_eq!(ends.shown(after(19)), "2026-11-24T16:44:54Z");
+            ends.put_off("later", after(9));
+            assert!(ends.passed(after(20)), "what is no time changes nothing");
         }
-        assert!(Ends::of(&credential(r#""soon""#, bounded), now).is_none());
+        let past = Ends::of(&credential(r#""2026-11-24T16:44:04Z""#, BOUNDED), NOW).unwrap();
+        assert!(past.passed(NOW));
+        assert!(Ends::of(&credential(r#""soon""#, BOUNDED), NOW).is_none());
+    }
+
+    /// The broker lets go of it so much later than another one took its place, at the earliest.
+    #[test]
+    fn what_can_be_revoked_is_not_to_be_kept_for_longer_than_it_lives_on() {
+        assert!(Duration::from_secs(mcp_broker_proto::GRACE_SECS) > KEEP);
+        for (expires, revocability, want) in [
+            (r#""2026-11-24T17:44:34Z""#, r#""immediate""#, "2026-11-24T16:45:19Z"),
+            (r#""2026-11-24T17:44:34Z""#, r#""none""#, "2026-11-24T16:45:19Z"),
+            (r#""2026-11-24T17:44:34Z""#, BOUNDED, "2026-11-24T17:44:34Z"),
+            ("null", r#""immediate""#, "2026-11-24T16:45:19Z"),
+            ("null", BOUNDED, "2026-11-24T16:45:19Z"),
+        ] {
+            let ends = Ends::of(&credential(expires, revocability), NOW).unwrap();
+            assert_eq!(ends.shown(NOW), want, "{expires} {revocability}");
+            assert!(!ends.passed(after(3599)));
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_moves_the_end_along() {
+        let ends = Ends::of(&credential(r#""2026-11-24T16:44:44Z""#, BOUNDED), NOW).unwrap();
+        for (set, want) in [(3600, "2026-11-24T17:44:44Z"), (0, "2026-11-24T16:44:44Z")] {
+            let now = Now { wall: after(4).wall + Duration::from_secs(set), ..after(4) };
+            assert_eq!(ends.shown(now), want);
+            assert!(!ends.passed(now));
+        }
+        let back = Now { wall: after(4).wall - Duration::from_secs(3600), ..after(4) };
+        assert_eq!(ends.shown(back), "2026-11-24T15:44:44Z");
+        assert!(ends.passed(Now { wall: back.wall, ..after(10) }));
     }
 }

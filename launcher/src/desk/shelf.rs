@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use mcp_broker_proto::launch::IssuedCredential;
-use mcp_broker_proto::names::Label;
+use mcp_broker_proto::names::{Label, LeaseId};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
@@ -55,13 +55,39 @@ impl Form {
     }
 }
 
-/// The fields of one credential.
-struct Held {
+/// One credential.
+pub(super) struct Held {
+    lease: LeaseId,
     fields: Vec<(&'static str, Zeroizing<String>)>,
     ends: Ends,
 }
 
 impl Held {
+    /// Of a credential as the broker hands it over.
+    ///
+    /// # Errors
+    /// Where something that is handed out of it cannot be made of it.
+    pub(super) fn of(
+        name: &Label,
+        credential: &IssuedCredential,
+        mut forms: impl Iterator<Item = Form>,
+    ) -> Result<Self, Failure> {
+        let ends = Ends::of(credential, Now::read()).ok_or_else(|| {
+            let what = format!("the broker says in no known way when the credential `{name}` ends");
+            Failure::new(UNAVAILABLE, what, "install the mcp-run that belongs to the broker")
+        })?;
+        let mut fields = Vec::with_capacity(FIELDS.len());
+        for names in FIELDS {
+            let found = names.iter().find_map(|name| credential.fields.get(*name));
+            if let (Some(first), Some(value)) = (names.first(), found) {
+                // EXPOSE: the desk's own copy, for the instance alone, wiped when it is replaced or withheld.
+                fields.push((*first, value.expose(|text| Zeroizing::new(text.to_owned()))));
+            }
+        }
+        let held = Self { lease: credential.lease, fields, ends };
+        forms.find(|form| !held.fits(*form)).map_or(Ok(held), |form| Err(unfit(name, form)))
+    }
+
     /// A field; an empty one counts as none.
     fn field(&self, names: Names) -> Option<&str> {
         let field = self.fields.iter().find(|(name, _)| names.first() == Some(name))?;
@@ -78,34 +104,17 @@ impl Held {
 pub(super) struct Shelf(BTreeMap<Label, Held>);
 
 impl Shelf {
-    /// Takes a credential in the place of the one of the same name, which stays where this one does not fit.
-    ///
-    /// # Errors
-    /// Where something that is handed out of it cannot be made of it.
-    pub(super) fn put(
-        &mut self,
-        name: &Label,
-        credential: &IssuedCredential,
-        forms: impl Iterator<Item = Form>,
-    ) -> Result<(), Failure> {
-        let ends = Ends::of(credential, Now::read()).ok_or_else(|| {
-            let what = format!("the broker says in no known way when the credential `{name}` ends");
-            Failure::new(UNAVAILABLE, what, "install the mcp-run that belongs to the broker")
-        })?;
-        let mut fields = Vec::with_capacity(FIELDS.len());
-        for names in FIELDS {
-            let found = names.iter().find_map(|name| credential.fields.get(*name));
-            if let (Some(first), Some(value)) = (names.first(), found) {
-                // EXPOSE: the desk's own copy, for the instance alone, wiped when it is replaced or withheld.
-                fields.push((*first, value.expose(|text| Zeroizing::new(text.to_owned()))));
-            }
+    /// Takes a credential in the place of the one of the same name.
+    pub(super) fn put(&mut self, name: Label, held: Held) {
+        self.0.insert(name, held);
+    }
+
+    /// The credential of that lease ends then, and no sooner.
+    pub(super) fn put_off(&mut self, lease: LeaseId, until: &str) {
+        let now = Now::read();
+        for held in self.0.values_mut().filter(|held| held.lease == lease) {
+            held.ends.put_off(until, now);
         }
-        let held = Held { fields, ends };
-        for form in forms {
-            check(name, &held, form)?;
-        }
-        self.0.insert(name.clone(), held);
-        Ok(())
     }
 
     /// Whether something can be handed out of a credential.
@@ -113,8 +122,7 @@ impl Shelf {
     /// # Errors
     /// Where it has not the fields, or is not here.
     pub(super) fn check(&self, name: &Label, form: Form) -> Result<(), Failure> {
-        let nothing = Held { fields: Vec::new(), ends: Ends::Open };
-        check(name, self.0.get(name).unwrap_or(&nothing), form)
+        if self.0.get(name).is_some_and(|held| held.fits(form)) { Ok(()) } else { Err(unfit(name, form)) }
     }
 
     /// What is handed out of a credential now.
@@ -138,21 +146,18 @@ impl Shelf {
     }
 }
 
-fn check(name: &Label, held: &Held, form: Form) -> Result<(), Failure> {
-    if held.fits(form) {
-        return Ok(());
-    }
+fn unfit(name: &Label, form: Form) -> Failure {
     let set = |names: &&[Names]| {
         let words: Vec<_> =
             names.iter().filter_map(|names| names.first()).map(|n| format!("`{n}`")).collect();
         words.join(" and ")
     };
     let sets: Vec<_> = form.needs().iter().map(set).collect();
-    Err(Failure::new(
+    Failure::new(
         CONFIG,
         format!("the credential `{name}` has not the fields {}", sets.join(", nor ")),
         "ask the owner of the server to inject another credential that way, or this one another way",
-    ))
+    )
 }
 
 /// The documents: for AWS as the guides of its SDKs have them (container credential provider, process credential
@@ -203,9 +208,13 @@ mod tests {
         "aws".parse().unwrap()
     }
 
+    fn put(shelf: &mut Shelf, credential: &IssuedCredential, forms: &[Form]) -> Result<(), Failure> {
+        Held::of(&name(), credential, forms.iter().copied()).map(|held| shelf.put(name(), held))
+    }
+
     fn served(fields: &Value, expires: &str, form: Form) -> Result<Value, Refusal> {
         let mut shelf = Shelf::default();
-        shelf.put(&name(), &credential(fields, &expires.into()), [form].into_iter()).unwrap();
+        put(&mut shelf, &credential(fields, &expires.into()), &[form]).unwrap();
         shelf.document(&name(), form).map(|text| serde_json::from_slice(&text).unwrap())
     }
 
@@ -245,27 +254,38 @@ mod tests {
         assert_eq!(served(&aws, "2020-01-01T00:00:00Z", Form::AwsEndpoint), Err(Refusal::Ended));
         let mut shelf = Shelf::default();
         assert_eq!(shelf.document(&name(), Form::AwsProcess).map(drop), Err(Refusal::Withheld));
-        shelf.put(&name(), &credential(&aws, &LATER.into()), [].into_iter()).unwrap();
+        put(&mut shelf, &credential(&aws, &LATER.into()), &[]).unwrap();
         shelf.clear();
         assert_eq!(shelf.document(&name(), Form::AwsProcess).map(drop), Err(Refusal::Withheld));
+    }
+
+    #[test]
+    fn an_end_that_is_put_off() {
+        let aws = json!({ "access_key_id": "A", "secret_access_key": "s" });
+        let past = credential(&aws, &"2020-01-01T00:00:00Z".into());
+        let mut shelf = Shelf::default();
+        put(&mut shelf, &past, &[]).unwrap();
+        shelf.put_off("0199f3a8-0000-7000-8000-000000000001".parse().unwrap(), LATER);
+        assert_eq!(shelf.document(&name(), Form::AwsProcess).map(drop), Err(Refusal::Ended), "another lease");
+        shelf.put_off(past.lease, LATER);
+        assert!(shelf.document(&name(), Form::AwsProcess).is_ok());
     }
 
     #[test]
     fn a_credential_of_another_kind_does_not_take_the_place() {
         let mut shelf = Shelf::default();
         let good = json!({ "access_key_id": "A", "secret_access_key": "s" });
-        shelf.put(&name(), &credential(&good, &LATER.into()), [Form::AwsEndpoint].into_iter()).unwrap();
+        put(&mut shelf, &credential(&good, &LATER.into()), &[Form::AwsEndpoint]).unwrap();
         for (fields, form) in [
             (json!({ "access_key_id": "B" }), Form::AwsEndpoint),
             (json!({ "access_key_id": "B", "secret_access_key": "" }), Form::AwsProcess),
             (json!({ "client_key": "hidden" }), Form::Kubernetes),
         ] {
-            let failure =
-                shelf.put(&name(), &credential(&fields, &LATER.into()), [form].into_iter()).unwrap_err();
+            let failure = put(&mut shelf, &credential(&fields, &LATER.into()), &[form]).unwrap_err();
             assert_eq!(failure.exit, CONFIG);
             assert!(failure.what.contains("`aws`") && !failure.what.contains("hidden"), "{failure:?}");
         }
-        assert!(shelf.put(&name(), &credential(&good, &"soon".into()), [].into_iter()).is_err());
+        assert!(put(&mut shelf, &credential(&good, &"soon".into()), &[]).is_err());
         let kept = shelf.document(&name(), Form::AwsEndpoint).unwrap();
         assert!(kept.windows(3).any(|three| three == b"\"A\""), "the one before is still served");
     }

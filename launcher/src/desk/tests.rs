@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::getppid;
+use rustix::time::Timespec;
 use serde_json::{Value, json};
 
 use super::*;
@@ -91,7 +92,7 @@ fn what_is_asked_for_rightly_is_answered() {
     let (status, body) = ask(&mut desk, address, &text);
     assert_eq!((status, &body["code"]), (503, &json!("CredentialEnded")));
     serve(&mut desk);
-    assert!(desk.guests.iter().all(Option::is_none), "nobody is left");
+    assert!(desk.hall.guests.iter().all(Option::is_none), "nobody is left");
 }
 
 #[test]
@@ -181,13 +182,13 @@ fn more_than_there_are_places_for_are_served_all_the_same() {
     let (mut desk, endpoint, address) = ours();
     let text = request(&address, &endpoint.token, "");
     // They hold every place, and say nothing.
-    let silent: Vec<_> = (0..MAX_GUESTS).map(|_| TcpStream::connect(address).unwrap()).collect();
+    let silent: Vec<_> = (0..hall::MAX_GUESTS).map(|_| TcpStream::connect(address).unwrap()).collect();
     let mut more: Vec<_> = (0..200).map(|_| TcpStream::connect(address).unwrap()).collect();
     for stream in &mut more {
         stream.write_all(text.as_bytes()).unwrap();
     }
     serve(&mut desk);
-    assert_eq!(desk.guests.iter().flatten().count(), MAX_GUESTS);
+    assert_eq!(desk.hall.guests.iter().flatten().count(), hall::MAX_GUESTS);
     let due = desk.next().unwrap();
     assert!(due <= Instant::now() + guest::PATIENCE);
     desk.serve(Instant::now() + guest::PATIENCE);
@@ -206,7 +207,7 @@ fn a_copy_of_the_process_forgets() {
     let _open = TcpStream::connect(address).unwrap();
     serve(&mut desk);
     desk.forget();
-    assert!(desk.grants.is_empty() && desk.guests.is_empty());
+    assert!(desk.grants.is_empty() && desk.hall.guests.is_empty());
     assert!(desk.shelf.document(&name(), Form::AwsEndpoint).is_err());
     assert!(TcpStream::connect(address).is_ok(), "what it shares with the original is left alone");
     drop(endpoint);

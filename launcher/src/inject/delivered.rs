@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use mcp_broker_proto::launch::{Injection, Refresh};
 use mcp_broker_proto::names::{Label, LeaseId};
 
-use super::{give_back, lend, secrets_in, unmade};
+use super::{lend, secrets_in, unmade};
 use crate::desk::Desk;
 use crate::failure::{CONFIG, Failure, UNAVAILABLE};
 use crate::proxy::redact::Secrets;
@@ -18,8 +18,8 @@ pub fn leases(refresh: &Refresh) -> Vec<LeaseId> {
     refresh.credentials.values().map(|credential| credential.lease).collect()
 }
 
-/// What was delivered to one instance. What answers requests for a credential belongs beside the files: it takes the
-/// new credential once the files are in place, as that step cannot fail.
+/// What was delivered to one instance. What answers requests for a credential takes the new one once the files are in
+/// place, as that step cannot fail.
 #[derive(Default)]
 pub struct Delivered {
     /// Its private files.
@@ -56,6 +56,8 @@ impl Delivered {
             .iter()
             .filter(|way| way.credentials().iter().any(|name| credentials.contains_key(*name)));
         let touched: Vec<_> = touched.cloned().collect();
+        // Looked at first, as nothing can be taken back of what the server may have asked for already.
+        let served = self.desk.as_ref().map(|desk| desk.prepare(&credentials)).transpose()?;
         let fields = lend(&mut credentials);
         let (mut contents, mut signals) = (Vec::new(), BTreeSet::new());
         for way in &touched {
@@ -70,9 +72,8 @@ impl Delivered {
             })?;
             files.replace(&contents)?;
         }
-        give_back(&mut credentials, fields);
-        if let Some(desk) = &mut self.desk {
-            credentials.iter().try_for_each(|(name, credential)| desk.put(name, credential))?;
+        if let (Some(desk), Some(served)) = (&mut self.desk, served) {
+            desk.take(served);
         }
         Ok(signals.into_iter().collect())
     }

@@ -147,10 +147,8 @@ fn open_desk(
     inject: &[Injection],
     credentials: &BTreeMap<Label, IssuedCredential>,
 ) -> Result<Option<Desk>, Failure> {
-    let asked =
-        |injection: &&Injection| matches!(injection, Injection::Aws { .. } | Injection::Kubeconfig { .. });
     let mut desk = None;
-    for name in inject.iter().filter(asked).flat_map(Injection::credentials) {
+    for name in inject.iter().filter(|way| way.is_asked()).flat_map(Injection::credentials) {
         let desk = match &mut desk {
             Some(desk) => desk,
             none => none.insert(Desk::open(keeper)?),

@@ -16,6 +16,7 @@ mod refresh;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
 mod refresh_tests;
+mod rounds;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
 mod tests;
@@ -40,7 +41,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use self::book::Book;
 use self::instances::Instances;
-use self::refresh::Refreshes;
+use self::rounds::Refreshes;
 use self::told::Told;
 use self::wake::Wake;
 use self::wants::Wants;

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mcp_broker_proto::channel::{Containment, ToBroker, ToLauncher};
-use mcp_broker_proto::launch::{Content, Injection, Refresh, SecretsTicket};
+use mcp_broker_proto::launch::{AwsWay, Content, Injection, Refresh, SecretsTicket};
 use mcp_broker_proto::names::{Label, LeaseId};
 use mcp_broker_proto::problem::ErrorCode;
 use mcp_broker_proto::session::{LaunchState, LockCause};
@@ -118,6 +118,29 @@ async fn an_instance_is_refreshed_with_all_that_belongs_together() {
     // What is retired ends with its instance.
     client.say(&ToBroker::Dead).await;
     until("all of it is ended", || world.leases.infos().is_empty()).await;
+}
+
+/// A launcher that says until when a credential may be kept hears of each renewal; for one in a file nobody says that.
+#[tokio::test]
+async fn who_asks_for_a_credential_is_told_that_it_lives_longer() {
+    let world = world();
+    world.redefine(|server| {
+        let credential = "a".parse().unwrap();
+        server.scopes[0].inject =
+            vec![Injection::Aws { credential, by: AwsWay::Endpoint }, file("B", &["b"])];
+    });
+    let (_session, mut client, ticket) = running(&world, 11).await;
+    let until: jiff::Timestamp = "2026-11-24T06:00:00.25Z".parse().unwrap();
+    for name in ["b", "a"] {
+        world.sessions.renewed_credential(client.launch, lease(&ticket.credentials, name), until);
+    }
+    match client.hear().await {
+        Some(ToLauncher::Renewed { lease: told, expires_at }) => {
+            assert_eq!((told, expires_at), (lease(&ticket.credentials, "a"), until.to_string()));
+        }
+        other => panic!("{other:?}"),
+    }
+    heard(&mut client).await;
 }
 
 #[tokio::test]

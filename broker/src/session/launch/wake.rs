@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Interval, sleep, sleep_until};
 
 use super::Launch;
-use super::refresh::Step;
+use super::rounds::Step;
 use crate::audit::Event;
 use crate::session::seat::Order;
 use crate::session::supply::Supply;
@@ -83,6 +83,7 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
                 self.show();
                 self.send(&ToLauncher::Resume).await
             }
+            Order::Renewed { lease, until } => self.renewed(lease, until).await,
             Order::Ending { lease, within } => self.ending(lease, within).await,
             Order::Lost(lease) => self.lost(lease).await,
             Order::Answered { call, yes, by } => self.confirmed_by(call, yes, by).await,

@@ -236,7 +236,7 @@ impl<S: AsyncRead + AsyncWrite + Send> Trial<S> {
 fn obey(order: &Order) -> Result<(), EndReason> {
     match order {
         // No client calls a tool through a trial.
-        Order::Resume | Order::Ending { .. } | Order::Answered { .. } => Ok(()),
+        Order::Resume | Order::Renewed { .. } | Order::Ending { .. } | Order::Answered { .. } => Ok(()),
         Order::Park(why) => Err(why.reason()),
         Order::Lost(_) => Err(EndReason::CredentialEnded),
         Order::End(reason) => Err(*reason),

@@ -108,6 +108,10 @@ impl Relay {
                 }
             }
             ToLauncher::Refresh(refresh) => self.refresh(*refresh),
+            ToLauncher::Renewed { lease, expires_at } => {
+                let desks = self.backends.iter_mut().filter_map(Backend::desk);
+                desks.for_each(|desk| desk.put_off(lease, &expires_at));
+            }
             ToLauncher::End(end) => self.end_with(run::ended(&end), now),
         }
     }
