@@ -5,6 +5,7 @@
 //! child of the test took by `setresuid(2)`; nobody signed in, no screen locked and no machine slept.
 
 pub mod accounts;
+pub mod aws;
 pub mod bao;
 pub mod broker;
 pub mod eventually;
@@ -14,6 +15,7 @@ pub mod http;
 pub mod leaks;
 pub mod logind;
 pub mod mcp;
+pub mod metadata;
 pub mod ministack;
 pub mod parts;
 pub mod pg;

@@ -20,6 +20,8 @@ use crate::view::View;
 pub struct Ministack {
     /// Where every service answers.
     pub url: String,
+    /// The port of that on 127.0.0.1.
+    pub port: u16,
     /// Keys of the user who may assume the role, and nothing else.
     pub access_key_id: String,
     /// The secret one.
@@ -46,7 +48,8 @@ impl Ministack {
         command
             .env("AUTH", "true")
             .env("GATEWAY_PORT", port.to_string())
-            .env("SERVICES", "s3,sts,iam,sqs,sns");
+            .env("SERVICES", "s3,sts,iam,sqs,sns,cloudtrail")
+            .env("CLOUDTRAIL_RECORDING", "1");
         command.env("AWS_ACCESS_KEY_ID", "AKIAROOTROOTROOTROOT").env("AWS_SECRET_ACCESS_KEY", "rootsecret");
         command
             .env("SFTP_ENABLED", "0")
@@ -62,7 +65,24 @@ impl Ministack {
         let made = set_up(&url);
         let text = |name: &str| made[name].as_str().expect("a text").to_owned();
         let (access_key_id, secret_access_key) = (text("access_key_id"), text("secret_access_key"));
-        Self { access_key_id, secret_access_key, role_arn: text("role_arn"), url, _server: server, _dir: dir }
+        Self {
+            access_key_id,
+            secret_access_key,
+            role_arn: text("role_arn"),
+            url,
+            port,
+            _server: server,
+            _dir: dir,
+        }
+    }
+
+    /// Its log of calls, oldest first: what AWS CloudTrail writes down.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    #[must_use]
+    pub fn log(&self) -> Vec<Value> {
+        serde_json::from_str(&admin(&[&self.url, "log"], &[])).expect("it prints an array")
     }
 
     /// What whoever has these keys, with their token, reads in a bucket: `refused: CODE` where it may not.

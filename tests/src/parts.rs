@@ -115,6 +115,8 @@ pub mod seen {
     pub const CLIENTS: &str = "/run/e2e/clients";
     /// What tests use of the repository as it is.
     pub const FIXTURES: &str = "/run/e2e/fixtures";
+    /// Debian's Python.
+    pub const PYTHON: &str = "/usr/bin/python3";
     /// Python with the SDK of the stateless era.
     pub const PYTHON_2: &str = "/run/e2e/parts/mcp-2/bin/python";
     /// A server of the stateless era, for that Python.
@@ -125,6 +127,12 @@ pub mod seen {
     pub const PYTHON_AWS: &str = "/run/e2e/parts/aws/bin/python";
     /// A server that uses AWS, for that Python.
     pub const USES_AWS: &str = "/run/e2e/fixtures/aws_server.py";
+    /// A server of awslabs that tells of users and roles, for that Python.
+    pub const IAM: &str = "/run/e2e/parts/aws/bin/awslabs.iam-mcp-server";
+    /// A server that uses AWS as its SDK for JavaScript does, for Node.
+    pub const USES_AWS_BY_NODE: &str = "/run/e2e/fixtures/aws_server.cjs";
+    /// A server whose credential is in a file, for any Python.
+    pub const READS_FILE: &str = "/run/e2e/fixtures/file_server.py";
     /// What an administrator of the emulated AWS does, for that Python.
     pub const AWS_ADMIN: &str = "/run/e2e/fixtures/aws_admin.py";
     /// A server of awslabs that lists queues and topics, for that Python.

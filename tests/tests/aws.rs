@@ -11,82 +11,12 @@ use std::time::Duration;
 
 use e2e::World;
 use e2e::accounts::ALICE;
+use e2e::aws::{READER, Server};
 use e2e::eventually::{so, within};
 use e2e::mcp::Client;
 use e2e::ministack::Ministack;
 use e2e::parts::seen;
-use e2e::tempdir::write;
 use serde_json::{Value, json};
-
-/// What the server `notes` is.
-struct Server<'a> {
-    /// Further lines of the provider.
-    provider: &'a str,
-    /// Further keys of the credential.
-    credential: &'a str,
-    /// How the server gets at it.
-    by: &'a str,
-    program: &'a str,
-    /// What it may do, and with what.
-    allowed: [&'a str; 2],
-}
-
-/// It may read one bucket.
-const READER: Server<'_> = Server {
-    provider: "",
-    credential: "",
-    by: "endpoint",
-    program: seen::USES_AWS,
-    allowed: ["s3:GetObject", "arn:aws:s3:::notes/*"],
-};
-
-/// A world with that server.
-fn world(aws: &Ministack, server: &Server<'_>) -> World {
-    let Server { provider, credential, by, program, allowed: [action, resource] } = server;
-    let world = World::user();
-    let owner = world.owner().uid;
-    let kept = |name: &str, text: &str| {
-        let path = world.config_dir().join(name);
-        write(&path, text, 0o600, owner, owner);
-        path
-    };
-    let (id, secret) = (kept("aws.id", &aws.access_key_id), kept("aws.secret", &aws.secret_access_key));
-    let (url, role, mark) = (&aws.url, &aws.role_arn, &world.mark);
-    let provider = format!(
-        r#"
-[provider.aws]
-kind = "aws-sts"
-region = "us-east-1"
-endpoint = "{url}"
-source = {{ access_key_id = {{ file = {id:?} }}, secret_access_key = {{ file = {secret:?} }} }}
-{provider}
-"#
-    );
-    let command = [seen::PYTHON_AWS, *program];
-    let statement = format!(r#"{{ Effect = "Allow", Action = "{action}", Resource = "{resource}" }}"#);
-    let text = format!(
-        r#"description = "Notes in a bucket"
-owner = "platform"
-tier = "development"
-command = {command:?}
-env = {{ E2E_MARK = "{mark}", AWS_ENDPOINT_URL = "{url}", AWS_REGION = "us-east-1", HOME = "/nowhere" }}
-
-[access]
-users = ["alice"]
-
-[scope.read]
-tools = ["*"]
-inject = [{{ aws = "{by}" }}]
-
-[scope.read.credential.aws]
-provider = "aws"
-role_arn = "{role}"
-policy = {{ Version = "2012-10-17", Statement = [{statement}] }}
-{credential}
-"#
-    );
-    world.config(&provider).file("notes", &text).start()
-}
 
 fn read(client: &mut Client, bucket: &str) -> String {
     client.call("read", json!({ "bucket": bucket }))
@@ -121,7 +51,7 @@ fn endpoint(world: &World) -> String {
 #[test]
 fn a_server_may_do_what_its_session_policy_says_until_the_lock() {
     let aws = Ministack::start();
-    let mut world = world(&aws, &READER);
+    let mut world = READER.world(&aws).start();
     let mut client = world.launch(ALICE, "notes");
     let name = assert_narrowed(&mut client);
     let lease = world.leases().pop().expect("a lease");
@@ -147,7 +77,7 @@ fn a_server_may_do_what_its_session_policy_says_until_the_lock() {
 #[test]
 fn the_command_of_a_profile_is_answered_to_the_server_alone() {
     let aws = Ministack::start();
-    let mut world = world(&aws, &Server { by: "credential_process", ..READER });
+    let mut world = Server { by: "credential_process", ..READER }.world(&aws).start();
     let mut client = world.launch(ALICE, "notes");
     let name = assert_narrowed(&mut client);
     let named = |event: &Value| event["detail"].as_str().is_some_and(|detail| detail.contains(&name));
@@ -171,7 +101,7 @@ fn the_command_of_a_profile_is_answered_to_the_server_alone() {
 #[test]
 fn a_server_works_on_while_its_credentials_are_replaced() {
     let aws = Ministack::start();
-    let mut world = world(&aws, &Server { credential: "ttl = \"30s\"\ntime_limit = true", ..READER });
+    let mut world = Server { credential: "ttl = \"30s\"\ntime_limit = true", ..READER }.world(&aws).start();
     let mut client = world.launch(ALICE, "notes");
     let (pid, first) = (client.call("pid", json!({})), assert_narrowed(&mut client));
     let mut names = vec![first];
@@ -195,7 +125,7 @@ fn the_hook_denies_a_session_by_its_name() {
     let aws = Ministack::start();
     let command = [seen::PYTHON_AWS, seen::AWS_ADMIN, &aws.url, "deny"];
     let hook = format!("deny = {{ command = {command:?} }}");
-    let mut world = world(&aws, &Server { provider: &hook, ..READER });
+    let mut world = Server { provider: &hook, ..READER }.world(&aws).start();
     let (mut one, mut other) = (world.launch(ALICE, "notes"), world.launch(ALICE, "notes"));
     let stolen = keys(&mut one);
     assert_eq!(aws.read(&stolen, "notes"), "of notes", "whoever has the keys may");
@@ -218,11 +148,11 @@ fn a_server_of_awslabs_lists_queues_and_no_topics() {
     let aws = Ministack::start();
     let server = Server {
         by: "credential_process",
-        program: seen::SNS_SQS,
+        command: &[seen::PYTHON_AWS, seen::SNS_SQS],
         allowed: ["sqs:ListQueues", "*"],
         ..READER
     };
-    let mut world = world(&aws, &server);
+    let mut world = server.world(&aws).start();
     let mut client = world.launch(ALICE, "notes");
     let queues = client.call("list_queues", json!({ "region": "us-east-1" }));
     assert!(queues.contains("/orders"), "{queues}");

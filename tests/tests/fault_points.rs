@@ -1,5 +1,5 @@
 //! `kill -9` of the broker at every point of a credential's life: each record of the journal, each call to
-//! OpenBao, each step of an end and of a recovery. What is alive is asked of PostgreSQL (its users) and of OpenBao
+//! OpenBao, each step of a refresh below a running server, of an end and of a recovery. What is alive is asked of PostgreSQL (its users) and of OpenBao
 //! (every token that it knows). Without a restart nothing may be alive once the dead man's period and 5 s have
 //! passed; after a restart everything is settled within 5 s, on top of what a recovery waits on purpose.
 //! Each point twice, with `tests/run --full` twenty times.
@@ -36,6 +36,8 @@ enum Scene {
     Life,
     /// A launch that lives until its credentials are renewed.
     Renewal,
+    /// A launch that lives until other credentials take the place of its own below the running server.
+    Refresh,
     /// A launch that ends while its lease cannot be revoked.
     Trouble,
     /// A start after a crash.
@@ -69,7 +71,7 @@ fn points() -> Vec<String> {
 
 /// How a point is reached: the scenes, and how often it is passed before the moment in question.
 fn ways(point: &str) -> Vec<(Scene, u32)> {
-    use Scene::{Damage, Life, Lock, NoToken, OwnToken, Recovery, Renewal, Trouble};
+    use Scene::{Damage, Life, Lock, NoToken, OwnToken, Recovery, Refresh, Renewal, Trouble};
     let name = point.trim_end_matches(".before").trim_end_matches(".after");
     match name {
         // The lease's, then its parent's.
@@ -91,6 +93,7 @@ fn ways(point: &str) -> Vec<(Scene, u32)> {
         "backend.look-at-self" => vec![(NoToken, 1)],
         "durable.write" | "durable.sync" => vec![(Life, 3), (Life, 5), (Recovery, 2)],
         "durable.replace-written" | "durable.replace-renamed" => vec![(Damage, 1)],
+        _ if name.starts_with("refresh.") => vec![(Refresh, 1), (Refresh, 2)],
         _ if name.starts_with("recover.") => vec![(Recovery, 1)],
         "launch.ticket-sending" | "launch.ticket-sent" => vec![(Life, 1), (Lock, 2)],
         "launch.killed" | "launch.parked" | "session.resumed" => vec![(Lock, 1)],
@@ -115,7 +118,8 @@ fn cases() -> VecDeque<Case> {
     cases
 }
 
-/// Two servers: the leases of one live for 15 minutes, those of the other are renewed every few seconds.
+/// Three servers: the leases of one live for 15 minutes, those of the second are renewed every few seconds, and those
+/// of the third cannot be.
 fn world() -> World {
     let world = World::user().dead_man(DEAD_MAN).vault().with_fault_points().probe("orders-db", &[]);
     let (role, brief) = (world.role.clone(), format!("{}b", world.role));
@@ -124,7 +128,10 @@ fn world() -> World {
     world.bao().policy(&role, &format!(r#"path "{path}*" {{ capabilities = ["read"] }}"#));
     let text =
         world.definition(&[e2e::parts::seen::PROBE]).replace(&path, &format!("database/creds/{brief}"));
-    world.file("orders-brief", &text)
+    let fixed = format!("{role}f");
+    world.bao().database(world.pg(), &fixed, json!({ "default_ttl": "6s", "max_ttl": "6s" }));
+    let by_file = world.definition_by_file().replace(&path, &format!("database/creds/{fixed}"));
+    world.file("orders-brief", &text).file("orders-file", &by_file)
 }
 
 /// Asks a few times a second: many worlds share the machine.
@@ -200,7 +207,11 @@ fn play(world: World, case: &Case) -> (World, Vec<Client>) {
     let period = if case.scene == Scene::OwnToken { "3s" } else { "1h" };
     world.bao().put("auth/approle/role/mcp-broker", &json!({ "token_period": period }));
     let mut world = start_told(world, &order);
-    let server = if case.scene == Scene::Renewal { "orders-brief" } else { "orders-db" };
+    let server = match case.scene {
+        Scene::Renewal => "orders-brief",
+        Scene::Refresh => "orders-file",
+        _ => "orders-db",
+    };
     let mut client = world.run(ALICE, &[server]);
     let params = json!({ "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {} });
     let answered = client.try_request("initialize", params).is_some();
@@ -222,7 +233,7 @@ fn play(world: World, case: &Case) -> (World, Vec<Client>) {
         let _ = world.run_to_end(ALICE, &["unlock"]);
         return (world, vec![client]);
     }
-    if answered && !matches!(case.scene, Scene::Renewal | Scene::OwnToken) {
+    if answered && !matches!(case.scene, Scene::Renewal | Scene::Refresh | Scene::OwnToken) {
         client.close();
         let mut logout = world.run(ALICE, &["logout"]);
         if world.broker().process.running() {

@@ -62,6 +62,16 @@ inject = [{{ env = "DSN", value = "{dsn}" }}]
         )
     }
 
+    /// The text of a server's file whose server reads the world's credential in a file, again and again, and is told
+    /// when there is another one.
+    #[must_use]
+    pub fn definition_by_file(&self) -> String {
+        let psql = parts::postgres("psql");
+        self.definition(&[seen::PYTHON, seen::READS_FILE])
+            .replace("env = { ", &format!("env = {{ PSQL = {:?}, ", psql.display().to_string()))
+            .replace(r#"{ env = "DSN","#, r#"{ file = "DSN_FILE", signal = "HUP","#)
+    }
+
     /// Takes the broker that has fault points and clocks that can be moved.
     #[must_use]
     pub fn with_fault_points(mut self) -> Self {
