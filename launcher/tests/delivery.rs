@@ -6,7 +6,8 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use scene::{Broker, Channel, Client, LAUNCH, PATIENCE};
+use rustix::process::{Pid, Signal, kill_process};
+use scene::{BARE, Broker, Channel, Client, LAUNCH, PATIENCE};
 use serde_json::{Value, json};
 
 mod scene;
@@ -68,19 +69,20 @@ fn files() -> Value {
     ])
 }
 
-fn ticket(channel: &mut Channel, inject: &Value, env: &Value) {
+/// Answers with what the launcher says of it.
+fn ticket(channel: &mut Channel, inject: &Value, env: &Value) -> Value {
     channel.send(&json!({
         "type": "ticket", "kind": "secrets", "launch": LAUNCH, "instance": 0, "server": "t", "scope": "all",
         "idle_secs": 0, "command": ["/bin/sh", "-c", READS], "env": env, "cwd": "/",
         "credentials": credentials("first-hunter-1"), "inject": inject,
     }));
-    channel.expect("started");
+    channel.expect("started")
 }
 
 fn begun(broker: &Broker, mut client: Client, inject: &Value, env: &Value) -> (Channel, Client) {
     let (mut channel, _) = broker.accept();
     channel.beats();
-    ticket(&mut channel, inject, env);
+    let _ = ticket(&mut channel, inject, env);
     client.open();
     (channel, client)
 }
@@ -185,6 +187,110 @@ fn a_memory_file_is_read_again_and_never_written() {
     let want = sum("pw=first-hunter-1");
     assert_eq!(asked(&mut client, "fd"), format!("{want} {want} sealed"));
     assert!(refresh(&mut channel, 0, "second-hunter-2").is_some());
+}
+
+/// So many memory files, named `F0` and so on; the last is `F`.
+fn memory_files(count: usize) -> Value {
+    let name = |number: usize| if number + 1 == count { "F".to_owned() } else { format!("F{number}") };
+    (0..count).map(|number| json!({ "way": "fd", "name": name(number), "value": format!("{number}={{db.password}}") })).collect()
+}
+
+/// With a sub-reaper in the place of a PID namespace all of it is the same: files, memory files, and the signal to the
+/// first process alone.
+#[test]
+fn all_of_it_reaches_a_server_without_a_namespace() {
+    let broker = Broker::start("bare");
+    let mut command = Command::new("/usr/bin/unshare");
+    command.args(["--user", "--map-current-user", "--keep-caps", "/bin/sh", "-c", BARE]);
+    command.arg(env!("CARGO_BIN_EXE_mcp-run"));
+    let mut client = Client::start_by(command, &broker, true);
+    let (mut channel, _) = broker.accept();
+    channel.beats();
+    let mut ways = memory_files(32);
+    let fixed = ways.as_array_mut().unwrap();
+    fixed
+        .iter_mut()
+        .for_each(|way| way["value"] = way["value"].as_str().unwrap().replace("db.", "fixed.").into());
+    fixed.extend(files().as_array().unwrap().iter().cloned());
+    let mut both = credentials("first-hunter-1");
+    both["fixed"] = credentials("fixed-hunter-0")["db"].take();
+    channel.send(&json!({
+        "type": "ticket", "kind": "secrets", "launch": LAUNCH, "instance": 0, "server": "t", "scope": "all",
+        "idle_secs": 0, "command": ["/bin/sh", "-c", READS], "env": {}, "cwd": "/",
+        "credentials": both, "inject": ways,
+    }));
+    assert_eq!(channel.expect("started")["containment"], "sub-reaper");
+    client.open();
+    let want = sum("31=fixed-hunter-0");
+    assert_eq!(asked(&mut client, "fd"), format!("{want} {want} sealed"));
+    assert_eq!(refresh(&mut channel, 0, "second-hunter-2"), None);
+    told(&mut client);
+    assert_eq!(asked(&mut client, "sums"), sums("second-hunter-2"));
+    assert_eq!(asked(&mut client, "kid"), "alive", "the signal was for the first process alone");
+    client.close();
+    assert_eq!(client.wait(), 0);
+}
+
+#[test]
+fn more_memory_files_than_there_is_room_for_start_no_server() {
+    let broker = Broker::start("too-many");
+    let mut client = Client::start(&broker);
+    let (mut channel, _) = broker.accept();
+    channel.send(&json!({
+        "type": "ticket", "kind": "secrets", "launch": LAUNCH, "instance": 0, "server": "t", "scope": "all",
+        "idle_secs": 0, "command": ["/bin/sh", "-c", READS], "env": {}, "cwd": "/",
+        "credentials": credentials("first-hunter-1"), "inject": memory_files(33),
+    }));
+    channel.expect("dead");
+    assert_eq!(client.wait(), 78, "the configuration is to be corrected");
+}
+
+/// What passes signals on may be so slow that no more of them can be sent: those that wait are enough, as the server
+/// finds the newest credentials whenever it is told.
+#[test]
+fn a_server_is_told_though_a_signal_could_not_be_sent() {
+    let broker = Broker::start("slow");
+    let client = Client::start(&broker);
+    let (mut channel, _) = broker.accept();
+    channel.beats();
+    let started = ticket(&mut channel, &files(), &json!({}));
+    let mut client = client;
+    client.open();
+    let keeper = keeper(u32::try_from(started["pid"].as_u64().unwrap()).unwrap());
+    kill_process(keeper, Signal::STOP).unwrap();
+    for round in 0..400 {
+        assert_eq!(refresh(&mut channel, 0, &format!("hunter-of-round-{round}")), None);
+    }
+    kill_process(keeper, Signal::CONT).unwrap();
+    told(&mut client);
+    assert_eq!(sums_at_last(&mut client), sums("hunter-of-round-399"));
+}
+
+/// What the files hold once the server has nothing more to say of signals.
+fn sums_at_last(client: &mut Client) -> String {
+    client.call(7, "sums");
+    loop {
+        let line = client.line();
+        if let Some(text) = line["result"]["content"][0]["text"].as_str() {
+            return text.to_owned();
+        }
+        assert_eq!(line["params"]["data"], "hup", "{line}");
+    }
+}
+
+/// The keeper of a server: what runs as `mcp-run` and is the server's own process or its parent.
+fn keeper(pid: u32) -> Pid {
+    let is_ours = |pid: u32| {
+        std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|program| program.ends_with("mcp-run"))
+    };
+    let parent = || {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap();
+        line.trim().parse().unwrap()
+    };
+    let found = if is_ours(pid) { pid } else { parent() };
+    assert!(is_ours(found));
+    Pid::from_raw(i32::try_from(found).unwrap()).unwrap()
 }
 
 /// `mcp-run` whose runtime directory is a small file system in memory of its own, made read-only once the file

@@ -22,16 +22,11 @@ impl Leases {
     /// revoked is ended after a grace, if that is sooner.
     pub fn retire(self: &Arc<Self>, ids: impl IntoIterator<Item = LeaseId>) {
         for id in ids {
-            let now = self.clock.boot();
             let ends = self.backings.retire(id);
-            let at = match (self.revocability(id), ends) {
-                (Some(Revocability::Immediate), Some(ends)) => ends.min(now + GRACE),
-                (Some(_), Some(ends)) => ends,
-                // It has no end of its own, and is withheld.
-                (Some(_), None) => now + GRACE,
-                (None, _) => continue,
-            };
-            tokio::spawn(Arc::clone(self).end_at(id, at, EndReason::Replaced));
+            if let Some(revocability) = self.revocability(id) {
+                let at = ended_at(revocability, ends, self.clock.boot());
+                tokio::spawn(Arc::clone(self).end_at(id, at, EndReason::Replaced));
+            }
         }
     }
 
@@ -78,6 +73,41 @@ impl Leases {
             if roused == Roused::ByTime {
                 return self.end([id], reason);
             }
+        }
+    }
+}
+
+/// When a credential that ends at `ends` is ended after another one has taken its place.
+fn ended_at(revocability: Revocability, ends: Option<Duration>, now: Duration) -> Duration {
+    match (revocability, ends) {
+        (Revocability::Immediate, Some(ends)) => ends.min(now + GRACE),
+        (_, Some(ends)) => ends,
+        // It has no end of its own, and is withheld.
+        (_, None) => now + GRACE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever was told just before that it may be kept can keep it for so long.
+    #[test]
+    fn what_was_replaced_lives_on_for_as_long_as_it_may_be_kept() {
+        let at = Duration::from_secs;
+        let (now, keep) = (at(1000), at(mcp_broker_proto::KEEP_SECS));
+        let bounded = Revocability::Bounded { seconds: 3600 };
+        for (revocability, ends, want) in [
+            (Revocability::Immediate, Some(at(4600)), now + GRACE),
+            (Revocability::Immediate, Some(at(1020)), at(1020)),
+            (Revocability::Immediate, None, now + GRACE),
+            (bounded, Some(at(4600)), at(4600)),
+            (bounded, Some(at(1020)), at(1020)),
+            (Revocability::None, None, now + GRACE),
+        ] {
+            let ended = ended_at(revocability, ends, now);
+            assert_eq!(ended, want, "{revocability:?} {ends:?}");
+            assert!(ended >= ends.unwrap_or(Duration::MAX).min(now + keep), "{revocability:?} {ends:?}");
         }
     }
 }

@@ -219,7 +219,8 @@ impl Backend {
     /// Where they cannot be delivered; it has what it had then.
     pub fn refresh(&mut self, refresh: Refresh) -> Result<(), Failure> {
         for signal in self.delivered.refresh(refresh)? {
-            // One that is about to end needs none: the new credentials are where it looks for them.
+            // Where it cannot be sent the keeper has gone, and the server with it, or has as many before it as there is
+            // room for: any of those comes later than the new credentials, and the server finds them.
             self.instance.signal_first(signal).unwrap_or_default();
         }
         Ok(())
