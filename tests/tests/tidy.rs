@@ -491,7 +491,15 @@ fn a_kind_is_one_file_and_one_line() {
             .collect();
         assert_eq!(&offered, kinds, "{path}: the folder's kinds and its table differ");
     }
-    let names = ["\"vault\"", "\"sealed\"", "\"aws-sts\"", "\"postgres\"", "\"github-app\"", "\"jwt\""];
+    let names = [
+        "\"vault\"",
+        "\"sealed\"",
+        "\"aws-sts\"",
+        "\"postgres\"",
+        "\"github-app\"",
+        "\"jwt\"",
+        "\"token-exchange\"",
+    ];
     // The sealed provider's own command is about that provider alone.
     let own = ["broker/src/provider/", "broker/src/cli/secret"];
     let others = all.iter().filter(|source| source.path.starts_with("broker/src/") && !source.is_test());

@@ -38,16 +38,35 @@ pub(super) fn address(reader: &Reader<'_>, key: &str) -> Option<Url> {
     if !bare || url.query().is_some() || url.fragment().is_some() || url.host_str().is_none() {
         return wrong("has more in it than a host, a port and a path", form);
     }
-    let host = url.host_str().unwrap_or("").trim_start_matches('[').trim_end_matches(']');
-    let here = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
     match url.scheme() {
         "https" => Some(url),
-        "http" if here => Some(url),
+        "http" if is_here(&url) => Some(url),
         "http" => {
             wrong("is not encrypted", "use https; plain http is taken for 127.0.0.1, ::1 and localhost only")
         }
         _ => wrong("is neither https nor http", form),
     }
+}
+
+/// An address that a server tells, where it may be spoken to. Unlike one that an admin writes it may have a query.
+pub(super) fn endpoint(text: &str) -> Option<Url> {
+    let url = text.parse::<Url>().ok()?;
+    let bare = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
+    let safe = url.scheme() == "https" || url.scheme() == "http" && is_here(&url);
+    (bare && safe && url.host_str().is_some()).then_some(url)
+}
+
+fn is_here(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or("").trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// A request that got no answer, or that it should be made later.
+pub(super) struct Unanswered {
+    /// What to tell.
+    pub(super) error: ProviderError,
+    /// Whether the server may have done what it was asked for all the same.
+    pub(super) may_have_acted: bool,
 }
 
 /// The client of one provider, made at its first use.
@@ -92,16 +111,32 @@ impl Http {
         &self,
         make: impl FnOnce(&reqwest::Client) -> RequestBuilder,
     ) -> Result<Answer, ProviderError> {
-        let client = self.client.get_or_try_init(|| self.build()).await?;
-        let response = make(client).send().await.map_err(|error| self.fault(&error))?;
-        let answer = self.read(response).await?;
+        self.try_send(make).await.map_err(|unanswered| unanswered.error)
+    }
+
+    /// The same, for requests that make something.
+    ///
+    /// # Errors
+    /// As [`Self::send`], with what is known of the request's fate.
+    pub(super) async fn try_send(
+        &self,
+        make: impl FnOnce(&reqwest::Client) -> RequestBuilder,
+    ) -> Result<Answer, Unanswered> {
+        let undone = |error| Unanswered { error, may_have_acted: false };
+        let client = self.client.get_or_try_init(|| self.build()).await.map_err(undone)?;
+        let response = make(client).send().await.map_err(|error| Unanswered {
+            error: self.fault(&error),
+            may_have_acted: !error.is_connect() && !error.is_builder(),
+        })?;
+        let lost = |error| Unanswered { error, may_have_acted: true };
+        let answer = self.read(response).await.map_err(lost)?;
         if matches!(answer.status, 429 | 503) {
             let wait = answer.retry_after.map(|seconds| Duration::from_secs(seconds.min(LONGEST_WAIT)));
-            return Err(self.error(
+            return Err(undone(self.error(
                 Blame::Busy(wait),
                 "asks to come back later",
                 "wait; its limits are told in its documentation",
-            ));
+            )));
         }
         Ok(answer)
     }

@@ -25,14 +25,22 @@ mod own;
 pub mod postgres;
 pub mod sealed;
 mod source;
+pub mod token_exchange;
 pub mod vault;
 
 pub use error::{Blame, ProviderError};
 pub use source::{Peers, Source};
 
 /// Every kind: how it reads its configuration and how it is built.
-pub const KINDS: &[Kind] =
-    &[vault::KIND, sealed::KIND, aws_sts::KIND, postgres::KIND, github_app::KIND, jwt::KIND];
+pub const KINDS: &[Kind] = &[
+    vault::KIND,
+    sealed::KIND,
+    aws_sts::KIND,
+    postgres::KIND,
+    github_app::KIND,
+    jwt::KIND,
+    token_exchange::KIND,
+];
 
 /// One provider kind.
 pub struct Kind {
@@ -114,6 +122,14 @@ pub trait Provider: Send + Sync {
     async fn look_up(&self, path: &str) -> Result<BTreeMap<String, Secret>, ProviderError> {
         let what = format!("`{path}` is to be read from a provider of a kind that keeps no secrets");
         Err(ProviderError::new(Blame::Config, what, "name a provider of kind `vault` or `sealed`"))
+    }
+
+    /// Says in a token that it signs whom `request` is for, to `audience`. Not every kind signs.
+    async fn vouch(&self, request: &MintRequest, audience: &str) -> Result<Secret, ProviderError> {
+        let _ = audience;
+        let what =
+            format!("a token for {} is to be signed by a provider of a kind that signs none", request.user);
+        Err(ProviderError::new(Blame::Config, what, "name a provider of kind `jwt` in `signed_by`"))
     }
 
     /// Whether what was issued can be ended by this handle alone, and not by the one of `prepare`. Then nothing is
@@ -256,6 +272,8 @@ pub enum Denier {
     Command,
     /// A server.
     Url,
+    /// The server that made it, by which not everybody who takes it asks.
+    Server,
 }
 
 impl Denier {
@@ -265,6 +283,7 @@ impl Denier {
         match self {
             Self::Command => "command",
             Self::Url => "url",
+            Self::Server => "server",
         }
     }
 }

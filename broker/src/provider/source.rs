@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use mcp_broker_proto::Secret;
 use mcp_broker_proto::names::Label;
 
-use super::{Blame, Provider, ProviderError};
+use super::{Blame, MintRequest, Provider, ProviderError};
 use crate::config::Reader;
 
 /// The providers by name, for all of them and for the broker's whole life: one that is no longer in the configuration
@@ -23,6 +23,20 @@ impl Peers {
     pub fn fill(&self, all: &BTreeMap<Label, Arc<dyn Provider>>) {
         let now = all.iter().map(|(name, provider)| (name.clone(), Arc::clone(provider)));
         self.0.write().unwrap_or_else(PoisonError::into_inner).extend(now);
+    }
+
+    /// What the provider `name` says in a token that it signs: whom `request` is for, to `audience`.
+    ///
+    /// # Errors
+    /// Where it is not there, or signs nothing.
+    pub async fn vouch(
+        &self,
+        name: &Label,
+        request: &MintRequest,
+        audience: &str,
+    ) -> Result<Secret, ProviderError> {
+        let provider = self.get(name).ok_or_else(|| absent("a token is to be signed by", name))?;
+        provider.vouch(request, audience).await
     }
 
     fn get(&self, name: &Label) -> Option<Arc<dyn Provider>> {
@@ -81,14 +95,16 @@ impl Source {
         match self {
             Self::File(path) => read_file(path).await,
             Self::Provider { name, path, field } => {
-                let provider = peers.get(name).ok_or_else(|| {
-                    let what = format!("a secret is to be read from provider `{name}`, which is not there");
-                    ProviderError::new(Blame::Config, what, "add it to broker.toml, or correct the name")
-                })?;
+                let provider = peers.get(name).ok_or_else(|| absent("a secret is to be read from", name))?;
                 pick(provider.look_up(path).await?, name, path, field.as_deref())
             }
         }
     }
+}
+
+fn absent(wish: &str, name: &Label) -> ProviderError {
+    let what = format!("{wish} provider `{name}`, which is not there");
+    ProviderError::new(Blame::Config, what, "add it to broker.toml, or correct the name")
 }
 
 fn pick(

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use mcp_broker_proto::Secret;
 use mcp_broker_proto::session::Revocability;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use super::{
@@ -78,6 +78,9 @@ pub fn published(state_dir: &Path, name: &str) -> Result<String, ProviderError> 
 /// Between the handle and the token that it names there is not more time than a mint may take.
 const MARGIN: Duration = super::MINT_LIMIT;
 
+/// So long is a token good that only says whom something is asked for.
+const VOUCHED: Duration = Duration::from_secs(60);
+
 impl Issuer {
     fn error(&self, blame: Blame, what: &str, hint: &str) -> ProviderError {
         ProviderError::new(blame, format!("provider `{}` {what}", self.name), hint)
@@ -107,6 +110,28 @@ impl Issuer {
         Ok(work(held.insert(keys)))
     }
 
+    /// What a token says, and its end.
+    fn claims(&self, request: &MintRequest, audience: &str, life: Duration) -> (Value, Timestamp) {
+        let now = self.clock.now();
+        let ends = now.as_second().saturating_add(i64::try_from(life.as_secs()).unwrap_or(i64::MAX));
+        let claims = json!({
+            "iss": self.settings.issuer, "aud": audience, "sub": request.user,
+            "iat": now.as_second(), "nbf": now.as_second(), "exp": ends, "jti": request.lease.to_string(),
+            "launch": request.launch.to_string(), "server": request.server.to_string(),
+            "server_scope": request.scope.to_string(),
+        });
+        (claims, Timestamp::from_second(ends).unwrap_or(now))
+    }
+
+    async fn signed(&self, claims: &Value) -> Result<Secret, ProviderError> {
+        let token = self.with_keys(|keys| keys.sign(claims)).await?;
+        let mut token = token.ok_or_else(|| {
+            let hint = "remove its file from the state directory";
+            self.error(Blame::Config, "has a key that cannot be used", hint)
+        })?;
+        Ok(Secret::new(std::mem::take(&mut *token)))
+    }
+
     fn after(&self, life: Duration) -> Timestamp {
         let span = SignedDuration::try_from(life).unwrap_or(SignedDuration::MAX);
         self.clock.now().checked_add(span).unwrap_or(Timestamp::MAX)
@@ -134,29 +159,15 @@ impl Provider for Issuer {
 
     async fn issue(&self, request: &MintRequest, _: Prepared) -> Result<Issued, ProviderError> {
         let asked: &settings::Credential = own::credential(&request.spec)?;
-        let (now, life) = (self.clock.now(), life(request));
-        let ends = now.as_second().saturating_add(i64::try_from(life.as_secs()).unwrap_or(i64::MAX));
-        let mut claims = json!({
-            "iss": self.settings.issuer, "aud": asked.audience, "sub": request.user,
-            "iat": now.as_second(), "nbf": now.as_second(), "exp": ends, "jti": request.lease.to_string(),
-            "launch": request.launch.to_string(), "server": request.server.to_string(),
-            "server_scope": request.scope.to_string(),
-        });
+        let life = life(request);
+        let (mut claims, expires_at) = self.claims(request, &asked.audience, life);
         if let (Some(scope), Some(claims)) = (&asked.scope, claims.as_object_mut()) {
             claims.insert("scope".to_owned(), json!(scope));
         }
-        let token = self.with_keys(|keys| keys.sign(&claims)).await?;
-        let mut token = token.ok_or_else(|| {
-            self.error(
-                Blame::Config,
-                "has a key that cannot be used",
-                "remove its file from the state directory",
-            )
-        })?;
-        let expires_at = Timestamp::from_second(ends).unwrap_or(now);
+        let token = self.signed(&claims).await?;
         Ok(Issued {
             handle: Self::handle(request, expires_at),
-            fields: BTreeMap::from([(settings::FIELD.to_owned(), Secret::new(std::mem::take(&mut *token)))]),
+            fields: BTreeMap::from([(settings::FIELD.to_owned(), token)]),
             plain: &[],
             expires_at: Some(expires_at),
             valid_until: None,
@@ -176,6 +187,12 @@ impl Provider for Issuer {
 
     async fn renew(&self, _: &Handle, _: Duration) -> Result<Renewed, ProviderError> {
         Err(self.error(Blame::Config, "signs another token instead of renewing one", own::REPORT))
+    }
+
+    /// It is shown once, at once, and then no more.
+    async fn vouch(&self, request: &MintRequest, audience: &str) -> Result<Secret, ProviderError> {
+        let (claims, _) = self.claims(request, audience, VOUCHED);
+        self.signed(&claims).await
     }
 
     async fn health(&self) -> Result<Healthy, ProviderError> {
