@@ -8,10 +8,11 @@ use mcp_broker_proto::names::Label;
 use mcp_broker_proto::paths;
 
 use super::kinds::KindReader;
-use super::model::{BrokerSection, Mode, ProviderSection, SessionSection};
+use super::model::Mode;
 use super::places::Places;
 use super::reader::Reader;
 use super::schema::keys_of;
+use super::sections::{BrokerSection, ProviderSection, SessionSection};
 use super::session::{self, SignIn};
 
 /// What `broker.toml` says.

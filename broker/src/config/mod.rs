@@ -27,6 +27,7 @@ mod schema;
 mod scope;
 #[cfg(test)]
 mod scope_tests;
+mod sections;
 mod server;
 mod session;
 mod shapes;
@@ -41,11 +42,12 @@ pub use granted::Scope;
 pub use kinds::{CredentialKeys, KindReader, ProviderConfig};
 pub use load::load;
 pub use model::{
-    Access, ArgumentRule, BrokerSection, Config, Confirm, CredentialSpec, LONGEST_MESSAGE, Limits, LogindUse,
-    Mode, OnLeak, OnLock, ProviderSection, Resume, ServerDefinition, SessionSection, Start, Tier, ToolRules,
+    Access, ArgumentRule, Config, Confirm, CredentialSpec, LONGEST_MESSAGE, Limits, Mode, OnLeak,
+    ServerDefinition, Start, Tier, ToolRules,
 };
 pub(crate) use nearest::nearest;
 pub use places::Places;
 pub use reader::Reader;
 pub use schema::schema;
+pub use sections::{BrokerSection, LogindUse, OnLock, ProviderSection, Resume, SessionSection};
 pub(crate) use value::{length_of_time, shell_word, words};

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use super::broker_toml::OIDC_REASON;
 use super::limits::number;
-use super::model::{LogindUse, Mode, OnLock, Resume, SessionSection, Tier};
+use super::model::{Mode, Tier};
 use super::reader::Reader;
+use super::sections::{LogindUse, OnLock, Resume, SessionSection};
 
 /// How people sign in, as far as it matters for what brings a session back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

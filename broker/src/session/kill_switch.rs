@@ -36,12 +36,11 @@ struct Meant {
 }
 
 impl Sessions {
-    /// Ends what is meant, and says what was verified.
+    /// Ends what is meant, and says what was verified. What was withheld before and is valid still is told as well,
+    /// though nothing can be done about it.
     ///
     /// # Errors
     /// When nothing of the kind is there: a typing mistake must not look like success.
-    ///
-    /// What was withheld before and is valid still is there as well, though nothing can be done about it.
     pub async fn revoke(
         self: &Arc<Self>,
         target: RevokeRequest,

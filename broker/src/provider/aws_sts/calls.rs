@@ -7,22 +7,20 @@ use std::time::Duration;
 use aws_sdk_sts::config::http::HttpResponse;
 use aws_sdk_sts::config::retry::RetryConfig;
 use aws_sdk_sts::config::timeout::TimeoutConfig;
-use aws_sdk_sts::config::{
-    BehaviorVersion, Config, Credentials, ProvideCredentials, Region, SharedCredentialsProvider,
-};
+use aws_sdk_sts::config::{BehaviorVersion, Config, Credentials, Region, SharedCredentialsProvider};
 use aws_sdk_sts::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_sts::types::{PolicyDescriptorType, Tag};
 use aws_sdk_sts::{Client, types};
 use jiff::Timestamp;
 use mcp_broker_proto::Secret;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::call::Call;
 use super::chain::chain;
-use super::credential::Call;
 use super::fault::{self, About, Failure};
-use super::settings::{Keys, Origin, StsSettings};
+use super::settings::{Origin, StsSettings};
+use super::wish::Wish;
 use crate::clock::Clock;
-use crate::provider::{Blame, Peers, ProviderError, Source};
+use crate::provider::{Blame, Peers, ProviderError};
 
 /// All of one call, with reading the keys and every try, below `MINT_LIMIT`.
 const LIMIT: Duration = Duration::from_millis(8500);
@@ -34,22 +32,6 @@ const CONNECT: Duration = Duration::from_secs(2);
 const TRIES: u32 = 3;
 /// Before the second try; doubled before the third.
 const PAUSE: Duration = Duration::from_millis(200);
-
-/// What is asked for, all of it checked.
-#[derive(Debug, Clone)]
-pub(super) struct Wish {
-    pub(super) call: Call,
-    pub(super) role_arn: Option<String>,
-    pub(super) session_name: Option<String>,
-    pub(super) external_id: Option<String>,
-    pub(super) policy: Option<String>,
-    pub(super) policy_arns: Vec<String>,
-    pub(super) tags: Vec<(String, String)>,
-    pub(super) transitive_tags: Vec<String>,
-    pub(super) source_identity: Option<String>,
-    /// Seconds.
-    pub(super) duration: i32,
-}
 
 /// What came of it.
 pub(super) struct Made {
@@ -74,12 +56,12 @@ macro_rules! packed {
 }
 /// One STS, asked with one identity.
 pub(super) struct Caller {
-    name: String,
+    pub(super) name: String,
     client: Client,
-    origin: Origin,
+    pub(super) origin: Origin,
     /// For an origin that the SDK reads.
-    chain: Option<SharedCredentialsProvider>,
-    peers: Peers,
+    pub(super) chain: Option<SharedCredentialsProvider>,
+    pub(super) peers: Peers,
     clock: Arc<dyn Clock>,
 }
 
@@ -247,67 +229,6 @@ impl Caller {
         let request = token.expose(|token| request.web_identity_token(token));
         let answer = request.send().await.map_err(general)?;
         Ok(made(answer.credentials(), packed!(answer)))
-    }
-
-    async fn token(&self) -> Result<Secret, ProviderError> {
-        match &self.origin {
-            Origin::WebIdentity(path) => Source::File(path.clone()).fetch(&self.peers).await,
-            _ => {
-                let what = format!("provider `{}` has no web identity token", self.name);
-                let hint = "write `source = { web_identity_token_file = \"/PATH\" }`, or another `call`";
-                Err(ProviderError::new(Blame::Config, what, hint))
-            }
-        }
-    }
-
-    async fn keys(&self) -> Result<Credentials, ProviderError> {
-        let refuse = |blame, what: &str, hint: &str| {
-            Err(ProviderError::new(blame, format!("provider `{}` {what}", self.name), hint))
-        };
-        match (&self.origin, &self.chain) {
-            (Origin::Keys(keys), _) => self.kept(keys).await,
-            (_, Some(chain)) => match chain.provide_credentials().await {
-                Ok(keys) => Ok(keys),
-                // What the SDK says of it may hold what a program printed.
-                Err(_) => refuse(
-                    Blame::Identity,
-                    "has no keys of its own",
-                    "check `source`: the profile, or the environment of the broker; the metadata service is asked \
-                     only with `instance_metadata = true`",
-                ),
-            },
-            _ => refuse(
-                Blame::Config,
-                "has a web identity token and no keys",
-                "write `call = \"assume-role-with-web-identity\"`",
-            ),
-        }
-    }
-
-    async fn kept(&self, keys: &Keys) -> Result<Credentials, ProviderError> {
-        let id = keys.access_key_id.fetch(&self.peers).await?;
-        let secret = keys.secret_access_key.fetch(&self.peers).await?;
-        let token = match &keys.session_token {
-            Some(source) => Some(source.fetch(&self.peers).await?),
-            None => None,
-        };
-        // EXPOSE: the SDK keeps keys in texts that it wipes when they are dropped, at the end of this call.
-        let token = token.map(|token| token.expose(str::to_owned));
-        // EXPOSE: as above.
-        let (id, secret) = (id.expose(str::to_owned), secret.expose(str::to_owned));
-        Ok(Credentials::new(id, secret, token, None, "mcp-broker"))
-    }
-}
-
-impl Wish {
-    fn descriptors(&self) -> Option<Vec<PolicyDescriptorType>> {
-        let one = |arn: &String| PolicyDescriptorType::builder().arn(arn).build();
-        (!self.policy_arns.is_empty()).then(|| self.policy_arns.iter().map(one).collect())
-    }
-
-    fn tags(&self) -> Option<Vec<Tag>> {
-        let one = |(key, value): &(String, String)| Tag::builder().key(key).value(value).build().ok();
-        (!self.tags.is_empty()).then(|| self.tags.iter().filter_map(one).collect())
     }
 }
 

@@ -1,4 +1,4 @@
-//! The keys of a credential of this kind, and what each call of STS takes of them.
+//! The keys of a credential of this kind.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::call::Call;
 use super::template::{self, Facts};
 use super::{policy_file, words};
 use crate::config::{CredentialKeys, Reader, length_of_time};
@@ -27,55 +28,6 @@ pub(super) struct CredentialSettings {
     pub(super) source_identity: Option<String>,
     /// Whether the policy ends with the lease, as STS itself gives no credential less than 15 minutes.
     pub(super) time_limit: bool,
-}
-
-/// Which call of STS makes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Call {
-    AssumeRole,
-    WebIdentity,
-    SessionToken,
-    FederationToken,
-}
-
-impl Call {
-    /// As in the configuration and in messages.
-    pub(super) fn word(self) -> &'static str {
-        match self {
-            Self::AssumeRole => "assume-role",
-            Self::WebIdentity => "assume-role-with-web-identity",
-            Self::SessionToken => "get-session-token",
-            Self::FederationToken => "get-federation-token",
-        }
-    }
-
-    /// The longest life that the API reference allows; a role may allow less.
-    pub(super) fn longest(self) -> Duration {
-        match self {
-            Self::AssumeRole | Self::WebIdentity => Duration::from_secs(12 * 3600),
-            Self::SessionToken | Self::FederationToken => Duration::from_secs(36 * 3600),
-        }
-    }
-
-    fn refuses(self) -> &'static [&'static str] {
-        match self {
-            Self::AssumeRole => &[],
-            // Identity and tags of such a session are in the token.
-            Self::WebIdentity => &["external_id", "tags", "transitive_tags", "source_identity"],
-            Self::SessionToken => &[
-                "role_arn",
-                "external_id",
-                "policy",
-                "policy_file",
-                "policy_arns",
-                "tags",
-                "transitive_tags",
-                "source_identity",
-                "time_limit",
-            ],
-            Self::FederationToken => &["role_arn", "external_id", "transitive_tags", "source_identity"],
-        }
-    }
 }
 
 /// The shortest life that STS gives (`DurationSeconds` of each call).

@@ -5,7 +5,7 @@ use aws_sdk_sts::config::http::HttpResponse;
 use aws_sdk_sts::error::{ProvideErrorMetadata, SdkError};
 use jiff::Timestamp;
 
-use super::credential::Call;
+use super::call::Call;
 use crate::provider::{Blame, ProviderError};
 
 /// A failed call.

@@ -1,8 +1,8 @@
 //! Credentials of AWS STS: a role, a session or a federated user of short life, narrowed by a session policy. STS
 //! cannot revoke one: `revoke` says until when it is valid, after a deny hook where one is configured.
 //!
-//! In reading order: `settings`, `credential`, `words`, `template`, `policy_file`; `wish`, `calls`, `chain`, `fault`,
-//! `handle`, `deny`.
+//! In reading order: `settings`, `call`, `credential`, `words`, `template`, `policy_file`; `wish`, `calls`, `keys`,
+//! `chain`, `fault`, `handle`, `deny`.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,12 +20,14 @@ use super::{
 use crate::clock::Clock;
 use crate::config::{CredentialSpec, KindReader, ProviderConfig};
 
+mod call;
 mod calls;
 mod chain;
 mod credential;
 mod deny;
 mod fault;
 mod handle;
+mod keys;
 mod policy_file;
 mod settings;
 mod template;
@@ -189,7 +191,7 @@ impl Sts {
         let asked = SignedDuration::from_secs(i64::from(wish.duration));
         let off = made.expires_at.duration_since(now) - asked;
         // Sessions of the root user are shorter than asked for, which says nothing of clocks.
-        if off <= MAX_SKEW && (off >= -MAX_SKEW || wish.call == credential::Call::SessionToken) {
+        if off <= MAX_SKEW && (off >= -MAX_SKEW || wish.call == call::Call::SessionToken) {
             return Ok(());
         }
         let (word, seconds) = if off.is_negative() { ("ahead of", -off) } else { ("behind", off) };

@@ -109,9 +109,7 @@ async fn double(plan: Plan) -> (String, Seen) {
             let form = format!("http://x/?{}", String::from_utf8(body).unwrap());
             let mut asked: Asked = form.parse::<reqwest::Url>().unwrap().query_pairs().into_owned().collect();
             let head = String::from_utf8_lossy(&text).into_owned();
-            let signed = head
-                .lines()
-                .find_map(|line| line.to_ascii_lowercase().starts_with("authorization: ").then_some(line));
+            let signed = head.lines().find(|line| line.to_ascii_lowercase().starts_with("authorization: "));
             asked.extend(signed.map(|line| ("Authorization".to_owned(), line.to_owned())));
             let (status, body) = match faults.next() {
                 Some((status, code, text)) => refusal(status, code, text),

@@ -1,12 +1,29 @@
 //! From a launch and its credential's keys to one request of STS, with everything checked that can be checked here.
 
+use aws_sdk_sts::types::{PolicyDescriptorType, Tag};
 use jiff::Timestamp;
 
-pub(super) use super::calls::Wish;
-use super::credential::{Call, CredentialSettings, SHORTEST};
+use super::call::Call;
+use super::credential::{CredentialSettings, SHORTEST};
 use super::template::{self, Facts};
 use super::{after, words};
 use crate::provider::{Blame, MintRequest, ProviderError};
+
+/// What is asked for, all of it checked.
+#[derive(Debug, Clone)]
+pub(super) struct Wish {
+    pub(super) call: Call,
+    pub(super) role_arn: Option<String>,
+    pub(super) session_name: Option<String>,
+    pub(super) external_id: Option<String>,
+    pub(super) policy: Option<String>,
+    pub(super) policy_arns: Vec<String>,
+    pub(super) tags: Vec<(String, String)>,
+    pub(super) transitive_tags: Vec<String>,
+    pub(super) source_identity: Option<String>,
+    /// Seconds.
+    pub(super) duration: i32,
+}
 
 /// When the lease ends: what the launch is told, where STS does not end it earlier.
 pub(super) fn lease_end(request: &MintRequest, settings: &CredentialSettings, now: Timestamp) -> Timestamp {
@@ -104,4 +121,18 @@ fn session_name(request: &MintRequest, call: Call) -> Option<String> {
 fn tail(id: &str) -> String {
     let plain: String = id.chars().filter(char::is_ascii_alphanumeric).collect();
     plain.get(plain.len().saturating_sub(12)..).unwrap_or_default().to_owned()
+}
+
+impl Wish {
+    /// As the SDK takes the managed policies.
+    pub(super) fn descriptors(&self) -> Option<Vec<PolicyDescriptorType>> {
+        let one = |arn: &String| PolicyDescriptorType::builder().arn(arn).build();
+        (!self.policy_arns.is_empty()).then(|| self.policy_arns.iter().map(one).collect())
+    }
+
+    /// As the SDK takes the tags.
+    pub(super) fn tags(&self) -> Option<Vec<Tag>> {
+        let one = |(key, value): &(String, String)| Tag::builder().key(key).value(value).build().ok();
+        (!self.tags.is_empty()).then(|| self.tags.iter().filter_map(one).collect())
+    }
 }
