@@ -1,7 +1,7 @@
 //! A small HTTPS client for backends that speak JSON: no redirects, no proxies, answers bounded in size and time.
 //! Bodies are wiped when they are dropped and never get into an error. Does not know what the requests mean.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use reqwest::redirect::Policy;
@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::OnceCell;
 use zeroize::Zeroizing;
 
-use super::{Blame, ProviderError};
+use super::{Blame, ProviderError, files};
 use crate::config::Reader;
 
 /// How long a connection may take to come up, TLS included.
@@ -20,8 +20,6 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 /// The largest answer taken, in bytes.
 const MAX_ANSWER: usize = 1 << 20;
-/// The largest bundle of authorities taken, in bytes.
-const MAX_BUNDLE: u64 = 1 << 20;
 /// A longer wait is not obeyed to the second.
 const LONGEST_WAIT: u64 = 3600;
 
@@ -156,11 +154,12 @@ impl Http {
             self.error(Blame::Config, &what, hint)
         };
         if let Some(path) = &self.ca_file {
-            let pem =
-                bundle(path).map_err(|error| cannot(format!("cannot use `{}`: {error}", path.display())))?;
+            let (shown, path) = (path.display().to_string(), path.clone());
+            let read = tokio::task::spawn_blocking(move || files::bundle(&path)).await;
+            let read = read.unwrap_or_else(|_panicked| Err(std::io::ErrorKind::Other.into()));
+            let pem = read.map_err(|error| cannot(format!("cannot use `{shown}`: {error}")))?;
             let authorities = reqwest::Certificate::from_pem_bundle(&pem);
-            let authorities =
-                authorities.map_err(|_unreadable| cannot(format!("cannot use `{}`", path.display())))?;
+            let authorities = authorities.map_err(|_unreadable| cannot(format!("cannot use `{shown}`")))?;
             builder = builder.tls_certs_only(authorities);
         }
         builder.build().map_err(|_unusable| cannot("cannot set up TLS".to_owned()))
@@ -200,17 +199,8 @@ impl Http {
     }
 }
 
-fn bundle(path: &Path) -> std::io::Result<Vec<u8>> {
-    use std::io::Read;
-    let mut pem = Vec::new();
-    let read = std::fs::File::open(path)?.take(MAX_BUNDLE + 1).read_to_end(&mut pem)?;
-    if read as u64 > MAX_BUNDLE {
-        return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "it is larger than 1 MiB"));
-    }
-    Ok(pem)
-}
-
-fn is_about_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+/// Whether that is a fault of TLS, such as a certificate that is not trusted.
+pub(super) fn is_about_tls(error: &(dyn std::error::Error + 'static)) -> bool {
     let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
     error.is::<rustls::Error>() || inner.is_some_and(|inner| is_about_tls(inner))
 }

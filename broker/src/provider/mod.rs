@@ -18,6 +18,7 @@ use crate::config::{CredentialSpec, KindReader, ProviderConfig};
 
 pub mod aws_sts;
 mod error;
+mod files;
 pub mod github_app;
 mod http;
 pub mod jwt;

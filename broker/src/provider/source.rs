@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use mcp_broker_proto::Secret;
 use mcp_broker_proto::names::Label;
 
-use super::{Blame, MintRequest, Provider, ProviderError};
+use super::{Blame, MintRequest, Provider, ProviderError, files};
 use crate::config::Reader;
 
 /// The providers by name, for all of them and for the broker's whole life: one that is no longer in the configuration
@@ -141,23 +141,11 @@ async fn read_file(path: &Path) -> Result<Secret, ProviderError> {
 }
 
 fn secret_file(path: &Path) -> std::io::Result<Secret> {
-    use std::io::{Error, ErrorKind, Read};
-    use std::os::unix::fs::MetadataExt;
-
-    let file = std::fs::File::open(path)?;
-    let meta = file.metadata()?;
-    let ours = [0, rustix::process::geteuid().as_raw()].contains(&meta.uid());
-    if !meta.is_file() || !ours || meta.mode() & 0o077 != 0 {
-        return Err(Error::new(ErrorKind::PermissionDenied, "others may read or change it"));
-    }
-    // The exact size at once: growing would leave an unwiped copy behind.
-    let size = usize::try_from(meta.len().min(MAX_FILE)).unwrap_or_default();
-    let mut text = zeroize::Zeroizing::new(String::with_capacity(size + 1));
-    file.take(MAX_FILE + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > MAX_FILE {
-        return Err(Error::new(ErrorKind::InvalidData, "it is too long"));
-    }
-    Ok(Secret::new(text.strip_suffix('\n').unwrap_or(&text).to_owned()))
+    let bytes = files::read_secret(path, MAX_FILE)?;
+    let text = std::str::from_utf8(&bytes);
+    let text =
+        text.map_err(|_bytes| std::io::Error::new(std::io::ErrorKind::InvalidData, "it is no text"))?;
+    Ok(Secret::new(text.strip_suffix('\n').unwrap_or(text).to_owned()))
 }
 
 const HINT: &str = "write `{ file = \"/PATH\" }` or `{ provider = \"NAME\", path = \"…\" }`";

@@ -1,12 +1,13 @@
 //! Reads a policy that stands in a file of its own, when the configuration is loaded. Checks owner and mode on the
 //! open descriptor, as for the configuration itself: who can change the policy can change what a launch may do.
 
-use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use serde_json::Value;
+
+use crate::provider::files;
 
 /// The largest file taken, in bytes: with white space, as STS sees the policy without it.
 const MAX_FILE: u64 = 64 << 10;
@@ -18,14 +19,7 @@ pub(super) fn read(path: &Path) -> Result<Value, (String, String)> {
         let hint = "check that it is there and that the broker may read it";
         (format!("cannot be read: {}", error.kind()), hint.to_owned())
     };
-    // Non-blocking, so that a pipe in its place cannot hold the broker up.
-    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
-    let flags = i32::try_from(flags.bits()).unwrap_or_default();
-    let file = File::options().read(true).custom_flags(flags).open(path).map_err(failed)?;
-    let meta = file.metadata().map_err(failed)?;
-    if !meta.is_file() {
-        return Err(("is not a file".to_owned(), "name a plain file".to_owned()));
-    }
+    let (file, meta) = files::open(path).map_err(failed)?;
     let me = rustix::process::geteuid().as_raw();
     if ![0, me].contains(&meta.uid()) {
         return Err((

@@ -2,8 +2,8 @@
 //! long as a token of theirs may live. The file is nobody's but the broker's, and replaced as a whole.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 
 use super::key::{self, Algorithm};
 use super::settings::Settings;
+use crate::provider::files;
 
 /// Longer files are refused.
 const MAX_FILE: u64 = 256 << 10;
@@ -161,17 +162,7 @@ pub(super) fn path(state_dir: &Path, name: &str) -> PathBuf {
 /// # Errors
 /// Where the file is not there, not ours alone, or not understood.
 pub(super) fn read(path: &Path) -> io::Result<Keys> {
-    let file = File::open(path)?;
-    let meta = file.metadata()?;
-    let ours = [0, rustix::process::geteuid().as_raw()].contains(&meta.uid());
-    if !meta.is_file() || !ours || meta.mode() & 0o077 != 0 {
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "others may read or change it"));
-    }
-    let mut bytes =
-        Zeroizing::new(Vec::with_capacity(usize::try_from(meta.len().min(MAX_FILE)).unwrap_or(0) + 1));
-    if file.take(MAX_FILE + 1).read_to_end(&mut bytes)? as u64 > MAX_FILE {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is too long"));
-    }
+    let bytes = files::read_secret(path, MAX_FILE)?;
     serde_json::from_slice(&bytes)
         .map_err(|_damaged| io::Error::new(io::ErrorKind::InvalidData, "it is damaged"))
 }

@@ -3,6 +3,8 @@
 
 use tokio_postgres::error::SqlState;
 
+use super::login::Refused;
+use crate::provider::http::is_about_tls;
 use crate::provider::{Blame, ProviderError};
 
 /// The provider's name, for messages.
@@ -26,28 +28,39 @@ impl Name {
 
     /// What `error` is about; `doing` goes on from "when".
     pub(super) fn fault(&self, error: &tokio_postgres::Error, doing: &str) -> ProviderError {
+        if let Some(refused) = causes(error).find_map(refused) {
+            return self.error(Blame::Identity, &format!("{refused}, when {doing}"), refused.hint());
+        }
         let Some(code) = error.code() else { return self.lost(error, doing) };
         let (blame, what, hint) = known(code);
         self.error(blame, &format!("{what} when {doing} (SQLSTATE {})", code.code()), hint)
     }
 
     fn lost(&self, error: &tokio_postgres::Error, doing: &str) -> ProviderError {
-        let tls =
-            std::iter::successors(std::error::Error::source(error), |error| error.source()).any(is_about_tls);
-        if tls {
+        if causes(error).any(is_about_tls) {
             let what = format!("has a certificate that is not trusted, when {doing}");
             let hint =
                 "check that `ca_file` holds the authority that signed it, and that `host` is a name in it";
             return self.error(Blame::Refused, &what, hint);
         }
+        self.out_of_reach(doing)
+    }
+
+    /// No connection to it comes up.
+    pub(super) fn out_of_reach(&self, doing: &str) -> ProviderError {
         let hint = "check that it runs, `host`, `port` and `tls`, and that it lets this machine in";
         self.error(Blame::Unreachable, &format!("cannot be reached when {doing}"), hint)
     }
 }
 
-fn is_about_tls(error: &(dyn std::error::Error + 'static)) -> bool {
-    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-    error.is::<rustls::Error>() || inner.is_some_and(|inner| is_about_tls(inner))
+/// What an error came from, the nearest first.
+fn causes(error: &tokio_postgres::Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    std::iter::successors(std::error::Error::source(error), |error| error.source())
+}
+
+/// The login that was cut off, where that is it.
+fn refused(error: &(dyn std::error::Error + 'static)) -> Option<Refused> {
+    error.downcast_ref::<std::io::Error>()?.get_ref()?.downcast_ref().copied()
 }
 
 /// Codes: PostgreSQL manual, appendix A.

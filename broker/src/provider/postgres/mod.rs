@@ -2,9 +2,10 @@
 //! transaction, dropped and looked for in `pg_roles` afterwards. Keeps no password: the server gets a SCRAM verifier.
 //!
 //! `VALID UNTIL` stops logins by password and nothing else: who is connected stays so. Therefore the end of a
-//! credential here is always its revocation, which first forbids the login and ends the sessions.
-//! In reading order: `settings`, `credential`, `statement`; `connect`, `tls`, `fault`; `password`, `role`, `issue`,
-//! `revoke`, `health`.
+//! credential here is always its revocation, which first forbids the login and ends the sessions. There is no dead
+//! man's switch: while the broker is down nothing ends a session that is open.
+//! In reading order: `settings`, `credential`, `statement`; `reach`, `login`, `tls`, `connect`, `fault`; `password`,
+//! `role`, `issue`, `revoke`, `health`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +26,9 @@ mod credential;
 mod fault;
 mod health;
 mod issue;
+mod login;
 mod password;
+mod reach;
 mod revoke;
 mod role;
 mod settings;

@@ -32,6 +32,10 @@ impl Settings {
     pub(super) fn place(&self) -> String {
         format!("{}:{}/{}", self.host, self.port, self.database)
     }
+
+    pub(super) fn is_on_a_socket(&self) -> bool {
+        is_socket(&self.host)
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,6 @@
 //! TLS to the server on the tree's one stack. There is no way to leave the certificate or its name unchecked.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,8 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
 use tokio_rustls::TlsConnector;
 
-/// The largest bundle of authorities taken, in bytes.
-const MAX_BUNDLE: u64 = 1 << 20;
+use super::login::Watched;
+use crate::provider::files;
 
 /// Makes TLS of connections.
 #[derive(Clone)]
@@ -27,11 +26,7 @@ impl Tls {
     /// # Errors
     /// Where it cannot be read or holds no authority.
     pub(super) fn trusting(path: &Path) -> io::Result<Self> {
-        let mut pem = Vec::new();
-        let read = File::open(path)?.take(MAX_BUNDLE + 1).read_to_end(&mut pem)?;
-        if read as u64 > MAX_BUNDLE {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is larger than 1 MiB"));
-        }
+        let pem = files::bundle(path)?;
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(&pem) {
             roots.add(certificate.map_err(io::Error::other)?).map_err(io::Error::other)?;
@@ -53,8 +48,8 @@ pub(super) struct Handshake {
     host: ServerName<'static>,
 }
 
-/// A connection under TLS.
-pub(super) struct Stream<S>(tokio_rustls::client::TlsStream<S>);
+/// A connection under TLS, whose login is watched.
+pub(super) struct Stream<S>(Watched<tokio_rustls::client::TlsStream<S>>);
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> MakeTlsConnect<S> for Tls {
     type Stream = Stream<S>;
@@ -73,7 +68,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> TlsConnect<S> for Hands
     type Future = Pin<Box<dyn Future<Output = io::Result<Stream<S>>> + Send>>;
 
     fn connect(self, stream: S) -> Self::Future {
-        Box::pin(async move { self.connector.connect(self.host, stream).await.map(Stream) })
+        Box::pin(async move {
+            let stream = self.connector.connect(self.host, stream).await?;
+            Ok(Stream(Watched::by_password(stream)))
+        })
     }
 }
 
