@@ -1,8 +1,9 @@
 //! Installation tokens of a GitHub app: narrowed to repositories and permissions, checked to be no wider than that,
 //! and revoked at the end of the launch.
 //!
-//! Only the token itself can revoke itself, and a token is never written down: it is kept in memory, by lease. A
-//! broker that dies with it can tell no more than until when it lives, which is one hour at most.
+//! Only the token itself can revoke itself, and a token is never written down: it is kept in memory, by lease. Whoever
+//! asked for one may have gone when it comes: it is kept all the same, so that it can be revoked. A broker that dies
+//! with it can tell no more than until when it lives, which is one hour at most.
 //! In reading order: `settings`, `narrow`, `held`, `calls`.
 
 use std::sync::Arc;
@@ -42,8 +43,8 @@ struct GithubApp {
     settings: settings::Settings,
     clock: Arc<dyn Clock>,
     peers: Peers,
-    http: Http,
-    held: held::Held,
+    http: Arc<Http>,
+    held: Arc<held::Held>,
 }
 
 fn build(config: &dyn ProviderConfig, deps: &BuildDeps) -> Result<Arc<dyn Provider>, ProviderError> {
@@ -52,8 +53,8 @@ fn build(config: &dyn ProviderConfig, deps: &BuildDeps) -> Result<Arc<dyn Provid
         settings: settings.clone(),
         clock: Arc::clone(&deps.clock),
         peers: deps.peers.clone(),
-        http: Http::new(deps.name.to_string(), settings.ca_file.clone()),
-        held: held::Held::default(),
+        http: Arc::new(Http::new(deps.name.to_string(), settings.ca_file.clone())),
+        held: Arc::default(),
     }))
 }
 
