@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use mcp_broker_proto::Secret;
 use mcp_broker_proto::session::Revocability;
+use tokio::sync::Semaphore;
 
 use super::{
     Blame, BuildDeps, Handle, Healthy, Issued, Kind, MINT_LIMIT, MintRequest, Parent, Prepared, Provider,
@@ -64,6 +65,8 @@ struct Sts {
     clock: Arc<dyn Clock>,
     /// Handles of which it is certain that nothing was made.
     refused: Mutex<VecDeque<Handle>>,
+    /// For the deny hook.
+    turns: Semaphore,
 }
 
 fn build(config: &dyn ProviderConfig, deps: &BuildDeps) -> Result<Arc<dyn Provider>, ProviderError> {
@@ -71,7 +74,8 @@ fn build(config: &dyn ProviderConfig, deps: &BuildDeps) -> Result<Arc<dyn Provid
     let (name, clock) = (deps.name.to_string(), Arc::clone(&deps.clock));
     let caller = calls::Caller::new(name.clone(), settings, deps.peers.clone(), Arc::clone(&clock));
     let (region, deny) = (settings.region.clone(), settings.deny.clone());
-    Ok(Arc::new(Sts { name, region, deny, caller, clock, refused: Mutex::default() }))
+    let (refused, turns) = (Mutex::default(), Semaphore::new(deny::AT_ONCE));
+    Ok(Arc::new(Sts { name, region, deny, caller, clock, refused, turns }))
 }
 
 #[async_trait]
@@ -121,7 +125,7 @@ impl Provider for Sts {
         }
         match &self.deny {
             Some(hook) if held.until > self.clock.now() => {
-                let by = deny::deny(hook, &self.name, &held).await?;
+                let by = deny::deny(hook, &self.turns, &self.name, &held).await?;
                 Ok(Revocation::Denied { until: held.until, by })
             }
             _ => Ok(Revocation::ExpiresAt(Some(held.until))),
