@@ -54,7 +54,7 @@ pub const KIND: Kind = Kind {
 /// So far may the clocks of this machine and of STS be apart: AWS takes signatures of five minutes.
 const MAX_SKEW: SignedDuration = SignedDuration::from_mins(5);
 
-/// So many names of sessions that STS refused are remembered until they are asked for.
+/// So many names of sessions that STS refused, or that were not handed out, are remembered.
 const MAX_REFUSED: usize = 4096;
 
 struct Sts {
@@ -65,6 +65,8 @@ struct Sts {
     clock: Arc<dyn Clock>,
     /// Handles of which it is certain that nothing was made.
     refused: Mutex<VecDeque<Handle>>,
+    /// Ends that STS told of sessions that were not handed out, by the handle that says what was expected.
+    ends: Mutex<VecDeque<(Handle, Timestamp)>>,
     /// For the deny hook.
     turns: Semaphore,
 }
@@ -74,8 +76,8 @@ fn build(config: &dyn ProviderConfig, deps: &BuildDeps) -> Result<Arc<dyn Provid
     let (name, clock) = (deps.name.to_string(), Arc::clone(&deps.clock));
     let caller = calls::Caller::new(name.clone(), settings, deps.peers.clone(), Arc::clone(&clock));
     let (region, deny) = (settings.region.clone(), settings.deny.clone());
-    let (refused, turns) = (Mutex::default(), Semaphore::new(deny::AT_ONCE));
-    Ok(Arc::new(Sts { name, region, deny, caller, clock, refused, turns }))
+    let (refused, ends, turns) = (Mutex::default(), Mutex::default(), Semaphore::new(deny::AT_ONCE));
+    Ok(Arc::new(Sts { name, region, deny, caller, clock, refused, ends, turns }))
 }
 
 #[async_trait]
@@ -108,21 +110,24 @@ impl Provider for Sts {
         let wish = wish::of(&self.name, request, settings, now)?;
         let made = self.caller.make(&wish).await.map_err(|failure| {
             if failure.refused {
-                self.remember(&prepared.handle);
+                keep(&self.refused, prepared.handle.clone());
             }
             failure.error
         })?;
         let mut held = Held::read(&prepared.handle, &self.name)?;
         held.until = made.expires_at;
-        self.judge_clock(&wish, &made, now)?;
+        self.judge_clock(&wish, &made, now).inspect_err(|_wrong| {
+            keep(&self.ends, (prepared.handle.clone(), made.expires_at));
+        })?;
         Ok(self.issued(request, settings, &held, made, now))
     }
 
     async fn revoke(&self, handle: &Handle) -> Result<Revocation, ProviderError> {
-        let held = Held::read(handle, &self.name)?;
+        let mut held = Held::read(handle, &self.name)?;
         if self.forget(handle) {
             return Ok(Revocation::NeverMade);
         }
+        held.until = self.told_end(handle).map_or(held.until, |told| told.max(held.until));
         match &self.deny {
             Some(hook) if held.until > self.clock.now() => {
                 let by = deny::deny(hook, &self.turns, &self.name, &held).await?;
@@ -205,12 +210,10 @@ impl Sts {
         Err(ProviderError::new(Blame::Config, what, "set the clock, and let a time service keep it"))
     }
 
-    fn remember(&self, handle: &Handle) {
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        refused.push_back(handle.clone());
-        if refused.len() > MAX_REFUSED {
-            refused.pop_front();
-        }
+    /// Not forgotten, as a deny hook may have to be told again.
+    fn told_end(&self, handle: &Handle) -> Option<Timestamp> {
+        let ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        ends.iter().find(|(of, _)| of == handle).map(|(_, end)| *end)
     }
 
     fn forget(&self, handle: &Handle) -> bool {
@@ -218,6 +221,14 @@ impl Sts {
         let before = refused.len();
         refused.retain(|one| one != handle);
         refused.len() < before
+    }
+}
+
+fn keep<T>(all: &Mutex<VecDeque<T>>, one: T) {
+    let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+    all.push_back(one);
+    if all.len() > MAX_REFUSED {
+        all.pop_front();
     }
 }
 

@@ -351,6 +351,18 @@ async fn what_is_said_of_a_session_that_may_not_exist() {
     };
     let left = until.as_second() - Timestamp::now().as_second();
     assert!((880..=911).contains(&left), "{left}");
+    // It was made and is not handed out, as STS's clock is ahead: it lives as long as STS said.
+    let (address, _) = double(Plan { ahead: 600, ..usual() }).await;
+    let apart = provider(&address, &key, "");
+    let (handle, issued) = mint(&apart, &request(ROLE, 900)).await;
+    assert!(issued.is_err());
+    for _ in 0..2 {
+        let Ok(Revocation::ExpiresAt(Some(until))) = apart.revoke(&handle).await else {
+            unreachable!("it is there")
+        };
+        let left = until.as_second() - Timestamp::now().as_second();
+        assert!((1480..=1501).contains(&left), "{left}");
+    }
 }
 
 #[tokio::test]
