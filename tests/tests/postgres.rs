@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use e2e::accounts::ALICE;
 use e2e::eventually::{so, within};
+use e2e::mcp::Client;
 use e2e::parts::seen;
 use e2e::pg;
 use e2e::process::spawn;
@@ -33,10 +34,13 @@ fn prepared(world: World, login: &str, way: &str, credential: &str) -> World {
     let secret = kept("admin", &format!("{}\n", server.password));
     let authority = kept("ca.pem", &server.authority);
     let way = way.replace("CA", &format!("{authority:?}"));
-    let (port, mark) = (server.port, &world.mark);
-    let provider = format!(
-        "\n[provider.db]\nkind = \"postgres\"\nport = {port}\n{way}\nusername = \"{login}\"\npassword = {{ file = {secret:?} }}\n"
-    );
+    with_keys(world, &format!("{way}\nusername = \"{login}\"\npassword = {{ file = {secret:?} }}"), credential)
+}
+
+/// The same with these keys of the provider.
+fn with_keys(world: World, keys: &str, credential: &str) -> World {
+    let (port, mark) = (pg::shared().port, &world.mark);
+    let provider = format!("\n[provider.db]\nkind = \"postgres\"\nport = {port}\n{keys}\n");
     let text = format!(
         r#"description = "Orders database"
 owner = "data-platform"
@@ -89,7 +93,10 @@ fn a_launch_has_a_role_of_its_own_that_ends_with_it() {
     ));
     assert_eq!(life, "t");
     let told = &world.leases()[0];
-    assert_eq!(told.detail.as_deref(), Some(format!("role {user}").as_str()));
+    assert_eq!(
+        told.detail.as_deref(),
+        Some(format!("role {user}, whose sessions only the broker ends").as_str())
+    );
 
     let mut psql = server.psql(&dsn);
     psql.args(["-c", "SELECT pg_sleep(600)"]).stdout(Stdio::null()).stderr(Stdio::null());
@@ -303,4 +310,36 @@ fn a_broker_that_dies_while_it_makes_a_role_leaves_none() {
         assert!(!exists(&role), "{point}");
         world.assert_settled();
     }
+}
+
+/// The store that keeps the admin's password is changed under a live role: it is dropped all the same, and the next
+/// launch has one.
+#[test]
+fn after_a_reload_the_role_is_dropped() {
+    let world = World::user().config("\n[provider.store]\nkind = \"sealed\"\nkey = \"file\"\n");
+    let keys = "tls = \"off\"\nusername = \"vaultadmin\"\npassword = { provider = \"store\", path = \"pg\" }";
+    let mut world = with_keys(world, keys, &format!("{READS}, ttl = \"15m\"")).start();
+    let mut set = Client::start(world.admin_command(&["secret", "set", "pg"]), world.view(ALICE));
+    set.send(pg::shared().password.as_bytes());
+    set.close();
+    set.outcome().assert_code(0);
+    let mut client = world.launch(ALICE, "orders-db");
+    let (_, user) = got(&world);
+
+    let file = world.config_dir().join("broker.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let owner = world.owner().uid;
+    write(&file, &text.replace("key = \"file\"\n", ""), 0o644, owner, owner);
+    world.broker().reload();
+    world.wait_audited("config_reloaded", "");
+    client.close();
+    client.outcome().assert_code(0);
+    eventually("the role is gone", || so(!exists(&user)));
+    let mut next = world.launch(ALICE, "orders-db");
+    let roles = || world.injected("DSN").into_iter().map(|dsn| pg::user_and_password(&dsn).0);
+    let fresh = eventually("the next launch has a role", || roles().find(|role| *role != user));
+    assert!(exists(&fresh));
+    next.close();
+    eventually("that role is gone too", || so(!exists(&fresh)));
+    world.assert_settled();
 }
