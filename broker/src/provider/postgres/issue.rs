@@ -50,7 +50,7 @@ impl Postgres {
             plain: &["username"],
             expires_at: Some(expires_at),
             valid_until: None,
-            detail: Some(format!("role {}", role.role)),
+            detail: Some(format!("role {}, whose sessions only the broker ends", role.role)),
             renewable: expires_at < role.horizon,
             revocability: Revocability::Immediate,
             handle: prepared.handle,
