@@ -252,3 +252,87 @@ fn boot_id() -> String {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     text.trim().to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::testing::{TempDir, places};
+    use crate::config::{Mode, load};
+
+    /// The first lines of what a check says of these providers, and of a server with that credential.
+    fn found(providers: &str, credential: &str) -> Vec<String> {
+        let dir = TempDir::new();
+        dir.write("broker.toml", providers);
+        if !credential.is_empty() {
+            let server = format!(
+                "tier = \"development\"\ncommand = [\"/bin/true\"]\naccess.users = [\"u\"]\n\
+                 [scope.all]\ntools = [\"*\"]\ncredential.c = {{ provider = \"p\", {credential} }}\n\
+                 inject = [{{ env = \"E\", value = \"{{c.session_token}}\" }}]\n"
+            );
+            dir.write("servers.d/s.toml", &server);
+        }
+        let line = |text: String| {
+            text.lines().next().unwrap_or_default().replace(dir.path().to_str().unwrap_or_default(), "")
+        };
+        match load(dir.path(), Mode::User, &places(), &readers()) {
+            Ok(_) => Vec::new(),
+            Err(found) => found.iter().map(ToString::to_string).map(line).collect(),
+        }
+    }
+
+    /// What the first launch would run into is said when the configuration is read.
+    #[test]
+    fn a_secret_that_cannot_be_read_is_a_mistake() {
+        let others = "[provider.store]\nkind = \"sealed\"\n[provider.own]\nkind = \"jwt\"\nissuer = \"https://x.example\"\n\
+            [provider.bao]\nkind = \"vault\"\naddress = \"https://bao.example\"\n\
+            auth = { method = \"approle\", role_id = \"r\", secret_id_file = \"/s\" }\n";
+        for (source, want) in [
+            ("provider = \"store\", path = \"pg\"", None),
+            ("provider = \"store\", path = \"pg\", field = \"value\"", None),
+            ("provider = \"bao\", path = \"secret/data/pg\", field = \"x\"", None),
+            (
+                "provider = \"nostore\", path = \"pg\"",
+                Some("provider.p.password.provider` names no provider"),
+            ),
+            ("provider = \"own\", path = \"pg\"", Some("kind `jwt`, which keeps no secrets")),
+            ("provider = \"p\", path = \"pg\"", Some("names the provider itself")),
+            ("provider = \"store\", path = \"a/b\"", Some("provider.p.password.path` must be")),
+            ("provider = \"store\", path = \"pg\", field = \"x\"", Some("field` is not `value`")),
+            ("provider = \"bao\", path = \"v1/secret/data/pg\"", Some("begins with `v1/`")),
+        ] {
+            let p = format!(
+                "{others}[provider.p]\nkind = \"postgres\"\ntls = \"off\"\nusername = \"m\"\npassword = {{ {source} }}\n"
+            );
+            let found = found(&p, "");
+            match want {
+                None => assert_eq!(found, Vec::<String>::new(), "{source}"),
+                Some(want) => {
+                    assert!(found.len() == 1 && found.iter().all(|f| f.contains(want)), "{found:?}")
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_call_that_the_identity_cannot_make_is_a_mistake() {
+        let token = "source = { web_identity_token_file = \"/t\" }\n";
+        for (source, call, want) in [
+            ("", "assume-role", None),
+            (token, "assume-role-with-web-identity", None),
+            (token, "assume-role", Some("needs keys")),
+            ("", "assume-role-with-web-identity", Some("needs a web identity token")),
+        ] {
+            let p = format!("[provider.p]\nkind = \"aws-sts\"\nregion = \"eu-central-1\"\n{source}");
+            let role = format!("call = \"{call}\", role_arn = \"arn:aws:iam::123456789012:role/tool\"");
+            let found = found(&p, &role);
+            match want {
+                None => assert_eq!(found, Vec::<String>::new(), "{source}"),
+                Some(want) => assert!(
+                    found.len() == 1
+                        && found.iter().all(|f| f.contains(&format!("credential.c.call` {want}"))),
+                    "{found:?}"
+                ),
+            }
+        }
+    }
+}

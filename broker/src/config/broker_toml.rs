@@ -9,6 +9,7 @@ use mcp_broker_proto::paths;
 
 use super::kinds::KindReader;
 use super::model::Mode;
+use super::needs;
 use super::places::Places;
 use super::reader::Reader;
 use super::schema::keys_of;
@@ -45,6 +46,7 @@ pub(super) fn read(top: Reader<'_>, mode: Mode, places: &Places, kinds: &[&KindR
     };
     let providers =
         top.table("provider").map(|table| read_providers(&table, mode, kinds)).unwrap_or_default();
+    needs::judge(&top, &providers);
     if let Some(table) = top.table("audit") {
         table.not_built("otlp", "audit records are written to the file only");
         table.finish();

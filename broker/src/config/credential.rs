@@ -57,8 +57,15 @@ fn credential(
     if keys.is_none() {
         table.given_up(keys_of(kind.credential_schema));
     }
+    let provider: Option<Label> = provider.and_then(|name| name.parse().ok());
+    let section = provider.as_ref().and_then(|name| providers.sections.get(name));
+    if let (Some(keys), Some(section)) = (&keys, section)
+        && let Err(misfit) = section.config.judge_credential(&*keys.settings)
+    {
+        table.error(misfit.key, format!("`{}` {}", table.name(misfit.key), misfit.what), misfit.hint);
+    }
     table.finish();
-    Some((provider?.parse().ok()?, ttl?, keys?))
+    Some((provider?, ttl?, keys?))
 }
 
 fn kind_of<'k>(

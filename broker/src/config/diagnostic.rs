@@ -8,6 +8,8 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use super::needs::Need;
+
 /// One finding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
@@ -63,6 +65,8 @@ pub struct Sink {
     damaged: Cell<bool>,
     /// Lines with a syntax error: what is found on them besides follows from it.
     damaged_lines: RefCell<BTreeSet<usize>>,
+    /// Secrets that tables of the file name.
+    needs: RefCell<Vec<Need>>,
     /// Every key that a reader asked for, as (path of the table, key): the schema is held against it.
     #[cfg(test)]
     asked: RefCell<BTreeSet<(String, String)>>,
@@ -78,6 +82,7 @@ impl Sink {
             found: RefCell::default(),
             damaged: Cell::default(),
             damaged_lines: RefCell::default(),
+            needs: RefCell::default(),
             #[cfg(test)]
             asked: RefCell::default(),
         }
@@ -133,6 +138,16 @@ impl Sink {
     #[cfg(test)]
     pub(crate) fn asked(&self) -> BTreeSet<(String, String)> {
         self.asked.borrow().clone()
+    }
+
+    /// Notes that a table names a secret.
+    pub(super) fn need(&self, need: Need) {
+        self.needs.borrow_mut().push(need);
+    }
+
+    /// What secrets tables name, in the order in which they were read.
+    pub(super) fn needs(&self) -> Vec<Need> {
+        self.needs.borrow().clone()
     }
 
     /// What was found.

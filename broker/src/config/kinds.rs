@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Mode;
+use super::needs::Misfit;
 use super::reader::Reader;
 
 /// How one provider kind reads its tables.
@@ -28,6 +29,22 @@ pub struct KindReader {
 pub trait ProviderConfig: Any + Send + Sync {
     /// For the provider layer to get at its own type.
     fn as_any(&self) -> &(dyn Any + Send + Sync);
+
+    /// What is wrong with a secret that another provider is to read here, by what its path and field say alone;
+    /// `None` for a kind that keeps no secrets.
+    fn judge_secret(&self, path: &str, field: Option<&str>) -> Option<Result<(), Misfit>> {
+        let _ = (path, field);
+        None
+    }
+
+    /// Whether this provider can mint a credential with these settings, of its own kind.
+    ///
+    /// # Errors
+    /// With the credential's key that does not fit.
+    fn judge_credential(&self, settings: &(dyn Any + Send + Sync)) -> Result<(), Misfit> {
+        let _ = settings;
+        Ok(())
+    }
 }
 
 /// The parsed keys of one credential.

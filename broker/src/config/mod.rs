@@ -15,6 +15,7 @@ mod limits;
 mod load;
 mod model;
 mod nearest;
+mod needs;
 mod overlap;
 mod patterns;
 mod places;
@@ -46,6 +47,7 @@ pub use model::{
     ServerDefinition, Start, Tier, ToolRules,
 };
 pub(crate) use nearest::nearest;
+pub use needs::Misfit;
 pub use places::Places;
 pub use reader::Reader;
 pub use schema::schema;

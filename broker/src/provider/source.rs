@@ -84,7 +84,9 @@ impl Source {
     fn of_provider(table: &Reader<'_>) -> Option<Self> {
         let name = table.parsed("provider", "write the name of a [provider.NAME] of broker.toml");
         let (path, field) = (table.required_text("path"), table.text("field"));
-        Some(Self::Provider { name: name?, path: path?, field })
+        let (name, path): (Label, String) = (name?, path?);
+        table.needs_secret(&name, &path, field.as_deref());
+        Some(Self::Provider { name, path, field })
     }
 
     /// Reads the secret.

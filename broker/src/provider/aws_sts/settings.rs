@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use reqwest::Url;
 
-use crate::config::{Mode, ProviderConfig, Reader};
+use super::credential::{Call, CredentialSettings};
+use super::deny::guard;
+use crate::config::{Misfit, Mode, ProviderConfig, Reader};
 use crate::provider::Source;
 
 /// `[provider.NAME]`, parsed.
@@ -67,6 +69,23 @@ pub(super) enum DenyBy {
 impl ProviderConfig for StsSettings {
     fn as_any(&self) -> &(dyn Any + Send + Sync) {
         self
+    }
+
+    fn judge_credential(&self, settings: &(dyn Any + Send + Sync)) -> Result<(), Misfit> {
+        let Some(wanted) = settings.downcast_ref::<CredentialSettings>() else { return Ok(()) };
+        let has_token = matches!(self.source, Origin::WebIdentity(_));
+        let (what, hint) = match (wanted.call == Call::WebIdentity, has_token) {
+            (true, false) => (
+                "needs a web identity token, which the provider has not",
+                "write `source = { web_identity_token_file = \"/PATH\" }` for the provider, or another `call`",
+            ),
+            (false, true) => (
+                "needs keys, and the provider has a web identity token only",
+                "write `call = \"assume-role-with-web-identity\"`, or another `source` for the provider",
+            ),
+            _ => return Ok(()),
+        };
+        Err(Misfit { key: "call", what: what.to_owned(), hint })
     }
 }
 
@@ -181,11 +200,17 @@ fn deny(reader: &Reader<'_>) -> Option<Deny> {
 
 fn command(table: &Reader<'_>) -> Option<Vec<String>> {
     let words = table.texts("command")?;
-    if words.first().is_some_and(|program| program.starts_with('/')) {
+    let (what, hint) = if !words.first().is_some_and(|program| program.starts_with('/')) {
+        let hint = "write the program with its whole path, then its arguments";
+        ("does not begin with an absolute path".to_owned(), hint)
+    } else if let Err(what) = guard(&words) {
+        let hint = "it, what it is given to run, and the directories on the way must be there and nobody's but \
+                    root's or the broker's to change";
+        (what, hint)
+    } else {
         return Some(words);
-    }
-    let message = format!("`{}` does not begin with an absolute path", table.name("command"));
-    table.error("command", message, "write the program with its whole path, then its arguments");
+    };
+    table.error("command", format!("`{}` {what}", table.name("command")), hint);
     None
 }
 
@@ -208,7 +233,7 @@ mod tests {
             ("region = \"r1\"\nendpoint = \"http://127.0.0.1:4566\"", None),
             ("region = \"r1\"\nsource = { profile = \"work\" }\ninstance_metadata = true", None),
             ("region = \"r1\"\nsource = { web_identity_token_file = \"/t\" }", None),
-            ("region = \"r1\"\ndeny = { command = [\"/bin/deny\", \"x\"], timeout = \"3s\" }", None),
+            ("region = \"r1\"\ndeny = { command = [\"/bin/true\", \"x\"], timeout = \"3s\" }", None),
             ("region = \"r1\"\ndeny = { url = \"https://deny.example/x?y=1\" }", None),
             ("", Some("`t.region` is missing")),
             ("region = \"EU\"", Some("is not a region")),
@@ -222,7 +247,8 @@ mod tests {
             ("region = \"r1\"\nsource = { profile = \"a\", fiel = \"/t\" }", Some("unknown key")),
             ("region = \"r1\"\ndeny = {}", Some("either `command` or `url`")),
             ("region = \"r1\"\ndeny = { command = [\"deny\"] }", Some("absolute path")),
-            ("region = \"r1\"\ndeny = { command = [\"/d\"], timeout = \"1h\" }", Some("out of range")),
+            ("region = \"r1\"\ndeny = { command = [\"/nowhere/d\"] }", Some("cannot be run")),
+            ("region = \"r1\"\ndeny = { command = [\"/bin/true\"], timeout = \"1h\" }", Some("out of range")),
             ("region = \"r1\"\ndeny = { url = \"http://deny.example\" }", Some("is not encrypted")),
         ] {
             check(text, want);

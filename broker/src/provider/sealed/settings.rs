@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::key::Source;
 use super::name::SecretName;
-use crate::config::{CredentialKeys, Mode, ProviderConfig, Reader};
+use crate::config::{CredentialKeys, Misfit, Mode, ProviderConfig, Reader};
 
 /// `[provider.NAME]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +19,19 @@ pub struct SealedConfig {
 impl ProviderConfig for SealedConfig {
     fn as_any(&self) -> &(dyn Any + Send + Sync) {
         self
+    }
+
+    fn judge_secret(&self, path: &str, field: Option<&str>) -> Option<Result<(), Misfit>> {
+        let misfit = |key, what: String, hint| Some(Err(Misfit { key, what, hint }));
+        if let Err(error) = path.parse::<SecretName>() {
+            let hint = "write the name that `mcp-broker secret set NAME` was given";
+            return misfit("path", error.to_string(), hint);
+        }
+        if field.is_some_and(|field| field != FIELD) {
+            let what = format!("is not `{FIELD}`, the only one that a sealed value has");
+            return misfit("field", what, "leave it out");
+        }
+        Some(Ok(()))
     }
 }
 

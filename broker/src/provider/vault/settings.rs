@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use reqwest::Url;
 
+use super::path::SecretPath;
 use super::path::is_segment;
-use crate::config::{Mode, ProviderConfig, Reader};
+use crate::config::{Misfit, Mode, ProviderConfig, Reader};
 
 /// A parent dies so long after its last renewal where nothing else is written.
 const DEFAULT_DEAD_MAN: Duration = Duration::from_secs(300);
@@ -53,6 +54,12 @@ pub(super) enum AuthMethod {
 impl ProviderConfig for ServerSettings {
     fn as_any(&self) -> &(dyn Any + Send + Sync) {
         self
+    }
+
+    fn judge_secret(&self, path: &str, _: Option<&str>) -> Option<Result<(), Misfit>> {
+        let hint = "write the path, such as \"secret/data/NAME\" for KV version 2";
+        let bad = path.parse::<SecretPath>().map(drop);
+        Some(bad.map_err(|bad| Misfit { key: "path", what: bad.to_string(), hint }))
     }
 }
 
