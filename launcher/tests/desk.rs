@@ -291,6 +291,29 @@ fn a_lock_ends_it_at_once() {
     assert!(!std::path::Path::new(&dir).exists(), "its files are gone");
 }
 
+/// Whoever holds the server's output keeps its launcher reading, and nobody is answered meanwhile.
+#[test]
+fn a_lock_ends_it_before_the_last_words_are_read() {
+    let mut scene = Scene::start("desk-words", endpoint(), json!({}));
+    let (url, token) = scene.stolen();
+    let variable = format!(
+        "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE={}",
+        scene.text("os.environ['AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE']")
+    );
+    let has = |process: &std::path::Path| {
+        let environment = std::fs::read(process.join("environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|entry| entry == variable.as_bytes())
+    };
+    let mut processes = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+    let server = processes.find(|process| has(process)).expect("it runs");
+    let held = std::fs::File::options().write(true).open(server.join("fd/1")).unwrap();
+    scene.channel.park("locked");
+    scene.channel.expect("dead");
+    let refused = ask_as_a_stranger(&url, &token).map(drop).map_err(|error| error.kind());
+    assert_eq!(refused, Err(std::io::ErrorKind::ConnectionRefused));
+    drop(held);
+}
+
 #[test]
 fn an_end_ends_it() {
     let mut scene = Scene::start("desk-end", endpoint(), json!({}));

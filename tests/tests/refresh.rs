@@ -17,7 +17,7 @@ use e2e::{World, eventually, pg};
 use serde_json::json;
 
 /// The life of a credential here; another one takes its place when two thirds are over.
-const LIFE: Duration = Duration::from_secs(15);
+const LIFE: Duration = Duration::from_secs(12);
 /// A busy machine may take so long for what is to happen.
 const LONG: Duration = Duration::from_secs(90);
 
