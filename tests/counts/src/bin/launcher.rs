@@ -10,17 +10,19 @@ use std::time::Instant;
 
 use counts::{Call, Case, answer, request};
 use mcp_broker_proto::Secret;
+use mcp_broker_proto::call::Decision;
 use mcp_broker_proto::channel::{ToBroker, ToLauncher};
 use mcp_broker_proto::plan::{Lists, Plan, Record, ScopePlan, Variant};
 use mcp_broker_proto::template::Template;
 use mcp_run::client::LaunchChannel;
-use mcp_run::proxy::calls::Calls;
+use mcp_run::proxy::calls::{Calls, Reach};
 use mcp_run::proxy::filter::{Client, Filter, List, Listed, Route};
 use mcp_run::proxy::lines::{Lines, Long, PIECE};
 use mcp_run::proxy::message::Message;
 use mcp_run::proxy::outbox::Outbox;
 use mcp_run::proxy::redact::{Redactor, Secrets};
 use mcp_run::proxy::rule::{self, MAX_DIAGNOSTIC, MAX_MESSAGE};
+use mcp_run::proxy::talk::id::Id;
 use mcp_run::proxy::talk::servers::Ears;
 use mcp_run::proxy::talk::{Otherwise, Talk};
 
@@ -35,6 +37,7 @@ const CASES: &[Case] = &[
     Case { name: "redact-1m", calls: 10, prepare: redact },
     Case { name: "filter-call-200", calls: 100, prepare: || inspect(200) },
     Case { name: "filter-call-1m", calls: 10, prepare: || inspect(1 << 20) },
+    Case { name: "calls-decided-200", calls: 100, prepare: decided },
     Case { name: "filter-pass-tools-100", calls: 10, prepare: || pass_tools(100) },
     Case { name: "filter-pass-tools-1000", calls: 4, prepare: || pass_tools(1000) },
     Case { name: "filter-tools-100", calls: 10, prepare: || filter_tools(100) },
@@ -158,6 +161,30 @@ fn inspect(length: usize) -> Call {
     Box::new(move || {
         let (_, message) = rule::from_client(black_box(&mut line)).expect("a message");
         assert!(matches!(black_box(filter.route(&message)), Route::Call(_)));
+    })
+}
+
+/// A call from its question to the word about its answer: what being decided on adds to it, without the frames' way
+/// through the kernel.
+fn decided() -> Call {
+    let (plan, mut calls, now) = (plan(None), Calls::default(), Instant::now());
+    let lines = [request(200), answer(200)].map(|line| String::from_utf8(line).expect("text"));
+    let mut number = 0;
+    Box::new(move || {
+        let [call, answer] = lines.each_ref().map(|line| Message::parse(line).expect("a message"));
+        number += 1;
+        let scope = plan.scopes.first().expect("it has one");
+        let mut acts = calls.ask(&lines[0], &call, (0, scope), Reach::default(), now);
+        let ask = serde_json::to_vec(&acts.to_broker).expect("a frame");
+        assert!(black_box(ask).len() > 200);
+        let text = format!(
+            r#"{{"call":{number},"id":"019ab000-0000-7000-8000-000000000003","verdict":"allow","reason":"allowed","what":"","hint":""}}"#
+        );
+        let decision: Decision = serde_json::from_str(&text).expect("a decision");
+        acts = calls.decided(&decision, now);
+        assert_eq!(acts.forward.len(), 1, "it goes on");
+        let report = calls.answered(&Id::of("7"), &answer, [200, 0], now).expect("a report");
+        assert!(black_box(serde_json::to_vec(&report).expect("a frame")).len() > 50);
     })
 }
 
