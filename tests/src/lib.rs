@@ -12,6 +12,7 @@ pub mod eventually;
 pub mod fault;
 pub mod github;
 pub mod http;
+pub mod idp;
 pub mod leaks;
 pub mod logind;
 pub mod mcp;

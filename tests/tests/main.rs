@@ -29,6 +29,7 @@ mod jwt;
 mod leaks;
 mod logind;
 mod nothing_stands_by;
+mod oauth;
 mod opens;
 mod park;
 mod peer;

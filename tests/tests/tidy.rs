@@ -561,9 +561,9 @@ fn no_test_is_switched_off() {
 #[test]
 fn shared_files_name_no_registry_and_no_machine() {
     let root = repository();
-    let mut paths: Vec<PathBuf> = ["tests/parts/npm/package-lock.json", "tests/run", ".ci/run", "Cargo.lock"]
-        .map(|p| root.join(p))
-        .into();
+    let locks = ["tests/parts/npm/package-lock.json", "tests/parts/npm-oidc/package-lock.json"];
+    let mut paths: Vec<PathBuf> =
+        locks.into_iter().chain(["tests/run", ".ci/run", "Cargo.lock"]).map(|p| root.join(p)).collect();
     paths.extend(fs::read_dir(root.join("tests/parts/python")).unwrap().flatten().map(|entry| entry.path()));
     for path in paths {
         let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));

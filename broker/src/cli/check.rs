@@ -171,7 +171,9 @@ mod tests {
     #[test]
     fn the_examples_are_good() {
         let readers: Vec<_> = crate::provider::KINDS.iter().map(|kind| &kind.reader).collect();
-        for (folder, mode) in [("", Mode::System), ("aws/", Mode::System), ("user/", Mode::User)] {
+        let user = [("user/", Mode::User)];
+        let machine = ["", "aws/", "oauth/"].map(|folder| (folder, Mode::System));
+        for (folder, mode) in machine.into_iter().chain(user) {
             let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/examples").join(folder);
             let dir = TempDir::new();
             let mut servers = 0;

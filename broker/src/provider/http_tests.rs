@@ -109,3 +109,21 @@ async fn a_server_that_asks_for_patience_gets_it_within_reason() {
         assert_eq!(error.blame, Blame::Busy(want.map(Duration::from_secs)), "{head}");
     }
 }
+
+#[test]
+fn what_a_server_tells_is_spoken_to_where_it_is_safe() {
+    for (text, good) in [
+        ("https://id.example.com/token?tenant=1", true),
+        ("http://127.0.0.1:8080/token", true),
+        ("http://[::1]/token", true),
+        ("http://localhost/token", true),
+        ("http://id.example.com/token", false),
+        ("http://127.0.0.1.example.com/token", false),
+        ("https://user@id.example.com/token", false),
+        ("https://id.example.com/token#x", false),
+        ("file:///etc/passwd", false),
+        ("/token", false),
+    ] {
+        assert_eq!(endpoint(text).is_some(), good, "{text}");
+    }
+}

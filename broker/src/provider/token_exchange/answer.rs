@@ -36,8 +36,8 @@ pub(super) type Fault = (Blame, &'static str, &'static str);
 pub(super) struct Terms {
     /// Where it is told.
     pub(super) life: Option<Duration>,
-    /// The words of its scope.
-    pub(super) scope: String,
+    /// The words of its scope, where the answer has them.
+    pub(super) scope: Option<String>,
 }
 
 impl Given {
@@ -54,12 +54,11 @@ impl Given {
         }
         self.check_type(asked)?;
         let scope = match &self.scope {
-            // "OPTIONAL, if identical to the scope requested by the client" (RFC 6749 section 5.1).
-            Value::Null => asked.scopes.iter().map(String::as_str).collect::<Vec<_>>().join(" "),
-            Value::String(text) => text.clone(),
+            Value::Null => None,
+            Value::String(text) => Some(text.clone()),
             _ => return Err((Blame::Broken, "tells its scope in a way that is not understood", CHECK)),
         };
-        if is_wider(&asked.scopes, &scope) {
+        if scope.as_ref().is_some_and(|scope| is_wider(&asked.scopes, scope)) {
             return Err(WIDER);
         }
         Ok(Terms { life: self.life()?, scope })
@@ -108,10 +107,20 @@ impl Look {
         self.exp.as_i64()
     }
 
+    /// The words of its scope, where it tells them.
+    pub(super) fn scope(&self) -> Option<&str> {
+        self.scope.as_str()
+    }
+
     /// Whether it says that the token may more than was asked for.
     pub(super) fn is_wider(&self, asked: &Credential) -> bool {
-        self.scope.as_str().is_some_and(|scope| is_wider(&asked.scopes, scope))
+        self.scope().is_some_and(|scope| is_wider(&asked.scopes, scope))
     }
+}
+
+/// Whether the server gave less than was asked for, as it may (RFC 6749 section 3.3).
+pub(super) fn is_narrower(asked: &BTreeSet<String>, given: &str) -> bool {
+    asked.iter().any(|word| !given.split_ascii_whitespace().any(|given| given == word))
 }
 
 pub(super) const WIDER: Fault = (
@@ -181,8 +190,9 @@ mod tests {
             let bearer = format!(r#","token_type":"bearer"{given}"#);
             assert_eq!(terms(&asked(scopes, None), &bearer).is_ok(), good, "{scopes:?} {given}");
         }
-        let told = terms(&asked(&["b", "a"], None), r#","token_type":"Bearer""#).map(|terms| terms.scope);
-        assert_eq!(told, Ok("a b".to_owned()));
+        for (given, narrower) in [("a b", false), ("b a c", false), ("a", true), ("", true), ("a bb", true)] {
+            assert_eq!(is_narrower(&asked(&["a", "b"], None).scopes, given), narrower, "{given}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use mcp_broker_proto::Secret;
 use mcp_broker_proto::names::LeaseId;
 
-use super::answer::{Fault, Given, Terms, WIDER, is_jwt};
+use super::answer::{Fault, Given, Terms, WIDER, is_jwt, is_narrower};
 use super::credential::{Credential, FIELDS, PLAIN};
 use super::end::{MARGIN, Named, later};
 use super::endpoints::Endpoints;
@@ -19,8 +19,10 @@ use crate::provider::{Blame, Issued, MintRequest, Prepared, ProviderError};
 /// What a token is told to be, once it was looked at.
 struct Seen {
     kept: Kept,
-    /// When it ends, where that is told.
+    /// When it ends, where introspection tells it.
     ends: Option<Timestamp>,
+    /// Its scope, likewise.
+    scope: Option<String>,
     /// What there is to say of it.
     notes: Vec<&'static str>,
 }
@@ -64,7 +66,7 @@ impl TokenExchange {
         self.held.put(lease, Known::Token(kept.clone()));
         let seen = self.look_at(lease, kept, asked).await?;
         let terms = terms.map_err(|fault| self.unusable(fault))?;
-        self.issued(request, lease, seen, &terms, asked_at)
+        self.issued(request, lease, seen, (asked, terms), asked_at)
     }
 
     fn kept(&self, token: Secret, refresh: Option<Secret>, endpoints: Arc<Endpoints>) -> Kept {
@@ -106,8 +108,9 @@ impl TokenExchange {
         if active.as_ref().is_some_and(|look| look.is_wider(asked)) {
             return Err(self.unusable(WIDER));
         }
-        let ends = active.and_then(|look| Timestamp::from_second(look.ends()?).ok());
-        Ok(Seen { kept, ends, notes })
+        let ends = active.as_ref().and_then(|look| Timestamp::from_second(look.ends()?).ok());
+        let scope = active.and_then(|look| look.scope().map(str::to_owned));
+        Ok(Seen { kept, ends, scope, notes })
     }
 
     fn issued(
@@ -115,28 +118,27 @@ impl TokenExchange {
         request: &MintRequest,
         lease: LeaseId,
         seen: Seen,
-        terms: &Terms,
+        (asked, terms): (&Credential, Terms),
         asked_at: Timestamp,
     ) -> Result<Issued, ProviderError> {
-        let Seen { kept, ends, mut notes } = seen;
+        let Seen { kept, ends, scope, mut notes } = seen;
         let told = terms.life.map(|life| later(asked_at, life)).or(ends);
-        let now = self.clock.now();
-        if told.is_some_and(|end| end <= now || end > self.after(self.settings.longest_life + MARGIN)) {
-            let what = "says that a token ends at once, or later than `longest_life` allows";
-            let hint =
-                "set the life of its tokens at the server, or `longest_life`, and this machine's clock";
-            return Err(self.http.error(Blame::Refused, what, hint));
-        }
-        let valid_until = told.unwrap_or_else(|| self.after(self.settings.longest_life));
+        let valid_until = self.held_to_limits(told)?;
         let expires_at = self.after(request.spec.ttl.min(request.horizon)).min(valid_until);
         let (revocability, why) = self.verdict(&kept, valid_until);
         notes.extend(why);
         if told.is_none() {
             notes.push("the server does not say when it ends");
         }
+        // "OPTIONAL, if identical to the scope requested by the client" (RFC 6749 section 5.1).
+        let wished = || asked.scopes.iter().map(String::as_str).collect::<Vec<_>>().join(" ");
+        let scope = terms.scope.or(scope).unwrap_or_else(wished);
+        if is_narrower(&asked.scopes, &scope) {
+            notes.push("the server gave less scope than was asked for");
+        }
         // EXPOSE: the copy that goes to the launch; the other one is kept to revoke it.
         let copy = kept.token.expose(|text| Secret::new(text.to_owned()));
-        let values = [copy, Secret::new("Bearer".to_owned()), Secret::new(terms.scope.clone())];
+        let values = [copy, Secret::new("Bearer".to_owned()), Secret::new(scope)];
         Ok(Issued {
             handle: Named { lease, until: valid_until }.to_handle(),
             fields: FIELDS.map(str::to_owned).into_iter().zip(values).collect::<BTreeMap<_, _>>(),
@@ -148,6 +150,18 @@ impl TokenExchange {
             renewable: told.is_some() && expires_at < valid_until,
             revocability,
         })
+    }
+
+    /// The end of a token, or the latest one that it can have.
+    fn held_to_limits(&self, told: Option<Timestamp>) -> Result<Timestamp, ProviderError> {
+        let latest = self.after(self.settings.longest_life);
+        let Some(end) = told else { return Ok(latest) };
+        if end > self.clock.now() && end <= later(latest, MARGIN) {
+            return Ok(end);
+        }
+        let what = "says that a token ends at once, or later than `longest_life` allows";
+        let hint = "set the life of its tokens at the server, or `longest_life`, and this machine's clock";
+        Err(self.http.error(Blame::Refused, what, hint))
     }
 
     fn unusable(&self, (blame, what, hint): Fault) -> ProviderError {

@@ -33,8 +33,6 @@ mod held;
 mod mint;
 mod request;
 mod settings;
-#[cfg(test)]
-mod tests;
 
 /// The kind.
 pub const KIND: Kind = Kind {
@@ -104,3 +102,6 @@ impl Provider for TokenExchange {
         self.look().await
     }
 }
+
+#[cfg(test)]
+mod tests;

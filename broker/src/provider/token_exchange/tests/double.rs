@@ -235,7 +235,7 @@ fn look(state: &State, plan: Plan, form: &BTreeMap<String, String>) -> Reply {
     (
         200,
         if active {
-            json!({ "active": true, "scope": "a", "exp": 9_999_999_999_i64 })
+            json!({ "active": true, "scope": "a b", "exp": 9_999_999_999_i64 })
         } else {
             json!({ "active": false })
         },

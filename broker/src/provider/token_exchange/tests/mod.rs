@@ -139,6 +139,7 @@ async fn client_credentials_from_the_request_to_the_proof() {
     assert_eq!(field(&issued, "access_token"), "opaque-1");
     assert_eq!((field(&issued, "token_type"), field(&issued, "scope")), ("Bearer".into(), "a b".into()));
     assert_eq!(issued.plain, ["token_type", "scope"]);
+    assert_eq!(issued.detail, None);
     assert_eq!(issued.revocability, Revocability::Immediate);
     assert!((115..=120).contains(&left(issued.expires_at.unwrap())) && issued.renewable);
     assert!((595..=600).contains(&left(issued.valid_until.unwrap())));
@@ -151,6 +152,7 @@ async fn client_credentials_from_the_request_to_the_proof() {
 
     assert_eq!(provider.revoke(&issued.handle).await, Ok(Revocation::Revoked(Proof::Token)));
     assert_eq!(double.alive(), [""; 0]);
+    minted(&provider).await;
     assert_eq!(double.asked("/.well-known/openid-configuration").len(), 1, "metadata is remembered");
 }
 
@@ -226,6 +228,22 @@ async fn what_is_more_than_was_asked_for_is_refused_and_revoked() {
     let (handle, issued) = mint(&provider, "grant_type = \"client_credentials\"\nscope = \"b\"").await;
     assert!(issued.err().unwrap().what.contains("a scope that was not asked for"));
     assert_eq!(provider.revoke(&handle).await, Ok(Revocation::Revoked(Proof::Token)));
+}
+
+#[tokio::test]
+async fn less_than_was_asked_for_is_taken_and_told() {
+    for (over, without, want) in [
+        (r#"{"scope":"a"}"#, &["introspection_endpoint"][..], "a"),
+        (r#"{"scope":"a"}"#, &[], "a"),
+        ("", &[], "a b"),
+    ] {
+        let double = Double::start(Plan { over, without, ..Plan::default() }).await;
+        let (provider, _secret) = provider(&double, "");
+        let issued = minted(&provider).await;
+        assert_eq!(field(&issued, "scope"), want);
+        let told = issued.detail.is_some_and(|detail| detail.contains("less scope"));
+        assert_eq!(told, want == "a", "{over}");
+    }
 }
 
 #[tokio::test]
@@ -414,7 +432,7 @@ async fn a_client_that_signs() {
     let all: std::collections::BTreeSet<_> = ["/token", "/introspect", "/revoke"]
         .iter()
         .flat_map(|path| double.asked(path))
-        .map(|asked| asked.form["client_assertion"].clone())
+        .map(|asked| claims(&asked.form["client_assertion"])["jti"].to_string())
         .collect();
     assert_eq!(all.len(), 4, "each is used once");
     let text = text.replace("ES256", "RS256");
@@ -488,7 +506,7 @@ async fn an_exchange_of_a_token_that_the_broker_signs() {
         actor.source()
     );
     let issued = mint(&provider, &keys).await.1.unwrap();
-    assert_eq!(field(&issued, "scope"), "");
+    assert_eq!(field(&issued, "scope"), "a b");
     let form = double.asked("/token")[0].form.clone();
     let uri = |word: &str| format!("urn:ietf:params:oauth:token-type:{word}");
     for (name, want) in [
