@@ -305,7 +305,7 @@ fn a_lock_ends_it_before_the_last_words_are_read() {
         environment.split(|byte| *byte == 0).any(|entry| entry == variable.as_bytes())
     };
     let mut processes = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
-    let server = processes.find(|process| has(process)).expect("it runs");
+    let server = processes.find(|process| has(process)).unwrap();
     let held = std::fs::File::options().write(true).open(server.join("fd/1")).unwrap();
     scene.channel.park("locked");
     scene.channel.expect("dead");

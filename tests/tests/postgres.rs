@@ -34,7 +34,11 @@ fn prepared(world: World, login: &str, way: &str, credential: &str) -> World {
     let secret = kept("admin", &format!("{}\n", server.password));
     let authority = kept("ca.pem", &server.authority);
     let way = way.replace("CA", &format!("{authority:?}"));
-    with_keys(world, &format!("{way}\nusername = \"{login}\"\npassword = {{ file = {secret:?} }}"), credential)
+    with_keys(
+        world,
+        &format!("{way}\nusername = \"{login}\"\npassword = {{ file = {secret:?} }}"),
+        credential,
+    )
 }
 
 /// The same with these keys of the provider.
@@ -223,7 +227,7 @@ fn a_role_that_is_in_use_is_lengthened_on_the_server() {
     };
     let (first, told) = (end(), world.leases()[0].expires_at.clone());
     within(Duration::from_secs(60), "its end is later", || so(end() != first));
-    assert_eq!(world.injected("DSN"), [dsn.clone()], "it is the same credential");
+    assert_eq!(world.injected("DSN"), std::slice::from_ref(&dsn), "it is the same credential");
     let late = format!("SELECT rolvaliduntil > to_timestamp({first}) FROM pg_roles WHERE rolname = '{user}'");
     assert_eq!(server.sql(&late), "t");
     eventually("its new end is told", || so(world.leases()[0].expires_at > told));

@@ -21,6 +21,8 @@ pub(super) struct Guest {
     stream: OwnedFd,
     /// By which door it came.
     pub(super) via: Via,
+    /// Whether it is of the instance's tree.
+    pub(super) known: bool,
     /// When it is given up.
     pub(super) until: Instant,
     state: State,
@@ -48,9 +50,9 @@ pub(super) type Answer = Result<Zeroizing<Vec<u8>>, Refusal>;
 
 impl Guest {
     /// Just accepted.
-    pub(super) fn new(stream: OwnedFd, via: Via, now: Instant) -> Self {
+    pub(super) fn new(stream: OwnedFd, via: Via, known: bool, now: Instant) -> Self {
         let state = State::Reading(Zeroizing::new(Vec::with_capacity(MAX_HEAD)));
-        Self { stream, via, until: now + PATIENCE, state }
+        Self { stream, via, known, until: now + PATIENCE, state }
     }
 
     /// Goes on as far as it goes. `answer` gets what was read; nothing where that is not all.

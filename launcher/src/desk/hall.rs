@@ -15,6 +15,9 @@ use crate::spawn::kin::Kin;
 
 /// Connections at a time; the rest wait in the kernel's queue.
 pub(super) const MAX_GUESTS: usize = 64;
+/// So many strangers are given the time to read their refusal; one more, and the first of them is cut off. They have
+/// places of their own: whoever else is on the machine can connect, and must not keep the instance waiting.
+pub(super) const MAX_STRANGERS: usize = 8;
 /// Connections that are taken, and answered, before others than this instance are served again.
 const ROUND: usize = 32;
 /// How long nobody new is let in where the kernel gives no descriptor for it.
@@ -125,7 +128,7 @@ impl Hall {
                     return self.set_doors();
                 }
             };
-            let mut guest = Guest::new(stream, door.via, now);
+            let mut guest = Guest::new(stream, door.via, known, now);
             if !known {
                 guest.refuse(Refusal::Stranger);
             }
@@ -137,7 +140,19 @@ impl Hall {
             {
                 *place = Some(guest);
                 self.then(slot, next);
+                self.crowd();
             }
+        }
+    }
+
+    /// Cuts the stranger off who came first, where there are too many.
+    fn crowd(&mut self) {
+        let guests = self.guests.iter().enumerate().filter_map(|(slot, guest)| Some((slot, guest.as_ref()?)));
+        let strangers = guests.filter(|(_, guest)| !guest.known);
+        if strangers.clone().count() > MAX_STRANGERS
+            && let Some((slot, _)) = strangers.min_by_key(|(_, guest)| guest.until)
+        {
+            self.dismiss(slot);
         }
     }
 
@@ -145,7 +160,7 @@ impl Hall {
     fn place(&mut self) -> Option<usize> {
         let free = self.guests.iter().position(Option::is_none);
         free.or_else(|| {
-            (self.guests.len() < MAX_GUESTS).then(|| {
+            (self.guests.len() < MAX_GUESTS + MAX_STRANGERS + 1).then(|| {
                 self.guests.push(None);
                 self.guests.len() - 1
             })

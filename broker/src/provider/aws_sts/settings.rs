@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use reqwest::Url;
 
-use super::credential::{Call, CredentialSettings};
+use super::call::Call;
+use super::credential::CredentialSettings;
 use super::deny::guard;
 use crate::config::{Misfit, Mode, ProviderConfig, Reader};
 use crate::provider::Source;

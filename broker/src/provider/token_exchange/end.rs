@@ -7,11 +7,11 @@ use mcp_broker_proto::names::LeaseId;
 use mcp_broker_proto::session::Revocability;
 use serde::{Deserialize, Serialize};
 
+use super::TokenExchange;
 use super::held::{Kept, Known};
 use super::settings::TokenForm;
-use super::{REPORT, TokenExchange};
 use crate::config::CredentialSpec;
-use crate::provider::{Blame, Denier, Handle, MintRequest, Proof, ProviderError, Renewed, Revocation};
+use crate::provider::{Blame, Denier, Handle, MintRequest, Proof, ProviderError, Renewed, Revocation, own};
 
 /// For the time that a request takes.
 pub(super) const MARGIN: Duration = Duration::from_secs(60);
@@ -99,7 +99,9 @@ impl TokenExchange {
 
     pub(super) fn named(&self, handle: &Handle) -> Result<Named, ProviderError> {
         let named = serde_json::from_value(handle.0.clone());
-        named.map_err(|_foreign| self.http.error(Blame::Broken, "was given a handle of another kind", REPORT))
+        named.map_err(|_foreign| {
+            self.http.error(Blame::Broken, "was given a handle of another kind", own::REPORT)
+        })
     }
 
     pub(super) fn after(&self, life: Duration) -> Timestamp {

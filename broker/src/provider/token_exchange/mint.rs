@@ -13,8 +13,8 @@ use super::end::{MARGIN, Named, later};
 use super::endpoints::Endpoints;
 use super::held::{Kept, Known};
 use super::settings::TokenForm;
-use super::{REPORT, TokenExchange, fault};
-use crate::provider::{Blame, Issued, MintRequest, Prepared, ProviderError};
+use super::{TokenExchange, fault};
+use crate::provider::{Blame, Issued, MintRequest, Prepared, ProviderError, own};
 
 /// What a token is told to be, once it was looked at.
 struct Seen {
@@ -34,9 +34,7 @@ impl TokenExchange {
         prepared: &Prepared,
     ) -> Result<Issued, ProviderError> {
         let lease = self.named(&prepared.handle)?.lease;
-        let asked: &Credential = request.spec.settings.downcast_ref().ok_or_else(|| {
-            self.http.error(Blame::Config, "was asked for a credential of another kind", REPORT)
-        })?;
+        let asked: &Credential = own::credential(&request.spec)?;
         // Nothing was asked for so far.
         self.held.put(lease, Known::Nothing);
         let endpoints = self.endpoints().await?;

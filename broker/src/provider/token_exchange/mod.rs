@@ -15,8 +15,8 @@ use mcp_broker_proto::session::Revocability;
 
 use super::http::Http;
 use super::{
-    Blame, BuildDeps, Handle, Healthy, Issued, Kind, MintRequest, Parent, Peers, Prepared, Provider,
-    ProviderError, Renewed, Revocation,
+    BuildDeps, Handle, Healthy, Issued, Kind, MintRequest, Parent, Peers, Prepared, Provider, ProviderError,
+    Renewed, Revocation, own,
 };
 use crate::clock::Clock;
 use crate::config::{CredentialSpec, KindReader, ProviderConfig};
@@ -57,14 +57,8 @@ struct TokenExchange {
     held: held::Held,
 }
 
-/// The cure of a defect.
-const REPORT: &str = "this is a mistake in the broker: report it";
-
 fn build(config: &dyn ProviderConfig, deps: &BuildDeps) -> Result<Arc<dyn Provider>, ProviderError> {
-    let Some(settings) = config.as_any().downcast_ref::<settings::Settings>() else {
-        let what = format!("provider `{}` was given the keys of another kind", deps.name);
-        return Err(ProviderError::new(Blame::Config, what, REPORT));
-    };
+    let settings: &settings::Settings = own::keys(config, &deps.name)?;
     Ok(Arc::new(TokenExchange {
         settings: settings.clone(),
         clock: Arc::clone(&deps.clock),

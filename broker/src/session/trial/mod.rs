@@ -8,12 +8,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mcp_broker_proto::{BEAT_SECS, SILENCE_SECS};
 use mcp_broker_proto::channel::{End, EndReason, ToBroker, ToLauncher};
 use mcp_broker_proto::launch::LaunchTicket;
 use mcp_broker_proto::names::{Label, LaunchId, SessionId};
 use mcp_broker_proto::problem::{ErrorCode, Problem};
 use mcp_broker_proto::session::LaunchState;
+use mcp_broker_proto::{BEAT_SECS, SILENCE_SECS};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};

@@ -14,7 +14,7 @@ use super::*;
 use crate::clock::SystemClock;
 use crate::config::diagnostic::Sink;
 use crate::config::{Mode, Reader};
-use crate::provider::{Denier, Proof, jwt};
+use crate::provider::{Blame, Denier, Proof, jwt};
 
 mod double;
 
