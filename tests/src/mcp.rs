@@ -113,6 +113,29 @@ impl Client {
         result["content"][0]["text"].as_str().unwrap_or_else(|| panic!("{tool}: {answer}")).to_owned()
     }
 
+    /// The same for a tool that is called again and again: where a busy broker did not decide in time, nothing was
+    /// executed, and it is called once more.
+    ///
+    /// # Panics
+    /// When it answers with another error.
+    #[track_caller]
+    pub fn call_on(&mut self, tool: &str, arguments: Value) -> String {
+        eventually(&format!("{tool} is decided on"), || {
+            let answer = self.request("tools/call", json!({ "name": tool, "arguments": &arguments }));
+            let result = &answer["result"];
+            if result["_meta"]["mcp-run/reason"] == "no_decision" {
+                return None;
+            }
+            assert_ne!(result["isError"], true, "{tool}: {answer}");
+            Some(
+                result["content"][0]["text"]
+                    .as_str()
+                    .unwrap_or_else(|| panic!("{tool}: {answer}"))
+                    .to_owned(),
+            )
+        })
+    }
+
     /// The same, parsed as JSON.
     #[track_caller]
     pub fn ask(&mut self, tool: &str) -> Value {

@@ -76,7 +76,7 @@ fn a_server_of_awslabs_outlives_its_credentials() {
     let begun = Instant::now();
     let processes = world.instances();
     within(LONG, "three whole lives are over", || {
-        let queues = client.call("list_queues", json!({ "region": "us-east-1" }));
+        let queues = client.call_on("list_queues", json!({ "region": "us-east-1" }));
         assert!(queues.contains("/orders"), "{queues}");
         std::thread::sleep(Duration::from_millis(200));
         so(begun.elapsed() > 3 * LIFE)
@@ -96,7 +96,7 @@ fn a_server_of_awslabs_outlives_its_credentials() {
     assert!(TcpStream::connect(&address).is_err(), "the endpoint is closed");
     assert_eq!(world.instances(), [0; 0]);
     let _ = world.person(ALICE, "unlock");
-    assert!(client.call("list_queues", json!({ "region": "us-east-1" })).contains("/orders"));
+    assert!(client.call_on("list_queues", json!({ "region": "us-east-1" })).contains("/orders"));
     // It may take longer to end than a client waits.
     let _ = client.finish();
     world.assert_settled();
@@ -115,7 +115,7 @@ fn another_server_of_awslabs_asks_by_a_command() {
     };
     let mut world = server.world(&aws).start();
     let mut client = world.launch(ALICE, "notes");
-    let roles = client.call("list_roles", json!({}));
+    let roles = client.call_on("list_roles", json!({}));
     assert!(roles.contains("role/tool"), "{roles}");
     let groups = client.request("tools/call", json!({ "name": "list_groups", "arguments": {} }));
     assert_eq!(groups["result"]["isError"], true, "the role may, the session may not: {groups}");
@@ -135,9 +135,9 @@ fn another_sdk_outlives_its_credentials() {
     let mut client = world.launch(ALICE, "notes");
     let mut keys = BTreeSet::new();
     within(LONG, "there were three credentials", || {
-        assert_eq!(client.call("read", json!({ "bucket": "notes" })), "of notes");
-        assert_eq!(client.call("read", json!({ "bucket": "secret" })), "refused: 403");
-        keys.insert(client.call("id", json!({})));
+        assert_eq!(client.call_on("read", json!({ "bucket": "notes" })), "of notes");
+        assert_eq!(client.call_on("read", json!({ "bucket": "secret" })), "refused: 403");
+        keys.insert(client.call_on("id", json!({})));
         std::thread::sleep(Duration::from_millis(200));
         so(keys.len() == 3)
     });
@@ -172,7 +172,7 @@ fn a_hundred_threads_cost_one_call_and_find_nothing_else() {
     assert!(!environment.to_string().contains("AKIA"), "{environment}");
     assert!(environment.get("AWS_ROLE_ARN").is_none(), "{environment}");
 
-    let many = client.call("many", json!({ "count": 100 }));
+    let many = client.call_on("many", json!({ "count": 100 }));
     let many: BTreeMap<String, u64> = serde_json::from_str(&many).expect("counts by key");
     assert_eq!(many, BTreeMap::from([(found["id"].as_str().expect("a key").to_owned(), 100)]));
     assert_eq!(assumed(&aws).len(), 1, "all of them have what was minted for the launch");
@@ -203,7 +203,7 @@ fn a_server_gets_over_an_sts_that_is_down() {
     let mut world =
         Server { credential: SHORT, sts: Some(proxy.port), ..READER }.world(&aws).with_fault_points().start();
     let mut client = world.launch(ALICE, "notes");
-    let mut read = || client.call("read", json!({ "bucket": "notes" }));
+    let mut read = || client.call_on("read", json!({ "bucket": "notes" }));
     assert_eq!(read(), "of notes");
     let processes = world.instances();
     let (assumed_before, end) = (assumed(&aws).len(), world.leases().pop().expect("a lease").expires_at);

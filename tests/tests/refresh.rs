@@ -31,7 +31,7 @@ fn world() -> World {
 
 /// As whom the server is connected when it connects now.
 fn user(client: &mut Client) -> String {
-    client.call("query", json!({}))
+    client.call_on("query", json!({}))
 }
 
 #[test]
@@ -54,8 +54,8 @@ fn a_server_outlives_its_database_users() {
     });
     assert_eq!(world.instances(), processes, "it is the process that was started");
     let last = users.pop().expect("there are some");
-    assert_eq!(client.call("told", json!({})), users.len().to_string(), "it was told of each");
-    assert_eq!(client.call("kept", json!({})), last, "and had the new one when it was told");
+    assert_eq!(client.call_on("told", json!({})), users.len().to_string(), "it was told of each");
+    assert_eq!(client.call_on("kept", json!({})), last, "and had the new one when it was told");
     within(LONG, "those before are gone", || so(users.iter().all(|user| !world.users().contains(user))));
     assert_eq!(client.finish().code(), 0);
     world.assert_settled();
@@ -89,7 +89,7 @@ fn a_role_that_can_be_renewed_is_not_replaced() {
         std::thread::sleep(Duration::from_millis(200));
         so(begun.elapsed() > Duration::from_secs(18) && ends.len() >= 4)
     });
-    assert_eq!(client.call("told", json!({})), "0", "its file says what it said");
+    assert_eq!(client.call_on("told", json!({})), "0", "its file says what it said");
     assert_eq!(client.finish().code(), 0);
     eventually("the role is gone", || so(until().is_empty()));
     world.assert_settled();
