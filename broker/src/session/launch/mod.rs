@@ -179,9 +179,12 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
     async fn live(&mut self) -> EndReason {
         let mut beat = interval(Duration::from_secs(BEAT_SECS));
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Watched once: each call wakes the launch twice, and to begin anew is two calls of the kernel.
+        let peer = Arc::clone(&self.peer);
+        let mut exited = peer.exited();
         let mut next = self.begin().await;
         while next.is_ok() {
-            next = match self.wake(&mut beat).await {
+            next = match self.wake(&mut beat, &mut exited).await {
                 Wake::Told(order) => self.obey(order).await,
                 Wake::Minted(scope, Ok(supply)) => self.deliver(scope, supply).await,
                 Wake::Minted(scope, Err(problem)) => self.refuse(scope, problem).await,

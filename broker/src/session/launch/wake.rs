@@ -45,7 +45,12 @@ pub(super) enum Wake {
 }
 
 impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
-    pub(super) async fn wake(&mut self, beat: &mut Interval) -> Wake {
+    /// Waits for whatever comes first; `exited` is ready when the process at the other end has.
+    pub(super) async fn wake(
+        &mut self,
+        beat: &mut Interval,
+        exited: &mut (impl Future<Output = ()> + Send + Unpin),
+    ) -> Wake {
         let silence = self.heard + Duration::from_secs(SILENCE_SECS);
         let due = self.book.next_due();
         let (unanswered, due) = due.map_or((None, silence), |(call, until)| (Some(call), until));
@@ -68,7 +73,7 @@ impl<S: AsyncRead + AsyncWrite + Send> Launch<S> {
                 Ok(None) => Wake::Gone,
                 Err(_) => Wake::Broken,
             },
-            () = self.peer.exited() => Wake::Gone,
+            () = exited => Wake::Gone,
             _ = beat.tick() => Wake::Beat,
             () = sleep_until(silence) => Wake::Silent,
         }
