@@ -110,7 +110,7 @@ fn walk(path: &Path, sticky: bool, links: u32) -> Result<(), PathBuf> {
 }
 
 #[cfg(test)]
-#[expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test fails by panicking")]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 

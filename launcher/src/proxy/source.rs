@@ -157,7 +157,7 @@ impl Source {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may stop at the first surprise")]
+#[expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 mod tests {
     use rustix::event::{PollFd, poll};
     use rustix::pipe::{PipeFlags, pipe_with};

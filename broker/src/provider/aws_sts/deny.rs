@@ -162,12 +162,7 @@ const VARIABLES: [(&str, &str); 6] = [
 ];
 
 #[cfg(test)]
-#[expect(
-    clippy::disallowed_methods,
-    clippy::unwrap_used,
-    clippy::string_slice,
-    reason = "a test fails by panicking"
-)]
+#[expect(clippy::unwrap_used, clippy::string_slice, reason = "a test fails by panicking")]
 mod tests {
     use jiff::Timestamp;
 

@@ -62,7 +62,6 @@ fn list<'a>(skim: &mut Skim<'a>, shape: Shape) -> Option<(Vec<Element<'a>>, Rang
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 mod tests {
     use super::super::super::List;
     use super::*;
