@@ -72,17 +72,19 @@ impl Kin {
 
     /// The process of the tree that holds the socket.
     fn find(&self, inode: u64) -> Option<OwnedFd> {
+        self.find_below(inode).or_else(|| {
+            // A `/proc` with `hidepid` hides the keeper, as it cannot be dumped (proc(5)), but not its server.
+            children(self.keeper).is_empty().then(|| self.find_anywhere(inode))?
+        })
+    }
+
+    /// The same, from the keeper down.
+    fn find_below(&self, inode: u64) -> Option<OwnedFd> {
         let (mut left, mut waiting) = (MAX_PROCESSES, vec![(self.keeper, 0)]);
         while let Some((parent, depth)) = waiting.pop() {
             for child in children(parent).into_iter().take(left) {
                 left -= 1;
-                if let Some(process) = process(child)
-                    && has_socket(&process, inode)
-                    && self.has(child)
-                    // The number was its own while its parents were looked up, if it still lives.
-                    && openat(&process, "stat", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-                        .is_ok_and(|stat| rustix::io::read(&stat, &mut [0; 1]).is_ok())
-                {
+                if let Some(process) = self.holder(child, inode) {
                     return Some(process);
                 }
                 if depth < MAX_DEPTH {
@@ -91,6 +93,26 @@ impl Kin {
             }
         }
         None
+    }
+
+    /// The same, among all processes that can be seen.
+    fn find_anywhere(&self, inode: u64) -> Option<OwnedFd> {
+        let all = std::fs::read_dir("/proc")
+            .ok()?
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        let mut all = all.filter_map(Pid::from_raw).take(MAX_PROCESSES);
+        all.find_map(|pid| self.holder(pid, inode))
+    }
+
+    /// The process with this number, where it holds the socket and is of the tree.
+    fn holder(&self, pid: Pid, inode: u64) -> Option<OwnedFd> {
+        let process = process(pid)?;
+        let lives = || {
+            // The number was its own while its parents were looked up, if it still lives.
+            openat(&process, "stat", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+                .is_ok_and(|stat| rustix::io::read(&stat, &mut [0; 1]).is_ok())
+        };
+        (has_socket(&process, inode) && self.has(pid) && lives()).then_some(process)
     }
 
     /// Whether the process with this number is below the keeper.
@@ -204,6 +226,14 @@ mod tests {
         assert!(!kin.holds(foreign), "ours, not the tree's");
         assert!(!kin.holds(0));
         assert!(Kin::of(getpid()).holds(inode), "a tree above has it too");
+        assert!(kin.find_anywhere(inode).is_some() && kin.find_anywhere(foreign).is_none());
+        let (mut other, _heard_other) = tree(socket().1);
+        assert!(Kin::of(pid(&other)).find_anywhere(inode).is_none(), "it is in another tree");
+        for one in children(pid(&other)) {
+            rustix::process::kill_process(one, rustix::process::Signal::KILL).unwrap();
+        }
+        other.kill().unwrap();
+        other.wait().unwrap();
         drop(stranger);
         let below = children(pid(&child));
         for one in &below {
