@@ -86,9 +86,7 @@ impl App {
         let mut warnings = standing_warnings(&options, &config);
         let audit = open_audit(&state, &clock, &mut warnings);
         let book = open_book(&state, &audit, &mut warnings)?;
-        let peers = Peers::default();
-        let providers = build(&config, &clock, &peers, None)?;
-        peers.fill(&providers);
+        let (peers, providers) = build_first(&config, &clock)?;
         let (sender, lost) = mpsc::unbounded_channel();
         let leases = Leases::new(book, audit.clone(), Arc::clone(&clock), providers, sender);
         let (marks, distrust) = Marks::open(state.path(), &boot_id(), clock.boot());
@@ -162,6 +160,13 @@ pub(super) fn standing_warnings(options: &Options, config: &Config) -> Vec<Strin
 pub(super) struct InForce<'a> {
     pub(super) config: &'a Config,
     pub(super) providers: Providers,
+}
+
+fn build_first(config: &Config, clock: &Arc<dyn Clock>) -> Result<(Peers, Providers), ProviderError> {
+    let peers = Peers::default();
+    let providers = build(config, clock, &peers, None)?;
+    peers.fill(&providers);
+    Ok((peers, providers))
 }
 
 /// One provider for each `[provider.*]`. One whose section did not change stays what it is, with its sign-in,

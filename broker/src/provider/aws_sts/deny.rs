@@ -267,8 +267,11 @@ mod tests {
         let stat = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         // Nobody may have reaped it yet.
         let is_gone = || stat().split_whitespace().nth(2).is_none_or(|state| state == "Z" || state == "X");
-        while !is_gone() {
-            tokio::task::yield_now().await;
-        }
+        let ended = async {
+            while !is_gone() {
+                tokio::task::yield_now().await;
+            }
+        };
+        assert!(timeout(Duration::from_secs(20), ended).await.is_ok(), "{}", stat());
     }
 }
