@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::event::PollFlags;
-use rustix::io::Errno;
+use rustix::io::{Errno, ioctl_fionread};
 
 use super::lines::{Lines, Long};
 use super::port::Port;
@@ -75,8 +75,10 @@ impl Source {
                 Read::Nothing
             };
         }
-        // Hung up and nothing to read (poll(2)): no buffer is needed to learn that this is the end.
-        let ended = !events.contains(PollFlags::IN)
+        // Hung up and nothing to read (poll(2)): no buffer is needed to learn that this is the end. It is asked how much
+        // there is, as the events may be from a time when only a hang-up was waited for.
+        let empty = || ioctl_fionread(port).is_ok_and(|bytes| bytes == 0);
+        let ended = (!events.contains(PollFlags::IN) && empty())
             || match port.read(self.lines.room()) {
                 Ok(0) => true,
                 Ok(_) => false,
@@ -185,6 +187,18 @@ mod tests {
         assert_eq!(source.ready(wait(&source), true, &mut take), Read::Bytes);
         assert_eq!(source.ready(wait(&source), true, &mut take), Read::Ended);
         assert_eq!(got, [b"a".to_vec(), b"b".to_vec()], "what is left is the last line");
+
+        // The same where only the hang-up was waited for: nothing is lost.
+        let (input, output) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let mut source = Source::new(Port::own(input).unwrap(), 100, Long::Drop);
+        rustix::io::write(&output, b"c\n").unwrap();
+        drop(output);
+        let mut take = |line: &mut [u8]| {
+            got.push(line.to_vec());
+            Ok(())
+        };
+        assert_eq!(source.ready(PollFlags::HUP, true, &mut take), Read::Bytes);
+        assert_eq!(got.last().map(Vec::as_slice), Some(b"c".as_slice()));
 
         let (input, output) = pipe_with(PipeFlags::CLOEXEC).unwrap();
         let mut source = Source::new(Port::own(input).unwrap(), 100, Long::Drop);
