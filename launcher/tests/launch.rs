@@ -192,6 +192,9 @@ fn an_instance_is_replaced_without_a_trace() {
     client.call(3, "whoami");
     assert_eq!(client.text(3), "i0 yes ", "it works on");
     client.call(4, "nap");
+    // Refused by the launcher itself and in its turn: the call before it has gone to the instance.
+    client.raw(b"no message");
+    assert_eq!(client.line()["error"]["code"], -32700);
     channel.ticket(1, 0);
     channel.expect("started");
     assert_eq!(client.text(4), "rested i0", "a call in flight is finished where it is");
