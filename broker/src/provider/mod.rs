@@ -20,6 +20,7 @@ pub mod aws_sts;
 mod error;
 mod files;
 pub mod github_app;
+mod held;
 mod http;
 pub mod jwt;
 mod own;

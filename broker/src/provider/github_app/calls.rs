@@ -13,9 +13,9 @@ use reqwest::{Method, RequestBuilder};
 use serde::{Deserialize, Serialize};
 
 use super::GithubApp;
-use super::held::Known;
 use super::narrow::{Given, Narrowed};
 use super::settings::FIELD;
+use crate::provider::held::Known;
 use crate::provider::http::{Answer, Http};
 use crate::provider::{
     Blame, Handle, Healthy, Issued, MintRequest, Prepared, Proof, ProviderError, Renewed, Revocation, own,

@@ -4,14 +4,16 @@
 //! Only the token itself can revoke itself, and a token is never written down: it is kept in memory, by lease. Whoever
 //! asked for one may have gone when it comes: it is kept all the same, so that it can be revoked. A broker that dies
 //! with it can tell no more than until when it lives, which is one hour at most.
-//! In reading order: `settings`, `narrow`, `held`, `calls`.
+//! In reading order: `settings`, `narrow`, `calls`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use mcp_broker_proto::Secret;
 use mcp_broker_proto::session::Revocability;
 
+use super::held::Held;
 use super::http::Http;
 use super::{
     BuildDeps, Handle, Healthy, Issued, Kind, MintRequest, Parent, Peers, Prepared, Provider, ProviderError,
@@ -21,7 +23,6 @@ use crate::clock::Clock;
 use crate::config::{CredentialSpec, KindReader, ProviderConfig};
 
 mod calls;
-mod held;
 mod narrow;
 mod settings;
 
@@ -44,7 +45,7 @@ struct GithubApp {
     clock: Arc<dyn Clock>,
     peers: Peers,
     http: Arc<Http>,
-    held: Arc<held::Held>,
+    held: Arc<Held<Arc<Secret>>>,
 }
 
 fn build(config: &dyn ProviderConfig, deps: &BuildDeps) -> Result<Arc<dyn Provider>, ProviderError> {

@@ -8,7 +8,7 @@ use mcp_broker_proto::Secret;
 use super::answer::Look;
 use super::endpoints::Endpoints;
 use super::form::Form;
-use super::held::Kept;
+use super::kept::Kept;
 use super::settings::{Auth, TokenForm};
 use super::{TokenExchange, fault};
 use crate::provider::{Blame, Healthy, ProviderError};

@@ -8,10 +8,14 @@ use mcp_broker_proto::session::Revocability;
 use serde::{Deserialize, Serialize};
 
 use super::TokenExchange;
-use super::held::{Kept, Known};
+use super::kept::Kept;
 use super::settings::TokenForm;
 use crate::config::CredentialSpec;
+use crate::provider::held::Known;
 use crate::provider::{Blame, Denier, Handle, MintRequest, Proof, ProviderError, Renewed, Revocation, own};
+
+/// To ask again for a token that is on its way.
+pub(super) const SOON: Duration = Duration::from_secs(1);
 
 /// For the time that a request takes.
 pub(super) const MARGIN: Duration = Duration::from_secs(60);
@@ -63,9 +67,13 @@ impl TokenExchange {
         let named = self.named(handle)?;
         let mut kept = match self.held.get(named.lease) {
             Some(Known::Token(kept)) => kept,
-            Some(Known::Nothing) => {
+            Some(Known::None) => {
                 self.held.forget(named.lease);
                 return Ok(Revocation::NeverMade);
+            }
+            Some(Known::InFlight) => {
+                let what = "is still being asked for the token that is to be revoked";
+                return Err(self.http.error(Blame::Busy(Some(SOON)), what, "it is revoked when it is there"));
             }
             // It was lost with the process or the connection that had it.
             None => return Ok(Revocation::ExpiresAt(Some(named.until))),

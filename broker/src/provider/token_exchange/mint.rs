@@ -8,12 +8,15 @@ use mcp_broker_proto::Secret;
 use mcp_broker_proto::names::LeaseId;
 
 use super::answer::{Fault, Given, Terms, WIDER, is_jwt, is_narrower};
+use super::client::Ready;
 use super::credential::{Credential, FIELDS, PLAIN};
 use super::end::{MARGIN, Named, later};
 use super::endpoints::Endpoints;
-use super::held::{Kept, Known};
+use super::kept::Kept;
 use super::settings::TokenForm;
 use super::{TokenExchange, fault};
+use crate::provider::held::Known;
+use crate::provider::http::Unanswered;
 use crate::provider::{Blame, Issued, MintRequest, Prepared, ProviderError, own};
 
 /// What a token is told to be, once it was looked at.
@@ -29,42 +32,62 @@ struct Seen {
 
 impl TokenExchange {
     pub(super) async fn make_token(
-        &self,
+        self: &Arc<Self>,
         request: &MintRequest,
         prepared: &Prepared,
     ) -> Result<Issued, ProviderError> {
         let lease = self.named(&prepared.handle)?.lease;
         let asked: &Credential = own::credential(&request.spec)?;
         // Nothing was asked for so far.
-        self.held.put(lease, Known::Nothing);
+        self.held.put(lease, Known::None);
         let endpoints = self.endpoints().await?;
         let ready = self.ready(self.body(request, asked, &endpoints).await?, &endpoints).await?;
-        self.held.forget(lease);
         let asked_at = self.clock.now();
-        let answer = self.post(&endpoints.token, ready).await.map_err(|unanswered| {
-            if !unanswered.may_have_acted {
-                self.held.put(lease, Known::Nothing);
-            }
-            unanswered.error
-        })?;
-        if answer.status != 200 {
-            if fault::is_refusal(&answer) {
-                self.held.put(lease, Known::Nothing);
-            }
-            return Err(self.refusal(&answer, asked.exchanges()));
-        }
-        let Some(mut given) = answer.json::<Given>() else {
-            let hint = "check that `issuer` or `token_endpoint` is that of an OAuth 2.0 server";
-            return Err(self.http.error(Blame::Broken, "gave an answer without a token", hint));
-        };
-        let terms = given.terms(asked);
-        let refresh = given.refresh_token.take();
-        let kept = self.kept(given.access_token, refresh, endpoints);
+        let (kept, terms) = self.ask_for_it(ready, endpoints, request).await?;
         // Whatever fails from here on is revoked by the lease layer, by what is held now.
-        self.held.put(lease, Known::Token(kept.clone()));
         let seen = self.look_at(lease, kept, asked).await?;
         let terms = terms.map_err(|fault| self.unusable(fault))?;
         self.issued(request, lease, seen, (asked, terms), asked_at)
+    }
+
+    /// Asks in a task of its own: where nobody waits any more, the token that comes is kept all the same.
+    async fn ask_for_it(
+        self: &Arc<Self>,
+        ready: Ready,
+        endpoints: Arc<Endpoints>,
+        request: &MintRequest,
+    ) -> Result<(Kept, Result<Terms, Fault>), ProviderError> {
+        let (asker, spec, flight) = (Arc::clone(self), request.spec.clone(), self.held.fly(request.lease));
+        let asking = tokio::spawn(async move {
+            let asked: &Credential = own::credential(&spec)?;
+            let answer = match asker.post(&endpoints.token, ready).await {
+                Ok(answer) => answer,
+                Err(Unanswered { error, may_have_acted }) => {
+                    if !may_have_acted {
+                        flight.rest(Known::None);
+                    }
+                    return Err(error);
+                }
+            };
+            if answer.status != 200 {
+                if fault::is_refusal(&answer) {
+                    flight.rest(Known::None);
+                }
+                return Err(asker.refusal(&answer, asked.exchanges()));
+            }
+            let Some(mut given) = answer.json::<Given>() else {
+                let hint = "check that `issuer` or `token_endpoint` is that of an OAuth 2.0 server";
+                return Err(asker.http.error(Blame::Broken, "gave an answer without a token", hint));
+            };
+            let terms = given.terms(asked);
+            let refresh = given.refresh_token.take();
+            let kept = asker.kept(given.access_token, refresh, endpoints);
+            flight.rest(Known::Token(kept.clone()));
+            Ok((kept, terms))
+        });
+        asking.await.unwrap_or_else(|_panicked| {
+            Err(self.http.error(Blame::Broken, "was asked for a token in vain", own::REPORT))
+        })
     }
 
     fn kept(&self, token: Secret, refresh: Option<Secret>, endpoints: Arc<Endpoints>) -> Kept {

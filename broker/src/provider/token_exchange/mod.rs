@@ -4,7 +4,7 @@
 //!
 //! Only the token itself can be named to the server, and a token is never written down: it is kept in memory, by
 //! lease. A broker that dies with it can tell no more than until when it lives.
-//! In reading order: `settings`, `credential`, `endpoints`; `form`, `client`, `fault`, `answer`; `held`, `request`, `mint`,
+//! In reading order: `settings`, `credential`, `endpoints`; `form`, `client`, `fault`, `answer`; `kept`, `request`, `mint`,
 //! `calls`, `end`.
 
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use mcp_broker_proto::session::Revocability;
 
+use super::held::Held;
 use super::http::Http;
 use super::{
     BuildDeps, Handle, Healthy, Issued, Kind, MintRequest, Parent, Peers, Prepared, Provider, ProviderError,
@@ -29,7 +30,7 @@ mod end;
 mod endpoints;
 mod fault;
 mod form;
-mod held;
+mod kept;
 mod mint;
 mod request;
 mod settings;
@@ -54,23 +55,23 @@ struct TokenExchange {
     peers: Peers,
     http: Http,
     found: endpoints::Found,
-    held: held::Held,
+    held: Arc<Held<kept::Kept>>,
 }
 
 fn build(config: &dyn ProviderConfig, deps: &BuildDeps) -> Result<Arc<dyn Provider>, ProviderError> {
     let settings: &settings::Settings = own::keys(config, &deps.name)?;
-    Ok(Arc::new(TokenExchange {
+    Ok(Arc::new(Arc::new(TokenExchange {
         settings: settings.clone(),
         clock: Arc::clone(&deps.clock),
         peers: deps.peers.clone(),
         http: Http::new(deps.name.to_string(), settings.ca_file.clone()),
         found: endpoints::Found::default(),
-        held: held::Held::default(),
-    }))
+        held: Arc::default(),
+    })))
 }
 
 #[async_trait]
-impl Provider for TokenExchange {
+impl Provider for Arc<TokenExchange> {
     fn revocability(&self, spec: &CredentialSpec) -> Revocability {
         self.outlook(spec)
     }

@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 
 pub(super) const CLIENT: &str = "broker 1";
 pub(super) const SECRET: &str = "s+c:r%t";
@@ -38,6 +39,8 @@ pub(super) struct Plan {
     pub(super) one_grant: bool,
     /// It makes the token, and hangs up.
     pub(super) hangs_up: bool,
+    /// It makes the token, and says so when the gate is opened.
+    pub(super) waits: bool,
 }
 
 /// One request.
@@ -58,6 +61,7 @@ struct State {
 #[derive(Clone)]
 pub(super) struct Double {
     pub(super) address: String,
+    pub(super) gate: Arc<Notify>,
     state: Arc<Mutex<State>>,
     plan: Arc<Mutex<Plan>>,
 }
@@ -68,7 +72,8 @@ impl Double {
     pub(super) async fn start(plan: Plan) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
-        let double = Self { address, state: Arc::default(), plan: Arc::new(Mutex::new(plan)) };
+        let double =
+            Self { address, gate: Arc::default(), state: Arc::default(), plan: Arc::new(Mutex::new(plan)) };
         let serving = double.clone();
         tokio::spawn(async move {
             loop {
@@ -102,6 +107,9 @@ impl Double {
         };
         if drops {
             return;
+        }
+        if plan.waits && asked.path == "/token" {
+            self.gate.notified().await;
         }
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let head = format!(

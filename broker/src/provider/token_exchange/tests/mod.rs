@@ -671,3 +671,33 @@ fn schemas_name_the_keys() {
         assert_eq!(schema.as_object().unwrap().len(), keys);
     }
 }
+
+/// The fence falls while the server is asked: what comes then is revoked, and nothing is said of it before.
+#[tokio::test]
+async fn a_token_that_nobody_waits_for_is_revoked() {
+    let double = Double::start(Plan { waits: true, ..Plan::default() }).await;
+    let (provider, _secret) = provider(&double, "");
+    let request = request(CLIENT_CREDENTIALS);
+    let prepared = provider.prepare(&request, None).await.unwrap();
+    let handle = prepared.handle.clone();
+    let made = async {
+        while double.alive().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        _ = provider.issue(&request, prepared) => unreachable!("nobody answers"),
+        () = made => {}
+    }
+    let early = provider.revoke(&handle).await.unwrap_err();
+    assert_eq!(early.blame, Blame::Busy(Some(end::SOON)), "{early}");
+    double.gate.notify_one();
+    let ended = loop {
+        match provider.revoke(&handle).await {
+            Err(error) if matches!(error.blame, Blame::Busy(_)) => tokio::task::yield_now().await,
+            done => break done.unwrap(),
+        }
+    };
+    assert!(!matches!(ended, Revocation::ExpiresAt(_) | Revocation::NeverMade), "{ended:?}");
+    assert!(double.alive().is_empty());
+}
