@@ -130,11 +130,10 @@ impl Http {
         let answer = self.read(response).await.map_err(lost)?;
         if matches!(answer.status, 429 | 503) {
             let wait = answer.retry_after.map(|seconds| Duration::from_secs(seconds.min(LONGEST_WAIT)));
-            return Err(undone(self.error(
-                Blame::Busy(wait),
-                "asks to come back later",
-                "wait; its limits are told in its documentation",
-            )));
+            let hint = "wait; its limits are told in its documentation";
+            let error = self.error(Blame::Busy(wait), "asks to come back later", hint);
+            // A limit is looked at first (RFC 6585 section 4); a 503 may be of a proxy whose server did its work.
+            return Err(Unanswered { error, may_have_acted: answer.status != 429 });
         }
         Ok(answer)
     }

@@ -312,6 +312,7 @@ async fn what_is_known_of_a_token_that_may_not_exist() {
     for plan in [
         Plan { hangs_up: true, ..Plan::default() },
         Plan { fault: Some((500, "server_error")), ..Plan::default() },
+        Plan { fault: Some((503, "x")), ..Plan::default() },
         Plan { over: r#"{"access_token":null}"#, ..Plan::default() },
     ] {
         double.change(plan);
