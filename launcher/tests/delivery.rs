@@ -294,10 +294,10 @@ fn keeper(pid: u32) -> Pid {
 }
 
 /// `mcp-run` whose runtime directory is a small file system in memory of its own, made read-only once the file
-/// `read-only` is there.
+/// `read-only` is there. What waits for that ends with the test's own directory.
 fn in_small_room(broker: &Broker) -> Client {
     const ROOM: &str = "mkdir -p \"$ROOM/run\" && mount -t tmpfs -o size=64k,mode=700 tmpfs \"$ROOM/run\" || exit 1
-        { until [ -e \"$ROOM/read-only\" ]; do sleep 0.02; done; mount -o remount,ro \"$ROOM/run\" && touch \"$ROOM/is-so\"; } </dev/null >/dev/null 2>&1 &
+        { until [ -e \"$ROOM/read-only\" ]; do [ -d \"$ROOM\" ] || exit 0; sleep 0.02; done; mount -o remount,ro \"$ROOM/run\" && touch \"$ROOM/is-so\"; } </dev/null >/dev/null 2>&1 &
         exec \"$0\" \"$@\"";
     let mut command = Command::new("/usr/bin/unshare");
     command.args(["--user", "--map-current-user", "--keep-caps", "--mount", "/bin/sh", "-c", ROOM]);
